@@ -1,0 +1,1 @@
+"""Health: probes, their scheduler, and when a check's result becomes a verdict."""

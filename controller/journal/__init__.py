@@ -1,0 +1,1 @@
+"""The journal: what happened, for people. History, never truth."""

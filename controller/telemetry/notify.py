@@ -1,0 +1,73 @@
+"""What systemd is told: started, reloading, stopping, alive. The protocol of sd_notify(3).
+
+A few datagrams need no library. Without ``$NOTIFY_SOCKET`` (a terminal, a container) everything
+here is a no-op, and no trouble with the socket ever reaches the daemon.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+_TIMEOUT = 1.0  # seconds; systemd's queue may be full, and the daemon must not wait for it
+
+
+class Notifier:
+    """The service manager's socket. Every method returns whether a message was delivered."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        # Other forms (vsock:) are for whole machines that tell their host.
+        self._address = address if address[:1] in ("/", "\0") else ""
+        self._environment = environment
+
+    def ready(self, status: str = "") -> bool:
+        """The daemon is up, or a reload is done."""
+        return self._send("READY=1", *_status(status))
+
+    def reloading(self) -> bool:
+        """A reload begins; ``ready`` ends it. For ``Type=notify-reload``."""
+        return self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self, status: str = "") -> bool:
+        """The daemon begins to end."""
+        return self._send("STOPPING=1", *_status(status))
+
+    def status(self, text: str) -> bool:
+        """One line for ``systemctl status``."""
+        return self._send(*_status(text or "-"))
+
+    def watchdog(self) -> bool:
+        """The loop is alive. Due every ``watchdog_interval`` seconds."""
+        return self._send("WATCHDOG=1")
+
+    def watchdog_interval(self) -> float | None:
+        """Seconds between ``watchdog`` calls: half of what systemd allows; None if it is off.
+
+        ``$WATCHDOG_PID`` says whom it is meant for (sd_watchdog_enabled(3)).
+        """
+        if self._environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+            return None
+        try:
+            limit = int(self._environment.get("WATCHDOG_USEC", "0"))
+        except ValueError:
+            return None
+        return limit / 2 / 1_000_000 if limit > 0 else None
+
+    def _send(self, *lines: str) -> bool:
+        if not self._address:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.settimeout(_TIMEOUT)
+                sender.connect(self._address)
+                sender.sendall("\n".join(lines).encode("utf-8", "replace"))
+        except OSError:  # systemd is not there, or does not read: nothing the daemon could do
+            return False
+        return True
+
+
+def _status(text: str) -> list[str]:
+    return [f"STATUS={' '.join(text.split())}"] if text else []
