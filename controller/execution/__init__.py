@@ -1,0 +1,1 @@
+"""One function a step: the only code with side effects on the world."""

@@ -1,0 +1,88 @@
+"""One look at everything of one guest: what the planner is given."""
+
+from controller.desired.effective import EffectiveGuest
+from controller.errors import HostUnreachableError
+from controller.execution.executor import Ports
+from controller.execution.knowledge import Knowledge
+from controller.execution.operations import Operations
+from controller.observed.domain import DomainView
+from controller.observed.guest import Observed
+from controller.observed.host import HostView, VolumeView
+from controller.planning.domain import (
+    missing_disks,
+    seed_volume,
+    unused_seed,
+    wanted_volumes,
+)
+
+
+class Look:
+    """Reads only; cheap where the guest is as it was: no call leaves the process then."""
+
+    def __init__(
+        self, ports: Ports, knowledge: Knowledge, operations: Operations, seed: str
+    ) -> None:
+        self._ports = ports
+        self._knowledge = knowledge
+        self._operations = operations
+        self._seed = seed
+
+    def at(self, guest: EffectiveGuest) -> Observed:
+        """A host that gives no answer is an observation too (``host.reachable`` is False)."""
+        try:
+            host = self._ports.hypervisor.host(guest.spec.host)
+            return self._reachable(guest, host) if host.reachable else Observed(host)
+        except HostUnreachableError as error:
+            return Observed(HostView(guest.spec.host, "", reachable=False, why=str(error)))
+
+    def _reachable(self, guest: EffectiveGuest, host: HostView) -> Observed:
+        domain = self._ports.hypervisor.domain(guest.spec.host, guest.name)
+        name = guest.name
+        observed = Observed(
+            host=host,
+            domain=domain,
+            inside=self._knowledge.inside(name),
+            probes=self._ports.prober.views(name),
+            operation=self._operations.current(name),
+            failure=self._knowledge.failure(name),
+        )
+        if domain is not None and not self._storage_matters(guest, domain):
+            return observed
+        return self._with_storage(guest, host, domain, observed)
+
+    def _storage_matters(self, guest: EffectiveGuest, domain: DomainView) -> bool:
+        return domain.ours and (bool(missing_disks(guest, domain)) or unused_seed(guest, domain))
+
+    def _with_storage(
+        self,
+        guest: EffectiveGuest,
+        host: HostView,
+        domain: DomainView | None,
+        observed: Observed,
+    ) -> Observed:
+        """Something must be made on the host's pools: what of it is there already?"""
+        volumes = wanted_volumes(guest, host, domain, self._seed)
+        names = [(wanted.pool, wanted.volume) for wanted in volumes]
+        image = None
+        system = volumes[0].pool
+        seed = seed_volume(guest, host, domain, self._seed)
+        if seed is not None:
+            names.append(seed)
+        if domain is None and system in host.pools:
+            image = self._ports.images.view(guest.spec.host, system, guest.image)
+        found: dict[str, VolumeView] = {}
+        for pool, volume in names:
+            if pool in host.pools:
+                view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
+                if view is not None:
+                    found[volume] = view
+        return Observed(
+            host=host,
+            domain=domain,
+            image=image,
+            volumes=found,
+            inside=observed.inside,
+            probes=observed.probes,
+            operation=observed.operation,
+            failure=observed.failure,
+        )

@@ -1,0 +1,167 @@
+"""The work queue: client-go's semantics, for names of guests.
+
+A key is never handed to two workers at once; adds while it is being processed collapse into one
+later run; a delayed add keeps the earliest time; a rate-limited add waits longer with every
+failure of that key until it is forgotten. ``low`` keys (a resync's) wait behind all others.
+"""
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BASE_DELAY = 0.05
+MAX_DELAY = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """For the workqueue metrics. Seconds since the oldest key in work was taken, and in sum."""
+
+    depth: int
+    unfinished_seconds: float
+    longest_running_seconds: float
+
+
+class WorkQueue:
+    """Thread-safe. ``clock`` is monotonic seconds."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        on_wait: Callable[[float], None] = lambda _: None,
+        on_work: Callable[[float], None] = lambda _: None,
+        on_add: Callable[[], None] = lambda: None,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._clock = clock
+        self._on_wait = on_wait
+        self._on_work = on_work
+        self._on_add = on_add
+        self._on_retry = on_retry
+        self._changed = threading.Condition()
+        self._queue: deque[str] = deque()
+        self._low: deque[str] = deque()
+        self._dirty: dict[str, float] = {}  # key -> when it was added
+        self._high: set[str] = set()  # dirty keys that are not low
+        self._processing: dict[str, float] = {}  # key -> when it was taken
+        self._waiting: list[tuple[float, str]] = []
+        self._waiting_for: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._closed = False
+
+    def add(self, key: str, *, low: bool = False) -> None:
+        """Have ``key`` processed; at once, or after the run that is going on."""
+        with self._changed:
+            self._add(key, low=low)
+
+    def _add(self, key: str, *, low: bool) -> None:
+        if self._closed:
+            return
+        if key in self._dirty:
+            if low or key in self._high:
+                return
+            self._high.add(key)
+            if key not in self._processing:
+                self._queue.append(key)  # its low entry is skipped when it comes up
+                self._changed.notify()
+            return
+        self._on_add()
+        self._dirty[key] = self._clock()
+        if not low:
+            self._high.add(key)
+        if key not in self._processing:
+            (self._low if low else self._queue).append(key)
+            self._changed.notify()
+
+    def add_after(self, key: str, delay: float) -> None:
+        """Add ``key`` in ``delay`` seconds, or when an earlier delayed add of it is due."""
+        if delay <= 0:
+            self.add(key)
+            return
+        with self._changed:
+            if self._closed:
+                return
+            due = self._clock() + delay
+            if due < self._waiting_for.get(key, float("inf")):
+                self._waiting_for[key] = due
+                heapq.heappush(self._waiting, (due, key))
+                self._changed.notify()
+
+    def add_rate_limited(self, key: str) -> None:
+        """Add ``key`` after a delay that doubles with each call until ``forget``."""
+        with self._changed:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+            self._on_retry()
+        self.add_after(key, min(BASE_DELAY * 2 ** min(failures, 30), MAX_DELAY))
+
+    def forget(self, key: str) -> None:
+        """The key went well: its next failure begins with the shortest delay again."""
+        with self._changed:
+            self._failures.pop(key, None)
+
+    def get(self, timeout: float | None = None) -> str | None:
+        """The next key, which is then in processing; None when closed or nothing came in time."""
+        deadline = None if timeout is None else self._clock() + timeout
+        with self._changed:
+            while True:
+                self._release_due()
+                key = self._next()
+                if key is not None:
+                    added = self._dirty.pop(key)
+                    self._high.discard(key)
+                    self._processing[key] = self._clock()
+                    self._on_wait(self._processing[key] - added)
+                    return key
+                if self._closed:
+                    return None
+                waits = [due - self._clock() for due, _ in self._waiting[:1]]
+                if deadline is not None:
+                    left = deadline - self._clock()
+                    if left <= 0:
+                        return None
+                    waits.append(left)
+                self._changed.wait(max(0.0, min(waits)) if waits else None)
+
+    def _next(self) -> str | None:
+        for queue in (self._queue, self._low):
+            while queue:
+                key = queue.popleft()
+                if key in self._dirty and key not in self._processing:
+                    return key
+        return None
+
+    def _release_due(self) -> None:
+        now = self._clock()
+        while self._waiting and self._waiting[0][0] <= now:
+            due, key = heapq.heappop(self._waiting)
+            if self._waiting_for.get(key) == due:
+                del self._waiting_for[key]
+                self._add(key, low=False)
+
+    def done(self, key: str) -> None:
+        """The worker is through with ``key``; adds that came meanwhile take effect now."""
+        with self._changed:
+            self._on_work(self._clock() - self._processing.pop(key))
+            if key in self._dirty:
+                (self._queue if key in self._high else self._low).append(key)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Wake every ``get``; nothing is added any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def stats(self) -> QueueStats:
+        with self._changed:
+            now = self._clock()
+            running = [now - taken for taken in self._processing.values()]
+            return QueueStats(
+                depth=len(self._dirty),
+                unfinished_seconds=sum(running),
+                longest_running_seconds=max(running, default=0.0),
+            )

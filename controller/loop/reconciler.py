@@ -1,0 +1,133 @@
+"""One pass over one guest: look, plan, say, execute. Level-triggered: why it was called is unknown.
+
+A pass that executed something asks for another, which looks at what came of it; so a plan is
+never carried on from a memory of what it was.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from controller.desired.effective import EffectiveGuest
+from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.execution.executor import Executor, Ports
+from controller.execution.knowledge import Knowledge
+from controller.loop.look import Look
+from controller.loop.status import StatusStore
+from controller.observed.domain import Memory
+from controller.observed.guest import Observed
+from controller.observed.host import HostView
+from controller.planning.plan import Plan, Policy
+from controller.planning.planner import orphan, plan
+from controller.planning.steps import step_name
+
+log = structlog.get_logger(__name__)
+UNREACHABLE_RETRY = 10.0
+"""Seconds; the reconnect puts every guest of the host on the queue earlier."""
+
+
+class Desired(Protocol):
+    """What the catalog's snapshot answers."""
+
+    def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
+        """(last good spec, is it an orphan); (None, False) where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``word`` is the label of ``reconcile_total``; ``after`` in seconds, None: not by time."""
+
+    word: str  # success | error | requeue | requeue_after
+    after: float | None = None
+
+
+class Reconciler:
+    """Thread-safe as long as one guest is with one worker at a time, which the queue sees to."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        ports: Ports,
+        look: Look,
+        executor: Executor,
+        knowledge: Knowledge,
+        status: StatusStore,
+        policy: Policy,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._desired = desired
+        self._ports = ports
+        self._look = look
+        self._executor = executor
+        self._knowledge = knowledge
+        self._status = status
+        self._policy = policy
+        self._clock = clock
+
+    def preview(self, guest: EffectiveGuest, *, orphaned: bool = False) -> tuple[Observed, Plan]:
+        """Looks and plans, touches nothing."""
+        observed = self._look.at(guest)
+        return observed, self._plan(guest, observed, orphaned=orphaned)
+
+    def reconcile(self, name: str) -> Result:
+        """One pass. Errors of steps are remembered and told; only panics come out."""
+        guest, orphaned = self._desired.guest(name)
+        if guest is None:
+            return self._unknown(name)
+        observed, made = self.preview(guest, orphaned=orphaned)
+        self._say(guest, observed, made)
+        if not made.steps:
+            return self._later(made)
+        for step in made.steps:
+            try:
+                self._executor.execute(guest, observed, step)
+            except HostUnreachableError as error:
+                log.warning("host gave no answer", guest=name, host=guest.spec.host, why=str(error))
+                return Result("requeue_after", UNREACHABLE_RETRY)
+            except GuestkeeperError as error:
+                failure = self._knowledge.failed(
+                    name, step_name(step), error, guest.digest, self._clock()
+                )
+                self._say(guest, *self.preview(guest, orphaned=orphaned))
+                return Result("error", max(0.0, failure.retry_at - self._clock()))
+        if made.steps[-1].long:  # its end puts the guest on the queue again
+            self._say(guest, *self.preview(guest, orphaned=orphaned))
+            return self._later(made)
+        return Result("requeue")
+
+    def _plan(self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool) -> Plan:
+        domain = observed.domain
+        owner = domain.ownership if domain is not None else None
+        memory = owner.memory if owner is not None else Memory()
+        return plan(guest, observed, memory, self._clock(), self._policy, orphaned=orphaned)
+
+    def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:
+        self._status.put(guest, observed, made, self._clock())
+        if made.probes is not None:
+            self._ports.prober.set_targets(guest.name, made.probes)
+
+    def _later(self, made: Plan) -> Result:
+        if made.recheck_at is None:
+            return Result("success")
+        return Result("requeue_after", max(0.05, made.recheck_at - self._clock()))
+
+    def _unknown(self, name: str) -> Result:
+        """No document, now or before: an orphan this daemon never knew, or nothing at all."""
+        self._ports.prober.set_targets(name, ())
+        for host in self._hosts():
+            if not host.reachable:
+                continue
+            domain = self._ports.hypervisor.domain(host.name, name)
+            if domain is not None and domain.ours:
+                self._status.put(None, Observed(host, domain), orphan(name, domain), self._clock())
+                return Result("success")
+        self._knowledge.forget(name)
+        self._status.drop(name)
+        return Result("success")
+
+    def _hosts(self) -> list[HostView]:
+        return [self._ports.hypervisor.host(name) for name in self._ports.hypervisor.hosts()]

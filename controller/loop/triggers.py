@@ -1,0 +1,133 @@
+"""What puts names on the queue: documents, libvirt's events, probes, ends of operations, time.
+
+A trigger does nothing else, and none is needed for correctness: the resync puts every guest on the
+queue once a period, whatever was lost.
+"""
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import structlog
+
+from controller.desired.snapshot import ScanResult, Snapshot
+from controller.errors import GuestkeeperError
+from controller.loop.queue import WorkQueue
+from controller.loop.status import StatusStore
+from controller.observed.health import ProbeView
+
+log = structlog.get_logger(__name__)
+
+
+class Hosts(Protocol):
+    """What a resync asks of the hypervisor room."""
+
+    def hosts(self) -> Collection[str]: ...
+    def owned(self, host: str) -> Collection[str]: ...
+    def resync(self, host: str) -> Collection[str]: ...
+
+
+class Triggers:
+    """Its methods are the callbacks of the other rooms; any thread may call them."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        snapshot: Callable[[], Snapshot],
+        status: StatusStore,
+    ) -> None:
+        self._queue = queue
+        self._snapshot = snapshot
+        self._status = status
+
+    def on_event(self, host: str, domain: str, kind: str) -> None:
+        """libvirt says that something happened to a domain."""
+        log.debug("libvirt event", host=host, domain=domain, kind=kind)
+        self._queue.add(domain)
+
+    def on_host(self, host: str, owned: Collection[str]) -> None:
+        """A host came or went: every guest of it, and every domain of ours on it, is looked at."""
+        snapshot = self._snapshot()
+        for name, guest in (*snapshot.guests.items(), *snapshot.orphans.items()):
+            if guest.spec.host == host:
+                self._queue.add(name)
+        for name in owned:
+            self._queue.add(name)
+
+    def on_scan(self, result: ScanResult) -> None:
+        """The directory was read and something in it changed."""
+        for name in result.changed:
+            self._queue.add(name)
+        if result.images_changed:
+            self._of_images(result.images_changed)
+
+    def on_probe(self, guest: str, old: ProbeView, new: ProbeView) -> None:
+        """A probe came into another state."""
+        log.info(
+            "probe changed", guest=guest, probe=f"{new.service}/{new.probe}", was=old.status.value,
+            now=new.status.value, why=new.message,
+        )  # fmt: skip
+        self._queue.add(guest)
+
+    def on_operation(self, key: str) -> None:
+        """A long action ended: of a guest, or of an image that guests wait for."""
+        if key.startswith("image:"):
+            self._of_images({key.rpartition(":")[2]})
+        else:
+            self._queue.add(key)
+
+    def on_image(self, image: str) -> None:
+        """An image's state or progress changed."""
+        self._of_images({image})
+
+    def _of_images(self, images: Collection[str]) -> None:
+        """Guests that have their domain do not care."""
+        for name, guest in self._snapshot().guests.items():
+            if guest.image.name in images:
+                status = self._status.get(name)
+                if status is None or status.observed.domain is None:
+                    self._queue.add(name)
+
+    def all(self) -> None:
+        """Every guest there is a word about, behind whatever is urgent."""
+        snapshot = self._snapshot()
+        for name in (*snapshot.guests, *snapshot.orphans):
+            self._queue.add(name, low=True)
+        for status in self._status.all():
+            if status.guest is None:
+                self._queue.add(status.name, low=True)
+
+
+class Resync:
+    """Once a period: one bulk look at every host, then every guest on the queue."""
+
+    def __init__(self, hosts: Hosts, triggers: Triggers, period: float) -> None:
+        self._hosts = hosts
+        self._triggers = triggers
+        self._period = period
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="resync", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def once(self) -> None:
+        """One resync now. A host that does not answer is skipped; its guests say so themselves."""
+        for host in self._hosts.hosts():
+            try:
+                changed = self._hosts.resync(host)
+            except GuestkeeperError as error:
+                log.warning("resync had no answer", host=host, why=str(error))
+                continue
+            for name in changed:
+                self._triggers.on_event(host, name, "resync")
+        self._triggers.all()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period):
+            self.once()

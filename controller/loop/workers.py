@@ -1,0 +1,93 @@
+"""The workers that take names off the queue, and the proof that they still do.
+
+A panic of one pass is counted, told and retried; it never ends a worker. A heartbeat goes through
+the queue like any guest: it is answered only while some worker is free to take it, so systemd's
+watchdog hangs on the loop's real progress.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from controller.loop.queue import WorkQueue
+from controller.loop.reconciler import Result
+
+log = structlog.get_logger(__name__)
+HEARTBEAT = ":heartbeat"
+"""A key no guest can have."""
+
+
+class Workers:
+    """``reconcile`` is one pass over a guest; ``on_result(word, seconds)`` is for the metrics."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        reconcile: Callable[[str], Result],
+        count: int,
+        *,
+        on_result: Callable[[str, float], None] = lambda *_: None,
+        on_panic: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._reconcile = reconcile
+        self._on_result = on_result
+        self._on_panic = on_panic
+        self._clock = clock
+        self._beat = clock()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True)
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Closes the queue and waits ``timeout`` seconds for the passes going on."""
+        self._queue.close()
+        deadline = self._clock() + timeout
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - self._clock()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def probe_progress(self) -> None:
+        """Sends a heartbeat through the queue."""
+        self._queue.add(HEARTBEAT)
+
+    @property
+    def last_beat(self) -> float:
+        """When a heartbeat last came through, on ``clock``."""
+        return self._beat
+
+    def _work(self) -> None:
+        while (key := self._queue.get()) is not None:
+            try:
+                if key == HEARTBEAT:
+                    self._beat = self._clock()
+                else:
+                    self._pass(key)
+            finally:
+                self._queue.done(key)
+
+    def _pass(self, key: str) -> None:
+        began = self._clock()
+        try:
+            result = self._reconcile(key)
+        except Exception:  # a worker's panic is counted and retried, never fatal
+            log.exception("reconcile panicked", guest=key)
+            self._on_panic(key)
+            self._queue.add_rate_limited(key)
+            result = Result("error")
+        else:
+            self._queue.forget(key)
+            if result.word == "requeue":
+                self._queue.add(key)
+            elif result.after is not None:
+                self._queue.add_after(key, result.after)
+        self._on_result(result.word, self._clock() - began)

@@ -1,0 +1,175 @@
+"""A domain as Guestkeeper sees it: only the fields it owns.
+
+The same ``DomainConfig`` is what the planner wants and what ``domain_xml.parse`` reads, so drift
+is a comparison of two values of one type, and libvirt's own defaults, which the type has no room
+for, can never be drift. ``hypervisor/`` renders it to XML.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+NAMESPACE = "urn:guestkeeper:v1"
+ALIAS_PREFIX = "ua-"
+"""libvirt keeps an alias of ours across definitions only when it begins with this."""
+
+
+class DomainState(StrEnum):
+    """libvirt's virDomainState, by name."""
+
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"  # being shut down
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    PMSUSPENDED = "pmsuspended"
+    UNKNOWN = "unknown"
+
+    @property
+    def active(self) -> bool:
+        return self not in (DomainState.SHUTOFF, DomainState.CRASHED, DomainState.UNKNOWN)
+
+
+class StateReason(StrEnum):
+    """The reasons of a state that a decision hangs on (virDomainShutoffReason and kin)."""
+
+    SHUTDOWN = "shutdown"  # the guest powered itself off
+    DESTROYED = "destroyed"  # somebody pulled the plug through libvirt
+    CRASHED = "crashed"  # QEMU died
+    FAILED = "failed"  # it could not be started, or libvirt lost it
+    DAEMON = "daemon"  # found shut off when libvirtd started
+    IO_ERROR = "ioerror"  # paused: no room or a disk error
+    USER = "user"  # paused by somebody
+    PANICKED = "panicked"  # the guest's kernel panicked
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class BootConfig:
+    """Direct kernel boot; the paths are on the host, inside a pool."""
+
+    kernel: str
+    initrd: str | None
+    args: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskConfig:
+    """A disk or CD-ROM: a volume of a pool. ``alias`` is without the ``ua-`` prefix."""
+
+    alias: str  # "disk-system", "disk-NAME", "cdrom-seed"
+    pool: str
+    volume: str | None  # None: an empty CD-ROM drive
+    format: str = "qcow2"  # qcow2 | raw
+    device: str = "disk"  # disk | cdrom
+    target: str = "vda"
+
+    def __post_init__(self) -> None:
+        # An empty drive has no pool, and libvirt's live XML forgets its format.
+        if self.volume is None:
+            object.__setattr__(self, "pool", "")
+            object.__setattr__(self, "format", "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class NicConfig:
+    """A network interface. ``kind`` is user, network or bridge; ``source`` its name (user: '')."""
+
+    alias: str  # "nic-NAME"
+    kind: str
+    source: str
+    mac: str
+    forwards: tuple[str, ...] = ()  # user only: "127.0.0.1:18080:80/tcp"
+
+
+def _whole_mib(size: int) -> int:
+    return -(-size // 2**20) * 2**20
+
+
+def _disk_order(disk: DiskConfig) -> tuple[bool, int, str]:
+    return (disk.device == "cdrom", len(disk.target), disk.target)
+
+
+def _nic_order(nic: NicConfig) -> bool:
+    return nic.kind == "user"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainConfig:
+    """What a domain is defined as, in the fields we own. Memory in bytes.
+
+    Two values that libvirt would make the same domain of are equal: memory is rounded up to whole
+    MiB (as libvirt does when the domain starts), disks stand in the order libvirt sorts them into
+    (CD-ROMs after disks, then by target), QEMU's own user interfaces after libvirt's.
+    """
+
+    name: str
+    uuid: str
+    accelerator: str  # kvm | tcg
+    vcpus: int
+    max_vcpus: int
+    memory: int
+    max_memory: int
+    firmware: str  # bios | efi
+    boot: BootConfig | None
+    disks: tuple[DiskConfig, ...]
+    nics: tuple[NicConfig, ...]
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", _whole_mib(self.memory))
+        object.__setattr__(self, "max_memory", _whole_mib(self.max_memory))
+        object.__setattr__(self, "disks", tuple(sorted(self.disks, key=_disk_order)))
+        object.__setattr__(self, "nics", tuple(sorted(self.nics, key=_nic_order)))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What must outlive the daemon about a guest; it lives in the domain's metadata.
+
+    Times are seconds since the epoch.
+    """
+
+    start_attempts: int = 0
+    """Starts tried because the guest was found stopped, since it last ran undisturbed for long."""
+    last_start_attempt: float | None = None
+    shutdown_requested: float | None = None
+    """When the guest was last asked to shut down because it should be halted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Our element in the domain's ``<metadata>``; a domain without it is foreign."""
+
+    uid: str
+    name: str
+    generation: int
+    digest: str
+    """Digest of the effective spec that was last applied whole; '' before the first time."""
+    spec: str
+    """That spec, as canonical JSON (``planning.changes.spec_document``); '' before."""
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainView:
+    """One domain, looked at. ``config`` is the persistent definition, ``live`` the running one."""
+
+    name: str
+    uuid: str
+    state: DomainState
+    reason: StateReason
+    ownership: Ownership | None
+    config: DomainConfig
+    live: DomainConfig | None
+    persistent: bool = True
+    agent_connected: bool = False
+    started_at: float | None = None
+    """Epoch seconds when the daemon saw it start; None when it was running before."""
+    running_job: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Carries our element, and as its own: a clone of one of our domains is foreign."""
+        owner = self.ownership
+        return owner is not None and owner.uid == self.uuid and owner.name == self.name

@@ -1,0 +1,44 @@
+"""A host as Guestkeeper sees it: reachable or not, what it can do, its pools and volumes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A storage pool. Sizes in bytes; ``path`` is the directory or device on that host."""
+
+    name: str
+    path: str
+    active: bool
+    capacity: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeView:
+    """A volume. Sizes in bytes; ``backing`` is the path of what it overlays."""
+
+    pool: str
+    name: str
+    path: str
+    format: str
+    capacity: int
+    allocation: int
+    backing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A libvirt connection. ``why`` says what is wrong while it is not reachable."""
+
+    name: str
+    uri: str
+    reachable: bool
+    why: str = ""
+    kvm: bool = False
+    """KVM really usable: offered by the host and, on x86, its CPU shows vmx or svm."""
+    default_pool: str = "default"
+    pools: Mapping[str, PoolView] = field(default_factory=dict)
+    libvirt_version: str = ""
+    hypervisor_version: str = ""

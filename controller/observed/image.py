@@ -1,0 +1,30 @@
+"""An Image on one host's pool: is its base volume there? No I/O."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ImageState(StrEnum):
+    MISSING = "Missing"
+    PREPARING = "Preparing"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """``base`` and the boot volumes are names in ``pool``; paths are on that host."""
+
+    name: str
+    host: str
+    pool: str
+    state: ImageState
+    message: str = ""
+    base: str | None = None
+    base_path: str | None = None
+    base_format: str = "qcow2"
+    capacity: int = 0  # the disk's virtual size, bytes
+    kernel_path: str | None = None
+    initrd_path: str | None = None
+    retry_at: float | None = None  # FAILED: epoch seconds of the next try
+    reason: str = ""

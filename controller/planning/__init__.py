@@ -1,0 +1,1 @@
+"""Desired x observed -> plan. Pure."""

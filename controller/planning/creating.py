@@ -1,0 +1,139 @@
+"""A guest that has no domain yet: image, disks, seed, definition, start. In that order.
+
+Every name is derived, and each look says which volumes are there, so a creation that was cut off
+anywhere goes on where it stopped.
+"""
+
+from controller.desired.effective import EffectiveGuest
+from controller.desired.quantities import format_size
+from controller.desired.schema import RunStrategy
+from controller.observed.domain import Ownership
+from controller.observed.guest import Observed
+from controller.observed.image import ImageState, ImageView
+from controller.planning.conditions import ConditionType, Health, Printable, Sync, false
+from controller.planning.domain import SEED, WantedVolume, wanted_config, wanted_volumes
+from controller.planning.plan import Plan, Policy
+from controller.planning.steps import (
+    CreateSeed,
+    CreateVolume,
+    DefineDomain,
+    PrepareImage,
+    StartDomain,
+    Step,
+)
+
+C = ConditionType
+
+
+def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, policy: Policy) -> Plan:
+    """Steps up to and with the first start, or why they have to wait."""
+    volumes = wanted_volumes(desired, observed.host, None, policy.seed)
+    failure = observed.failure
+    if failure is not None and failure.digest == desired.digest and now < failure.retry_at:
+        again = f"trying again in {failure.retry_at - now:.0f} s"
+        message = f"{failure.step} failed: {failure.message}; {again}"
+        return _waiting(desired, failure.reason, message, failure.retry_at, Health.DEGRADED)
+    for volume in volumes:
+        pool = observed.host.pools.get(volume.pool)
+        if pool is None or not pool.active:
+            state = "has no pool" if pool is None else "has an inactive pool"
+            host = desired.spec.host
+            message = (
+                f"host {host} {state} {volume.pool}; make it with virsh pool-define-as and"
+                f" pool-start, or name it in the settings under [hosts.{host}.pools]"
+            )
+            return _waiting(desired, "PoolMissing", message, now + 30, Health.DEGRADED)
+
+    image = observed.image
+    pool_name = volumes[0].pool
+    if image is None or image.state is not ImageState.READY:
+        return _image(desired, image, pool_name, now)
+    system = volumes[0]
+    if system.size is not None and system.size < image.capacity:
+        message = (
+            f"systemDisk.size {format_size(system.size)} is smaller than the disk of image"
+            f" {image.name}; write at least {format_size(image.capacity)}"
+        )
+        return _waiting(desired, "SystemDiskTooSmall", message, None, Health.DEGRADED)
+    return _create(desired, observed, image, volumes, policy)
+
+
+def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: float) -> Plan:
+    name = desired.spec.image
+    prepare = PrepareImage(pool, name)
+    if image is None or image.state is ImageState.MISSING:
+        message = f"image {name} is not in pool {pool} yet; preparing it"
+        return _waiting(desired, "ImagePreparing", message, None, Health.PROGRESSING, prepare)
+    if image.state is ImageState.PREPARING:
+        message = f"image {name}: {image.message or 'being prepared'}"
+        return _waiting(desired, "ImagePreparing", message, None, Health.PROGRESSING)
+    message = f"image {name}: {image.message}"
+    reason = image.reason or "ImageFailed"
+    if image.retry_at is None or now >= image.retry_at:
+        return _waiting(desired, reason, message, None, Health.DEGRADED, prepare)
+    return _waiting(desired, reason, message, image.retry_at, Health.DEGRADED)
+
+
+def _waiting(
+    desired: EffectiveGuest,
+    reason: str,
+    message: str,
+    recheck_at: float | None,
+    health: Health,
+    *steps: Step,
+) -> Plan:
+    degraded = health is Health.DEGRADED
+    return Plan(
+        guest=desired.name,
+        sentence=message,
+        steps=steps,
+        conditions=(
+            false(C.READY, reason, message),
+            false(C.SYNCED, reason, message),
+            false(C.PROVISIONED, reason, message),
+            false(C.RUNNING, "NotDefined", "there is no domain yet"),
+        ),
+        sync=Sync.OUT_OF_SYNC,
+        health=health,
+        printable=Printable.DEGRADED if degraded else Printable.INSTALLING,
+        recheck_at=recheck_at,
+    )
+
+
+def _create(
+    desired: EffectiveGuest,
+    observed: Observed,
+    image: ImageView,
+    volumes: tuple[WantedVolume, ...],
+    policy: Policy,
+) -> Plan:
+    steps: list[Step] = []
+    for index, wanted in enumerate(volumes):
+        if wanted.volume in observed.volumes:
+            continue
+        overlay = (image.base_path or "", image.base_format) if index == 0 else None
+        size = wanted.size or image.capacity
+        steps.append(CreateVolume(wanted.pool, wanted.volume, size, overlay))
+    config = wanted_config(desired, observed.host, None, image, policy.seed)
+    for disk in config.disks:
+        if disk.alias == SEED and disk.volume is not None and disk.volume not in observed.volumes:
+            steps.append(CreateSeed(disk.pool, disk.volume, config.uuid))
+    owner = Ownership(uid=config.uuid, name=desired.name, generation=1, digest="", spec="")
+    steps.append(DefineDomain(config, owner, new=True))
+    if desired.spec.run_strategy in (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE):
+        steps.append(StartDomain("it is new"))
+    message = f"creating it from image {image.name}"
+    return Plan(
+        guest=desired.name,
+        sentence=message,
+        steps=tuple(steps),
+        conditions=(
+            false(C.READY, "Creating", message),
+            false(C.SYNCED, "Creating", message),
+            false(C.PROVISIONED, "Creating", message),
+            false(C.RUNNING, "NotDefined", "there is no domain yet"),
+        ),
+        sync=Sync.OUT_OF_SYNC,
+        health=Health.MISSING,
+        printable=Printable.STARTING,
+    )

@@ -1,0 +1,49 @@
+"""What ``planner.plan`` gives: the steps, and everything there is to say about the guest."""
+
+from dataclasses import dataclass
+
+from controller.observed.health import ProbeTarget
+from controller.planning.changes import FieldChange
+from controller.planning.conditions import (
+    Condition,
+    ConditionType,
+    Health,
+    Printable,
+    Status,
+    Sync,
+)
+from controller.planning.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The daemon's own part of a decision. ``seed`` tells controllers apart (``identity``)."""
+
+    seed: str
+    daemon_started: float = 0.0
+    """Epoch seconds; stands in for the start of domains that ran before the daemon did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``recheck_at`` is the epoch second at which time alone may change the plan."""
+
+    guest: str
+    sentence: str
+    steps: tuple[Step, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    sync: Sync = Sync.UNKNOWN
+    health: Health = Health.UNKNOWN
+    printable: Printable = Printable.UNKNOWN
+    probes: tuple[ProbeTarget, ...] | None = ()
+    """None: leave the probes as they are."""
+    services_ready: tuple[tuple[str, bool | None], ...] = ()
+    recheck_at: float | None = None
+
+    def condition(self, type: ConditionType) -> Condition | None:
+        return next((found for found in self.conditions if found.type is type), None)
+
+    def is_true(self, type: ConditionType) -> bool:
+        found = self.condition(type)
+        return found is not None and found.status is Status.TRUE

@@ -1,0 +1,313 @@
+"""A world in memory behind the execution's ports: hosts, volumes, domains, guests' insides.
+
+It keeps libvirt's promises that the loop leans on (definitions survive, names are unique, a look
+finds what was done) and none of its slowness. ``kill_at`` ends the 'daemon' before or after the
+n-th effect, as SIGKILL would; ``fail`` makes chosen calls raise.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
+from controller.desired.schema import SecretRef
+from controller.errors import GuestkeeperError, PermanentError
+from controller.execution.executor import Executor, Ports
+from controller.execution.knowledge import Knowledge
+from controller.execution.operations import Operations
+from controller.loop.look import Look
+from controller.loop.reconciler import Reconciler, Result
+from controller.loop.status import StatusStore
+from controller.observed.domain import (
+    DomainConfig,
+    DomainState,
+    DomainView,
+    Ownership,
+    StateReason,
+)
+from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
+from controller.observed.host import HostView, VolumeView
+from controller.observed.image import ImageState, ImageView
+from controller.observed.inside import InsideView
+from tests.factories import NOW, POLICY, a_host, a_ready_image, an_inside
+
+
+class KilledError(BaseException):
+    """SIGKILL of the daemon."""
+
+
+class FakeWorld:
+    """Implements Hypervisor, Inside, Images, Prober, Journal and Secrets at once."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.view = a_host()
+        self.volumes_there: dict[tuple[str, str], VolumeView] = {}
+        self.domains: dict[str, DomainView] = {}
+        self.insides: dict[str, InsideView] = {}
+        self.image_ready = False
+        self.targets: dict[str, tuple[ProbeTarget, ...]] = {}
+        self.probe_views: dict[str, dict[tuple[str, str], ProbeView]] = {}
+        self.probing = ProbeStatus.SUCCESS
+        self.events: list[tuple[str, str]] = []
+        self.effects: list[str] = []
+        self.kill_at: tuple[int, str] | None = None  # (n, "before" | "after")
+        self.fail: dict[str, GuestkeeperError] = {}
+
+    # --- what every effect does -------------------------------------------------------------------
+
+    def _effect(self, name: str) -> "_Effect":
+        return _Effect(self, name)
+
+    # --- Hypervisor -------------------------------------------------------------------------------
+
+    def hosts(self) -> Collection[str]:
+        return ["local"]
+
+    def host(self, host: str) -> HostView:
+        return self.view
+
+    def domain(self, host: str, name: str) -> DomainView | None:
+        return self.domains.get(name)
+
+    def owned(self, host: str) -> Collection[str]:
+        return [name for name, domain in self.domains.items() if domain.ours]
+
+    def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
+        return self.volumes_there.get((pool, name))
+
+    def create_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        *,
+        capacity: int,
+        format: str = "qcow2",
+        backing: tuple[str, str] | None = None,
+    ) -> VolumeView:
+        with self._effect(f"create_volume {name}"):
+            view = VolumeView(
+                pool, name, f"/pool/{name}", format, capacity, 0, backing[0] if backing else None
+            )
+            return self.volumes_there.setdefault((pool, name), view)
+
+    def upload_volume(self, *args: object, **kwargs: object) -> VolumeView:
+        raise AssertionError("images are faked whole")
+
+    def delete_volume(self, host: str, pool: str, name: str) -> None:
+        with self._effect(f"delete_volume {name}"):
+            self.volumes_there.pop((pool, name), None)
+
+    def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
+        with self._effect(f"define {config.name}"):
+            there = self.domains.get(config.name)
+            if there is not None and not there.ours:
+                raise PermanentError("foreign", reason="NameConflict")
+            for disk in config.disks:
+                if disk.volume is not None:
+                    assert (disk.pool, disk.volume) in self.volumes_there, "defined before its disk"
+            if there is not None:
+                self.domains[config.name] = replace(there, config=config, ownership=ownership)
+            else:
+                self.domains[config.name] = DomainView(
+                    name=config.name,
+                    uuid=config.uuid,
+                    state=DomainState.SHUTOFF,
+                    reason=StateReason.OTHER,
+                    ownership=ownership,
+                    config=config,
+                    live=None,
+                )
+
+    def set_ownership(self, host: str, name: str, ownership: Ownership) -> None:
+        with self._effect(f"set_ownership {name}"):
+            self.domains[name] = replace(self.domains[name], ownership=ownership)
+
+    def start(self, host: str, name: str) -> None:
+        with self._effect(f"start {name}"):
+            domain = self.domains[name]
+            self.domains[name] = replace(
+                domain,
+                state=DomainState.RUNNING,
+                reason=StateReason.OTHER,
+                live=domain.config,
+                agent_connected=True,
+                started_at=self.now,
+            )
+
+    def resume(self, host: str, name: str) -> None:
+        raise AssertionError("the planner never resumes")
+
+    def shutdown(self, host: str, name: str) -> None:
+        with self._effect(f"shutdown {name}"):
+            self.stop(name, StateReason.SHUTDOWN)
+
+    def destroy(self, host: str, name: str) -> None:
+        with self._effect(f"destroy {name}"):
+            self.stop(name, StateReason.DESTROYED)
+
+    def eject(self, host: str, name: str, alias: str) -> None:
+        with self._effect(f"eject {name}"):
+            domain = self.domains[name]
+            disks = tuple(
+                replace(disk, volume=None) if disk.alias == alias else disk
+                for disk in domain.config.disks
+            )
+            config = replace(domain.config, disks=disks)
+            self.domains[name] = replace(domain, config=config, live=config)
+
+    # --- Inside -----------------------------------------------------------------------------------
+
+    def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
+        with self._effect(f"look {guest.name}"):
+            fresh = InsideView(looked_at=self.now, boot_id="boot", hostname="localhost")
+            there = self.insides.get(guest.name, fresh)
+            unknown = an_inside(guest)
+            return replace(
+                there,
+                looked_at=self.now,
+                packages={p: there.packages.get(p) for p in unknown.packages},
+                files={
+                    p: there.files.get(p, replace(f, sha256=None)) for p, f in unknown.files.items()
+                },
+                units={
+                    u: there.units.get(u, replace(f, active="inactive"))
+                    for u, f in unknown.units.items()
+                },
+            )
+
+    def apply(
+        self, guest: EffectiveGuest, domain: DomainView, services: Sequence[EffectiveService]
+    ) -> InsideView:
+        with self._effect(f"apply {guest.name}"):
+            self.insides[guest.name] = an_inside(guest, looked_at=self.now)
+            return self.insides[guest.name]
+
+    # --- Images, Prober, Journal, Secrets ---------------------------------------------------------
+
+    def view_image(self) -> ImageView:
+        state = ImageState.READY if self.image_ready else ImageState.MISSING
+        return a_ready_image(state=state)
+
+    def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
+        with self._effect("prepare"):
+            self.image_ready = True
+
+    def seed(self, host: str, pool: str, volume: str, **kwargs: object) -> None:
+        self.create_volume(host, pool, volume, capacity=1, format="raw")
+
+    def set_targets(self, guest: str, targets: Sequence[ProbeTarget]) -> None:
+        self.targets[guest] = tuple(targets)
+        self.probe_views[guest] = {
+            (t.service, t.probe): ProbeView(t.service, t.probe, self.probing, "probed", NOW)
+            for t in targets
+        }
+
+    def views(self, guest: str) -> Mapping[tuple[str, str], ProbeView]:
+        return self.probe_views.get(guest, {})
+
+    def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None:
+        self.events.append((guest, reason))
+
+    def read(self, ref: SecretRef) -> str:
+        return "ssh-ed25519 AAAA test"
+
+    # --- what happens to it -----------------------------------------------------------------------
+
+    def stop(self, name: str, reason: StateReason) -> None:
+        self.domains[name] = replace(
+            self.domains[name],
+            state=DomainState.SHUTOFF,
+            reason=reason,
+            live=None,
+            agent_connected=False,
+            started_at=None,
+        )
+
+
+class _Effect:
+    def __init__(self, world: FakeWorld, name: str) -> None:
+        self.world, self.name = world, name
+
+    def __enter__(self) -> None:
+        world = self.world
+        if world.kill_at == (len(world.effects), "before"):
+            world.kill_at = None
+            raise KilledError
+        failure = world.fail.get(self.name.partition(" ")[0])
+        if failure is not None:
+            raise failure
+        world.effects.append(self.name)
+
+    def __exit__(self, *_: object) -> None:
+        world = self.world
+        if world.kill_at == (len(world.effects) - 1, "after"):
+            world.kill_at = None
+            raise KilledError
+
+
+class _Images:
+    """The images' side of the world: its ``view`` has another meaning than the host's."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.view = lambda host, pool, image: world.view_image()
+        self.prepare = world.prepare
+        self.seed = world.seed
+
+
+class InlineOperations(Operations):
+    """Long actions run at once, in the caller: a test needs no thread and no waiting."""
+
+    def __init__(self) -> None:
+        super().__init__(1, on_done=lambda _: None)
+
+    def start(self, key: str, name: str, action) -> bool:  # type: ignore[no-untyped-def]
+        action()
+        return True
+
+
+class Documents:
+    """The desired side: what the catalog would answer."""
+
+    def __init__(self, *guests: EffectiveGuest) -> None:
+        self.guests = {guest.name: guest for guest in guests}
+        self.orphans: dict[str, EffectiveGuest] = {}
+
+    def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
+        if name in self.guests:
+            return self.guests[name], False
+        return self.orphans.get(name), name in self.orphans
+
+
+class Daemon:
+    """One life of the loop over a world; a new one on the same world is a restarted daemon."""
+
+    def __init__(self, world: FakeWorld, documents: Documents) -> None:
+        self.world = world
+        self.documents = documents
+        self.knowledge = Knowledge()
+        self.status = StatusStore()
+        operations = InlineOperations()
+        images = _Images(world)
+        ports = Ports(world, world, images, world, world, world)  # type: ignore[arg-type]
+        look = Look(ports, self.knowledge, operations, POLICY.seed)
+        clock = lambda: world.now  # noqa: E731
+        executor = Executor(ports, self.knowledge, operations, clock=clock)
+        self.reconciler = Reconciler(
+            documents, ports, look, executor, self.knowledge, self.status, POLICY, clock=clock
+        )
+
+    def reconcile(self, name: str) -> Result:
+        return self.reconciler.reconcile(name)
+
+    def settle(self, name: str, limit: int = 50) -> None:
+        """Passes, with time going on as each asks for, until one has nothing to do."""
+        for _ in range(limit):
+            before = len(self.world.effects)
+            result = self.reconcile(name)
+            if len(self.world.effects) == before and result.word in ("success", "requeue_after"):
+                status = self.status.get(name)
+                if status is None or status.plan.health != "Progressing" or result.after is None:
+                    return
+            self.world.now += result.after or 0.0
+        raise AssertionError(f"{name} did not settle: {self.world.effects[-10:]}")

@@ -1,0 +1,149 @@
+"""Whatever happened, the loop ends in the state the documents ask for, and stays there.
+
+Oracles (after Sieve, Acto and Anvil): the end state is the one a fault-free run from nothing gives
+for the last document; nothing is made twice; once settled, a pass has no effect.
+"""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.desired.effective import EffectiveGuest
+from controller.errors import AgentUnavailableError, TransientError
+from controller.observed.domain import DomainState, StateReason
+from controller.observed.host import HostView
+from controller.planning.conditions import Sync
+from tests.factories import a_file, a_guest, a_host, a_probe, a_service, an_image
+from tests.fakes import Daemon, Documents, FakeWorld, KilledError
+
+SIZES = st.sampled_from(["256Mi", "512Mi", "1Gi"])
+CONTENTS = st.binary(min_size=1, max_size=4)
+
+
+@st.composite
+def guests(draw: st.DrawFn, *, cloud_init: bool) -> EffectiveGuest:
+    """Specs of one guest that differ in everything this version can carry out."""
+    services = [
+        a_service(
+            f"s{number}",
+            packages=tuple(draw(st.lists(st.sampled_from(["a", "b"]), unique=True))),
+            files=(a_file(f"/etc/s{number}", draw(CONTENTS)),),
+            unit=draw(st.sampled_from([None, f"s{number}.service"])),
+            probes=(a_probe(tcpSocket={"port": 22, "from": "guest"}),),
+        )
+        for number in range(draw(st.integers(0, 2)))
+    ]
+    disks = [{"name": f"d{n}", "size": "1Gi"} for n in range(draw(st.integers(0, 2)))]
+    nics = [{"name": "lan", "network": "default"}] if draw(st.booleans()) else []
+    fields = {
+        "memory": {"size": draw(SIZES)},
+        "cpu": {"vcpus": draw(st.integers(1, 3)), "max": 4},
+        "disks": disks,
+        "interfaces": nics,
+    }
+    return a_guest(services=tuple(services), image=an_image(cloudInit=cloud_init), **fields)
+
+
+EVENTS = st.sampled_from(
+    ["crash", "destroy", "shutdown", "boot", "drift", "redefined", "host-gone", "agent-gone",
+     "step-fails", "kill-before", "kill-after", "new-document", "restart-daemon", "time"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject) -> None:
+    cloud_init = data.draw(st.booleans())
+    world = FakeWorld()
+    documents = Documents(data.draw(guests(cloud_init=cloud_init)))
+    daemon = Daemon(world, documents)
+    for event in data.draw(st.lists(EVENTS, max_size=12)):
+        daemon = _happen(event, world, documents, daemon, data, cloud_init=cloud_init)
+        for _ in range(data.draw(st.integers(0, 4))):
+            try:
+                daemon.reconcile("web1")
+            except KilledError:
+                daemon = Daemon(world, documents)
+    world.fail.clear()
+    world.kill_at = None
+    world.view = a_host()
+    world.now += 4000
+    daemon = Daemon(world, documents)
+    daemon.settle("web1")
+    _cold_boot(world, daemon)
+
+    guest = documents.guests["web1"]
+    status = daemon.status.get("web1")
+    assert status is not None
+    assert status.plan.sync is Sync.SYNCED, status.plan.sentence
+    assert status.plan.steps == ()
+    assert status.plan.changes == ()
+
+    scratch = FakeWorld()
+    Daemon(scratch, Documents(guest)).settle("web1")
+    has, wanted = world.domains["web1"], scratch.domains["web1"]
+    assert (has.state, has.config, has.live) == (wanted.state, wanted.config, wanted.live)
+    made = [effect for effect in world.effects if effect.startswith("create_volume")]
+    assert len(made) == len(set(made)), "a volume was made twice"
+    seeds = [name for _, name in world.volumes_there if name.endswith(".iso")]
+    assert seeds == []
+
+    effects = len(world.effects)
+    for _ in range(3):
+        daemon.reconcile("web1")
+    assert len(world.effects) == effects, "it does not stay as it is"
+
+
+def _cold_boot(world: FakeWorld, daemon: Daemon) -> None:
+    """Staged hardware changes take effect."""
+    world.stop("web1", StateReason.DESTROYED)
+    world.now += 4000
+    daemon.settle("web1")
+
+
+def _happen(
+    event: str,
+    world: FakeWorld,
+    documents: Documents,
+    daemon: Daemon,
+    data: st.DataObject,
+    *,
+    cloud_init: bool,
+) -> Daemon:
+    domain = world.domains.get("web1")
+    running = domain is not None and domain.state is DomainState.RUNNING
+    match event:
+        case "crash" | "destroy" | "shutdown" if running:
+            reason = {"crash": "crashed", "destroy": "destroyed", "shutdown": "shutdown"}[event]
+            world.stop("web1", StateReason(reason))
+        case "boot" if domain is not None and not running:
+            world.fail.clear()
+            world.start("local", "web1")
+        case "drift" if "web1" in world.insides:
+            inside = world.insides["web1"]
+            units = {u: replace(f, active="inactive") for u, f in inside.units.items()}
+            files = {p: replace(f, sha256="0" * 64) for p, f in inside.files.items()}
+            world.insides["web1"] = replace(inside, hostname="x", units=units, files=files)
+        case "redefined" if domain is not None:
+            world.domains["web1"] = replace(domain, config=replace(domain.config, vcpus=3))
+        case "host-gone":
+            world.view = HostView("local", "test:///", reachable=False, why="gone")
+        case "agent-gone":
+            world.fail = {"look": AgentUnavailableError("no agent")}
+        case "step-fails":
+            name = data.draw(st.sampled_from(["define", "start", "create_volume", "apply"]))
+            world.fail = {name: TransientError("no")}
+        case "kill-before" | "kill-after":
+            world.kill_at = (len(world.effects) + data.draw(st.integers(0, 3)), event[5:])
+        case "new-document":
+            documents.guests["web1"] = data.draw(guests(cloud_init=cloud_init))
+        case "restart-daemon":
+            return Daemon(world, documents)
+        case "time":
+            world.now += data.draw(st.sampled_from([1.0, 60.0, 4000.0]))
+            world.view = a_host()
+            world.fail.clear()
+        case _:
+            pass
+    return daemon

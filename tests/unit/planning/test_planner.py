@@ -1,0 +1,455 @@
+"""The planner's decisions as a table: what is wanted, what is seen, what is decided."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.guest import Failure, Observed, Operation
+from controller.observed.health import ProbeStatus, ProbeView
+from controller.observed.host import PoolView
+from controller.observed.image import ImageState
+from controller.planning.conditions import Health, Printable, Status, Sync
+from controller.planning.plan import Plan
+from controller.planning.planner import plan
+from controller.planning.steps import step_name
+from tests.factories import (
+    NOW,
+    POLICY,
+    a_domain,
+    a_file,
+    a_guest,
+    a_host,
+    a_probe,
+    a_ready_image,
+    a_service,
+    an_image,
+    an_inside,
+    observed,
+)
+
+WEB = a_service(files=(a_file(),))
+GUEST = a_guest(services=(WEB,))
+
+
+def planned(guest=GUEST, seen: Observed | None = None, **kwargs) -> Plan:  # type: ignore[no-untyped-def]
+    seen = seen or observed()
+    owner = seen.domain.ownership if seen.domain else None
+    memory = owner.memory if owner else Memory()
+    return plan(guest, seen, memory, NOW, POLICY, **kwargs)
+
+
+def names(made: Plan) -> list[str]:
+    return [step_name(step) for step in made.steps]
+
+
+def reason(made: Plan, type: str) -> str:
+    found = next((c for c in made.conditions if c.type == type), None)
+    return f"{found.status}/{found.reason}" if found else ""
+
+
+# --- creation -------------------------------------------------------------------------------------
+
+
+def test_a_guest_without_image_asks_for_it_and_waits() -> None:
+    made = planned()
+    assert names(made) == ["PrepareImage"]
+    assert made.printable is Printable.INSTALLING
+
+
+def test_while_the_image_is_prepared_its_progress_is_told() -> None:
+    image = a_ready_image(state=ImageState.PREPARING, message="uploading 35 %")
+    made = planned(seen=observed(image=image))
+    assert made.steps == ()
+    assert "uploading 35 %" in made.sentence
+
+
+@pytest.mark.parametrize(("due", "steps"), [(NOW + 5, []), (NOW - 1, ["PrepareImage"])])
+def test_a_failed_image_is_tried_again_when_due(due: float, steps: list[str]) -> None:
+    image = a_ready_image(state=ImageState.FAILED, message="404", reason="Gone", retry_at=due)
+    made = planned(seen=observed(image=image))
+    assert names(made) == steps
+    assert reason(made, "Provisioned") == "False/Gone"
+    assert made.health is Health.DEGRADED
+
+
+def test_creation_is_disks_then_definition_then_start() -> None:
+    guest = a_guest(disks=[{"name": "data", "size": "1Gi"}])
+    made = planned(guest, observed(image=a_ready_image()))
+    assert names(made) == ["CreateVolume", "CreateVolume", "DefineDomain", "StartDomain"]
+    overlay, data = made.steps[0], made.steps[1]
+    assert overlay.backing == ("/pool/gk-base-debian12-abc.qcow2", "qcow2")  # type: ignore[union-attr]
+    assert (data.backing, data.capacity) == (None, 2**30)  # type: ignore[union-attr]
+
+
+def test_what_an_earlier_try_made_is_not_made_again() -> None:
+    first = planned(seen=observed(image=a_ready_image()))
+    overlay = first.steps[0].volume  # type: ignore[union-attr]
+    again = planned(seen=observed(image=a_ready_image(), volumes={overlay: object()}))
+    assert names(again) == ["DefineDomain", "StartDomain"]
+
+
+@pytest.mark.parametrize("strategy", ["Manual", "Halted"])
+def test_manual_and_halted_guests_are_made_but_not_started(strategy: str) -> None:
+    made = planned(a_guest(runStrategy=strategy), observed(image=a_ready_image()))
+    assert names(made)[-1] == "DefineDomain"
+
+
+def test_a_missing_pool_is_told_with_its_remedy() -> None:
+    seen = replace(observed(), host=a_host(pools={}))
+    made = planned(seen=seen)
+    assert made.steps == ()
+    assert "pools" in made.sentence
+    assert reason(made, "Synced") == "False/PoolMissing"
+
+
+def test_an_inactive_pool_is_told() -> None:
+    pool = PoolView("default", "/pool", False, 1, 1)
+    made = planned(seen=replace(observed(), host=a_host(pools={"default": pool})))
+    assert "inactive" in made.sentence
+
+
+def test_a_system_disk_smaller_than_its_image_is_refused() -> None:
+    made = planned(a_guest(systemDisk={"size": "1Gi"}), observed(image=a_ready_image()))
+    assert made.steps == ()
+    assert "write at least 2Gi" in made.sentence
+
+
+def test_a_cloud_init_image_gets_a_seed() -> None:
+    guest = a_guest(image=an_image(cloudInit=True))
+    assert "CreateSeed" in names(planned(guest, observed(image=a_ready_image())))
+
+
+def test_direct_boot_uses_the_images_kernel_in_the_pool() -> None:
+    guest = a_guest(image=an_image(boot={"kernel": "k", "initrd": "i", "args": "root=/dev/vda"}))
+    image = a_ready_image(kernel_path="/pool/k", initrd_path="/pool/i")
+    define = planned(guest, observed(image=image)).steps[1]
+    assert define.config.boot.kernel == "/pool/k"  # type: ignore[union-attr]
+    assert define.config.boot.args == "root=/dev/vda"  # type: ignore[union-attr]
+
+
+# --- no act ---------------------------------------------------------------------------------------
+
+
+def test_no_data_means_no_act() -> None:
+    host = a_host(reachable=False, why="connection refused")
+    made = planned(seen=Observed(host, a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED)))
+    assert made.steps == ()
+    assert {c.status for c in made.conditions} == {Status.UNKNOWN}
+    assert made.probes == ()
+
+
+def test_a_domain_of_unknown_state_is_no_data() -> None:
+    made = planned(seen=observed(a_domain(GUEST, DomainState.UNKNOWN)))
+    assert made.steps == ()
+    assert made.health is Health.UNKNOWN
+
+
+@pytest.mark.parametrize("state", [DomainState.RUNNING, DomainState.SHUTOFF])
+def test_a_foreign_domain_of_the_same_name_is_left_alone(state: DomainState) -> None:
+    foreign = replace(a_domain(GUEST, state), ownership=None)
+    made = planned(seen=observed(foreign))
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/NameConflict"
+    assert "virsh domrename" in made.sentence
+
+
+def test_a_clone_that_carries_our_element_is_foreign_too() -> None:
+    clone = replace(a_domain(GUEST), uuid="11111111-1111-1111-1111-111111111111")
+    assert reason(planned(seen=observed(clone)), "Synced") == "False/NameConflict"
+
+
+def test_an_orphan_is_left_alone_even_if_it_died() -> None:
+    dead = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED)
+    made = planned(seen=observed(dead), orphaned=True)
+    assert made.steps == ()
+    assert reason(made, "Orphaned") == "True/DocumentVanished"
+
+
+@pytest.mark.parametrize(
+    ("why", "told"), [(StateReason.IO_ERROR, "make room"), (StateReason.USER, "virsh resume")]
+)
+def test_a_paused_guest_is_left_paused(why: StateReason, told: str) -> None:
+    made = planned(seen=observed(a_domain(GUEST, DomainState.PAUSED, why)))
+    assert made.steps == ()
+    assert made.printable is Printable.PAUSED
+    assert told in made.sentence
+
+
+# --- off ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "why", "starts"),
+    [
+        ("Always", StateReason.CRASHED, True),
+        ("Always", StateReason.SHUTDOWN, True),
+        ("Always", StateReason.DESTROYED, True),
+        ("Always", StateReason.OTHER, True),
+        ("RerunOnFailure", StateReason.CRASHED, True),
+        ("RerunOnFailure", StateReason.FAILED, True),
+        ("RerunOnFailure", StateReason.PANICKED, True),
+        ("RerunOnFailure", StateReason.DAEMON, True),
+        ("RerunOnFailure", StateReason.SHUTDOWN, False),
+        ("Manual", StateReason.CRASHED, False),
+        ("Halted", StateReason.CRASHED, False),
+    ],
+)
+def test_run_strategies(strategy: str, why: StateReason, starts: bool) -> None:
+    guest = a_guest(services=(WEB,), runStrategy=strategy)
+    made = planned(guest, observed(a_domain(guest, DomainState.SHUTOFF, why)))
+    assert names(made) == (["RecordMemory", "StartDomain"] if starts else [])
+    assert made.printable is (Printable.STARTING if starts else Printable.STOPPED)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "ago", "starts"),
+    [(0, 0, True), (1, 9, False), (1, 10, True), (2, 39, False), (2, 40, True), (9, 299, False),
+     (9, 300, True), (9, 3600, True)],
+)  # fmt: skip
+def test_starts_back_off_and_the_count_is_forgotten(
+    attempts: int, ago: float, starts: bool
+) -> None:
+    memory = Memory(attempts, NOW - ago)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    made = planned(seen=observed(domain))
+    assert ("StartDomain" in names(made)) is starts
+    if not starts:
+        assert made.printable is Printable.CRASH_LOOP
+        assert made.recheck_at is not None
+
+
+def test_after_an_hour_the_count_begins_at_one_again() -> None:
+    memory = Memory(9, NOW - 3600)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    record = planned(seen=observed(domain)).steps[0]
+    assert record.memory == Memory(1, NOW)  # type: ignore[union-attr]
+
+
+def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
+    guest = a_guest(runStrategy="Halted", shutdownTimeout="60s")
+    asked = planned(guest, observed(a_domain(guest)))
+    assert names(asked) == ["RecordMemory", "ShutdownDomain"]
+    waiting = a_domain(guest, memory=Memory(shutdown_requested=NOW - 30))
+    assert planned(guest, observed(waiting)).steps == ()
+    late = a_domain(guest, memory=Memory(shutdown_requested=NOW - 61))
+    assert names(planned(guest, observed(late))) == ["DestroyDomain"]
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def running(guest=GUEST, **fields):  # type: ignore[no-untyped-def]
+    domain = fields.pop("domain", None) or a_domain(guest)
+    return observed(domain, **{"inside": an_inside(guest), **fields})
+
+
+def test_a_converged_guest_has_nothing_to_do() -> None:
+    made = planned(seen=running())
+    assert (made.steps, made.changes) == ((), ())
+    assert (made.sync, made.health, made.printable) == (
+        Sync.SYNCED,
+        Health.HEALTHY,
+        Printable.HEALTHY,
+    )
+    assert reason(made, "Ready") == "True/Ready"
+    assert made.recheck_at == NOW - 1 + GUEST.spec.drift_interval
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"hostname": "other"}, "hostname"),
+        ({"missing_ssh_keys": 1}, "sshAuthorizedKeysFrom"),
+        ({"packages": {"nginx-light": None}}, "services[web].packages[nginx-light]"),
+        ({"files": {"/etc/app.conf": None}}, "services[web].files[/etc/app.conf]"),
+        ({"units": {"nginx.service": None}}, "services[web].unit[nginx.service]"),
+    ],
+)
+def test_drift_inside_is_named_and_applied(fields: dict, path: str) -> None:  # type: ignore[type-arg]
+    inside = an_inside(GUEST, **fields)
+    made = planned(seen=running(inside=inside))
+    assert names(made) == ["ApplyInside"]
+    assert path in [change.path for change in made.changes]
+    assert made.sync is Sync.OUT_OF_SYNC
+
+
+def test_a_file_with_another_mode_is_drift() -> None:
+    inside = an_inside(GUEST)
+    files = {path: replace(fact, mode=0o600) for path, fact in inside.files.items()}
+    made = planned(seen=running(inside=replace(inside, files=files)))
+    (change,) = made.changes
+    assert (change.old, change.new) == ("root:root 0600", "root:root 0644")
+
+
+def test_changed_content_is_applied_without_another_look() -> None:
+    changed = a_guest(services=(a_service(files=(a_file(content=b"new"),)),))
+    made = planned(changed, observed(a_domain(GUEST), inside=an_inside(GUEST)))
+    assert names(made) == ["ApplyInside"]
+
+
+def test_a_new_file_needs_a_look_first() -> None:
+    more = a_guest(services=(a_service(files=(a_file(), a_file("/etc/more"))),))
+    made = planned(more, observed(a_domain(GUEST), inside=an_inside(GUEST)))
+    assert names(made) == ["LookInside"]
+
+
+def test_one_long_action_at_a_time() -> None:
+    made = planned(seen=running(inside=None, operation=Operation("ApplyInside", NOW - 5)))
+    assert made.steps == ()
+
+
+@pytest.mark.parametrize(("ago", "steps"), [(100, []), (301, ["LookInside"])])
+def test_drift_is_looked_for_each_interval(ago: float, steps: list[str]) -> None:
+    made = planned(
+        seen=running(
+            inside=an_inside(GUEST, looked_at=NOW - ago),
+            domain=a_domain(GUEST, started_at=NOW - 9999),
+        )
+    )
+    assert names(made) == steps
+
+
+def test_a_look_from_before_the_boot_says_nothing() -> None:
+    made = planned(seen=running(inside=an_inside(GUEST, looked_at=NOW - 200)))
+    assert names(made) == ["LookInside"]
+
+
+def test_a_probe_that_began_to_fail_is_a_reason_to_look() -> None:
+    guest = a_guest(services=(a_service(probes=(a_probe(),)),))
+    view = ProbeView("web", "http", ProbeStatus.FAILURE, "refused", NOW)
+    made = planned(guest, running(guest, probes={("web", "http"): view}))
+    assert names(made) == ["LookInside"]
+    assert reason(made, "ServicesReady") == "False/ProbeFailed"
+    assert made.health is Health.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "health"),
+    [
+        (ProbeStatus.SUCCESS, "True/ServicesReady", Health.HEALTHY),
+        (ProbeStatus.STARTING, "False/Starting", Health.PROGRESSING),
+        (ProbeStatus.UNKNOWN, "Unknown/ProbeUnknown", Health.PROGRESSING),
+        (ProbeStatus.FAILURE, "False/ProbeFailed", Health.DEGRADED),
+    ],
+)
+def test_services_are_as_ready_as_their_probes(
+    status: ProbeStatus, told: str, health: Health
+) -> None:
+    guest = a_guest(services=(a_service(probes=(a_probe(),)),))
+    view = ProbeView("web", "http", status, "said", NOW - 50)
+    made = planned(guest, running(guest, probes={("web", "http"): view}))
+    assert reason(made, "ServicesReady") == told
+    assert made.health is health
+
+
+def test_the_agent_gone_while_probes_succeed_is_a_condition_and_nothing_more() -> None:
+    guest = a_guest(services=(a_service(probes=(a_probe(),)),))
+    view = ProbeView("web", "http", ProbeStatus.SUCCESS, "200", NOW)
+    domain = a_domain(guest, agent=False, started_at=NOW - 5000)
+    made = planned(guest, observed(domain, probes={("web", "http"): view}))
+    assert made.steps == ()
+    assert reason(made, "AgentConnected") == "False/AgentNotConnected"
+    assert made.health is Health.HEALTHY
+
+
+def test_a_new_guest_waits_for_its_agent_then_degrades() -> None:
+    young = a_domain(GUEST, agent=False, applied=False)
+    made = planned(seen=observed(young))
+    assert reason(made, "ServicesReady") == "False/WaitingForAgent"
+    assert made.health is Health.PROGRESSING
+    old = a_domain(GUEST, agent=False, applied=False, started_at=NOW - 700)
+    assert planned(seen=observed(old)).health is Health.DEGRADED
+
+
+def test_the_spec_is_recorded_once_it_is_applied_whole() -> None:
+    made = planned(seen=running(domain=a_domain(GUEST, applied=False)))
+    assert names(made) == ["RecordApplied"]
+
+
+def test_a_failed_apply_waits_for_its_next_try_unless_the_spec_changed() -> None:
+    failure = Failure("ApplyInside", "ApplyFailed", "no", NOW - 1, 1, NOW + 9, GUEST.digest)
+    inside = an_inside(GUEST, hostname="x")
+    held = planned(seen=running(inside=inside, failure=failure))
+    assert held.steps == ()
+    assert held.recheck_at == NOW + 9
+    other = replace(failure, digest="another")
+    assert names(planned(seen=running(inside=inside, failure=other))) == ["ApplyInside"]
+
+
+# --- hardware -------------------------------------------------------------------------------------
+
+
+def test_hardware_changes_are_defined_at_once_and_wait_for_a_cold_boot() -> None:
+    bigger = a_guest(services=(WEB,), memory={"size": "1Gi"})
+    made = planned(bigger, running(domain=a_domain(GUEST)))
+    assert names(made) == ["DefineDomain"]
+    assert {change.path for change in made.changes} >= {"memory.size"}
+    assert reason(made, "RestartRequired").startswith("True")
+
+
+def test_once_defined_only_the_restart_is_left() -> None:
+    bigger = a_guest(services=(WEB,), memory={"size": "1Gi"})
+    domain = replace(a_domain(bigger), live=a_domain(GUEST).live)
+    made = planned(bigger, running(bigger, domain=domain))
+    assert made.steps == ()
+    assert made.printable is Printable.RESTART_REQUIRED
+    assert reason(made, "Synced") == "False/RestartRequired"
+
+
+def test_virsh_edits_of_what_we_own_are_drift() -> None:
+    domain = a_domain(GUEST)
+    edited = replace(domain, config=replace(domain.config, vcpus=7))
+    made = planned(seen=running(domain=edited))
+    assert names(made) == ["DefineDomain"]
+    assert [(c.path, c.old, c.new) for c in made.changes] == [("cpu.vcpus", "7", "1")]
+
+
+def test_a_new_data_disk_is_made_before_it_is_defined() -> None:
+    more = a_guest(services=(WEB,), disks=[{"name": "data", "size": "1Gi"}])
+    made = planned(more, running(domain=a_domain(GUEST)))
+    assert names(made) == ["CreateVolume", "DefineDomain"]
+
+
+def test_another_image_is_refused_and_named_with_its_class() -> None:
+    other = a_guest(services=(WEB,), image=an_image("debian13"))
+    made = planned(other, running(domain=a_domain(GUEST)))
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/ChangeNotSupported"
+    assert "image (replace)" in made.sentence
+    assert made.health is Health.HEALTHY
+
+
+def test_a_failed_definition_waits_and_what_follows_waits_with_it() -> None:
+    bigger = a_guest(services=(WEB,), memory={"size": "1Gi"})
+    failure = Failure("DefineDomain", "Refused", "xml error", NOW - 1, 1, NOW + 9, bigger.digest)
+    made = planned(bigger, running(domain=a_domain(GUEST), failure=failure))
+    assert made.steps == ()
+    assert "xml error" in made.sentence
+    assert made.recheck_at is not None
+    assert made.recheck_at <= NOW + 9
+
+
+# --- cloud-init -----------------------------------------------------------------------------------
+
+
+def seeded(status: str):  # type: ignore[no-untyped-def]
+    guest = a_guest(image=an_image(cloudInit=True))
+    domain = a_domain(guest, applied=False)
+    return planned(guest, observed(domain, inside=an_inside(guest, cloud_init=status)))
+
+
+def test_nothing_is_applied_while_cloud_init_is_at_work() -> None:
+    made = seeded("running")
+    assert made.steps == ()
+    assert reason(made, "Provisioned") == "False/Personalising"
+
+
+def test_a_used_seed_is_ejected_and_deleted() -> None:
+    assert names(seeded("done")) == ["EjectSeed", "DeleteSeed"]
+
+
+def test_a_failed_cloud_init_is_told_and_keeps_its_seed() -> None:
+    made = seeded("error")
+    assert "EjectSeed" not in names(made)
+    assert reason(made, "Provisioned") == "False/CloudInitFailed"
