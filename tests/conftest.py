@@ -1,0 +1,56 @@
+"""What every test may use: golden files and a free port."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write what the code produces now into the golden files instead of comparing",
+    )
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def golden(update_golden: bool) -> Callable[[Path, str], None]:
+    """``golden(file, text)`` compares the text, or rewrites the file (``--update-golden``)."""
+
+    def compare(file: Path, text: str) -> None:
+        if update_golden:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            return
+        if not file.exists():
+            pytest.fail(f"{file} is missing: run pytest --update-golden and look at what it wrote")
+        assert text == file.read_text(encoding="utf-8"), (
+            f"differs from {file}; if that is meant: pytest --update-golden"
+        )
+
+    return compare
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives TCP ports of 127.0.0.1 that were free a moment ago, each call another one."""
+    given: set[int] = set()
+
+    def give() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
+
+    return give
