@@ -37,11 +37,11 @@ class StateReason(StrEnum):
     DESTROYED = "destroyed"  # somebody pulled the plug through libvirt
     CRASHED = "crashed"  # QEMU died
     FAILED = "failed"  # it could not be started, or libvirt lost it
-    DAEMON = "daemon"  # found shut off when libvirtd started
+    DAEMON = "daemon"  # libvirtd, started anew, could not get hold of its QEMU again
     IO_ERROR = "ioerror"  # paused: no room or a disk error
     USER = "user"  # paused by somebody
     PANICKED = "panicked"  # the guest's kernel panicked
-    OTHER = "other"
+    OTHER = "other"  # libvirt does not know: never started, or off since before libvirtd started
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Everything that speaks libvirt: connections, events, domain XML, storage, networks."""

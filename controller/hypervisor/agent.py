@@ -1,0 +1,123 @@
+"""Commands to guest agents, so that a dead one never holds up the others.
+
+An agent does one thing at a time, and libvirtd has a bounded number of workers for all of them.
+So commands to one guest queue here, not in libvirtd, and agents that did not answer of late share
+a few places until they answer again.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import libvirt
+import libvirt_qemu  # type: ignore[import-untyped]
+
+from controller.errors import AgentUnavailableError, HostUnreachableError
+from controller.hypervisor.connection import HostLink
+from controller.hypervisor.host_config import Role
+from controller.hypervisor.translate import lost
+
+_SUSPECTS_AT_ONCE = 2
+_ADDRESS_TIMEOUT = 10.0
+_MARGIN = 10.0  # seconds for libvirt beyond the agent's own timeout
+
+
+class Agents:
+    """The guest agents of one host."""
+
+    def __init__(self, link: HostLink, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._domains: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._suspects: set[str] = set()
+        self._places = threading.BoundedSemaphore(_SUSPECTS_AT_ONCE)
+
+    def command(self, name: str, command: str, timeout: float) -> str:
+        """Sends the JSON ``command`` and returns the JSON answer (``virDomainQemuAgentCommand``).
+
+        ``timeout`` in seconds, the wait for the guest's earlier commands included; libvirt knows
+        whole seconds only. Raises ``AgentUnavailableError`` when no agent answers in time.
+        """
+        deadline = self._monotonic() + timeout
+        with self._turn(name, deadline):
+            left = max(1, round(deadline - self._monotonic()))
+
+            def run(connection: libvirt.virConnect) -> str:
+                domain = connection.lookupByName(name)
+                answer: str = libvirt_qemu.qemuAgentCommand(domain, command, left, 0)
+                return answer
+
+            try:
+                answer = self._link.call(Role.AGENT, "agent command", run, left + _MARGIN)
+            except (AgentUnavailableError, HostUnreachableError):
+                with self._lock:
+                    self._suspects.add(name)
+                raise
+            with self._lock:
+                self._suspects.discard(name)
+            return answer
+
+    @contextmanager
+    def _turn(self, name: str, deadline: float) -> Iterator[None]:
+        with self._lock:
+            one = self._domains[name]
+        if not one.acquire(timeout=max(0.0, deadline - self._monotonic())):
+            raise AgentUnavailableError(f"the agent of {name} is busy with an earlier command")
+        try:
+            with self._lock:
+                suspect = name in self._suspects
+            if not suspect:
+                yield
+                return
+            if not self._places.acquire(timeout=max(0.0, deadline - self._monotonic())):
+                raise AgentUnavailableError(f"the agent of {name} did not answer of late")
+            try:
+                yield
+            finally:
+                self._places.release()
+        finally:
+            one.release()
+
+    def addresses(self, name: str, *, ask_agent: bool) -> tuple[str, ...]:
+        """The guest's addresses, loopback and link-local left out.
+
+        From the DHCP leases of libvirt's networks, else from the agent where ``ask_agent``
+        (``virDomainInterfaceAddresses``); () where neither knows any.
+        """
+        found = self._link.call(
+            Role.LOOK,
+            "read leases",
+            lambda connection: _addresses(
+                connection, name, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+            ),
+            _ADDRESS_TIMEOUT,
+        )
+        if found or not ask_agent:
+            return found
+        with self._turn(name, self._monotonic() + _ADDRESS_TIMEOUT):
+            return self._link.call(
+                Role.AGENT,
+                "read addresses",
+                lambda connection: _addresses(
+                    connection, name, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+                ),
+                _ADDRESS_TIMEOUT,
+            )
+
+
+def _addresses(connection: libvirt.virConnect, name: str, source: int) -> tuple[str, ...]:
+    try:
+        interfaces = connection.lookupByName(name).interfaceAddresses(source, 0)
+    except libvirt.libvirtError as error:
+        if lost(error) or error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return ()  # the domain is off, has no such interface, or no agent
+    return tuple(
+        address["addr"]
+        for interface in interfaces.values()
+        for address in interface["addrs"] or ()
+        if not address["addr"].startswith(("127.", "::1", "fe80:", "169.254."))
+    )

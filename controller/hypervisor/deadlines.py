@@ -1,0 +1,180 @@
+"""Calls that come back in time, whatever libvirt does.
+
+A libvirt call has no timeout: a stopped daemon or a hung monitor keeps it for ever. So each call
+runs in a worker; one that passes its deadline is left to itself (nobody can interrupt it), counted,
+and replaced by a fresh worker, so that one stuck call holds up nobody else. How many may be left
+behind is bounded: a host that swallows calls without end is refused further ones.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from controller.errors import HostUnreachableError
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+_IDLE_SECONDS = 30.0
+
+
+class DeadlineError(HostUnreachableError):
+    """The call did not come back in time; whether it took effect is not known."""
+
+    reason = "DeadlineExceeded"
+
+
+class _Job:
+    """One call on its way; ``lock`` decides between 'done' and 'abandoned'."""
+
+    __slots__ = ("abandoned", "done", "error", "finished", "function", "late", "lock", "result")
+
+    def __init__(self, function: Callable[[], Any], late: Callable[[Any], None] | None) -> None:
+        self.function = function
+        self.late = late
+        self.lock = threading.Lock()
+        self.done = threading.Event()
+        self.finished = False
+        self.abandoned = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> bool:
+        """Runs the call; False when its caller had gone meanwhile."""
+        result, error = None, None
+        try:
+            result = self.function()
+        except BaseException as raised:  # noqa: BLE001 - carried over to the caller, who raises it
+            error = raised
+        self.function = _nothing
+        with self.lock:
+            self.finished = True
+            if not self.abandoned:
+                self.result, self.error = result, error
+                self.done.set()
+                return True
+        if error is None and self.late is not None:
+            try:
+                self.late(result)
+            except BaseException as raised:  # noqa: BLE001 - nobody is left to be told
+                log.debug("late result not cleaned up", error=str(raised))
+        return False
+
+    def abandon(self) -> bool:
+        """Gives the call up; False when it finished at the last moment."""
+        with self.lock:
+            if self.finished:
+                return False
+            self.abandoned = True
+            return True
+
+
+def _nothing() -> None:
+    return None
+
+
+class Deadlines:
+    """Workers for one kind of call to one host.
+
+    ``workers`` calls run at the same time; ``abandoned`` may be stuck beside them.
+    """
+
+    def __init__(self, name: str, *, workers: int = 8, abandoned: int = 16) -> None:
+        self._name = name
+        self._limit = workers
+        self._abandoned_limit = abandoned
+        self._lock = threading.Condition()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._workers = 0
+        self._idle = 0
+        self._abandoned = 0
+        self._number = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Calls that passed their deadline and are still stuck."""
+        return self._abandoned
+
+    @property
+    def workers(self) -> int:
+        """Threads in service, busy or idle; the abandoned ones do not count."""
+        return self._workers
+
+    def call(
+        self,
+        operation: str,
+        function: Callable[[], T],
+        timeout: float,
+        *,
+        late: Callable[[T], None] | None = None,
+    ) -> T:
+        """Runs ``function`` and returns its result, or raises what it raised.
+
+        ``timeout`` is in seconds and includes the wait for a worker. ``late`` is given the result
+        of a call that came back after its deadline (to close what it opened). Raises
+        ``DeadlineError`` when the deadline passes or too many calls are stuck already.
+        """
+        deadline = time.monotonic() + timeout
+        job = _Job(function, late)
+        self._submit(job, operation, deadline)
+        if not job.done.wait(max(0.0, deadline - time.monotonic())) and job.abandon():
+            with self._lock:
+                self._workers -= 1
+                self._abandoned += 1
+                self._lock.notify()
+            log.warning("call passed its deadline", on=self._name, operation=operation)
+            raise DeadlineError(f"{self._name}: {operation} did not answer within {timeout:g} s")
+        job.done.wait()
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+    def _submit(self, job: _Job, operation: str, deadline: float) -> None:
+        with self._lock:
+            if self._abandoned >= self._abandoned_limit:
+                raise DeadlineError(
+                    f"{self._name}: {self._abandoned} calls are stuck, {operation} is not tried"
+                )
+            while self._idle == 0 and self._workers >= self._limit:
+                if not self._lock.wait(deadline - time.monotonic()):
+                    raise DeadlineError(f"{self._name}: no worker was free for {operation} in time")
+            if self._idle:
+                self._idle -= 1
+                self._jobs.put(job)
+                return
+            self._workers += 1
+            self._number += 1
+            number = self._number
+        threading.Thread(
+            target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True
+        ).start()
+
+    def _work(self, job: _Job | None) -> None:
+        while job is not None:
+            in_time = job.run()
+            with self._lock:
+                if not in_time:
+                    self._abandoned -= 1
+                    if self._workers >= self._limit:
+                        return
+                    self._workers += 1
+                self._idle += 1
+                self._lock.notify()
+            job = self._next()
+
+    def _next(self) -> _Job | None:
+        while True:
+            try:
+                return self._jobs.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    # A job may be on its way to this very worker: idle is 0 then.
+                    if self._idle:
+                        self._idle -= 1
+                        self._workers -= 1
+                        return None

@@ -1,0 +1,225 @@
+"""Renders a ``DomainConfig`` to the XML that libvirt is asked to define.
+
+The other half of ``observed/domain_xml.py``: what is rendered here must be read back there as the
+same value, from our XML and from what libvirt makes of it, live and inactive. By element tree
+only; no text is ever pasted.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from enum import StrEnum
+
+from controller.errors import PermanentError
+from controller.observed.domain import (
+    ALIAS_PREFIX,
+    NAMESPACE,
+    BootConfig,
+    DiskConfig,
+    DomainConfig,
+    NicConfig,
+    Ownership,
+)
+from controller.observed.domain_xml import (
+    AGENT_CHANNEL,
+    QEMU_NAMESPACE,
+    TEST_ARGUMENTS_NAMESPACE,
+    ownership_element,
+)
+
+SPARE_PORTS = 14
+"""Free PCIe root ports for devices plugged in later; a q35 domain gets no more once it runs."""
+_OWN_PCI_DEVICES = 4  # USB controller, virtio-serial, balloon, rng
+_USER_SLOT = 0x10
+_MAX_USER_NICS = 10
+"""Slots of the root bus from 0x10 on: libvirt fills it from below (eight root ports a slot) and
+puts its chipset devices at 0x1a and above."""
+
+_FORWARD = re.compile(r"(?P<host>[0-9.]*:\d+):(?P<guest>\d+)/(?P<protocol>tcp|udp)")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class Dialect(StrEnum):
+    """Which driver reads it. The test driver knows only domains of its own type, and no QEMU."""
+
+    QEMU = "qemu"
+    TEST = "test"
+
+
+ET.register_namespace("gk", NAMESPACE)
+ET.register_namespace("qemu", QEMU_NAMESPACE)
+ET.register_namespace("gktest", TEST_ARGUMENTS_NAMESPACE)
+
+
+def render(
+    config: DomainConfig, ownership: Ownership | None, dialect: Dialect = Dialect.QEMU
+) -> str:
+    """The domain XML for ``virDomainDefineXMLFlags(VALIDATE)``.
+
+    Raises ``PermanentError`` where ``config`` has no form in XML (a malformed forward, more user
+    interfaces than slots). ``ownership`` None is for showing only.
+    """
+    root = ET.Element("domain", type=_type(config, dialect))
+    _text(root, "name", config.name)
+    _text(root, "uuid", config.uuid)
+    if config.title:
+        _text(root, "title", config.title)
+    metadata = ET.SubElement(root, "metadata")
+    if ownership is not None:
+        metadata.append(ownership_element(ownership))
+    _text(root, "memory", str(config.max_memory // 1024), unit="KiB")
+    _text(root, "currentMemory", str(config.memory // 1024), unit="KiB")
+    _text(root, "vcpu", str(config.max_vcpus), current=str(config.vcpus))
+    _os(root, config)
+    features = ET.SubElement(root, "features")
+    ET.SubElement(features, "acpi")
+    ET.SubElement(features, "apic")
+    ET.SubElement(
+        root, "cpu", mode="host-passthrough" if config.accelerator == "kvm" else "maximum"
+    )
+    ET.SubElement(root, "clock", offset="utc")
+    # The daemon decides what follows a stop or a crash, never libvirt.
+    _text(root, "on_poweroff", "destroy")
+    _text(root, "on_reboot", "restart")
+    _text(root, "on_crash", "destroy")
+    _devices(root, config)
+    _user_nics(root, metadata, [nic for nic in config.nics if nic.kind == "user"], dialect)
+    if not len(metadata):
+        root.remove(metadata)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode")
+
+
+def render_ownership(ownership: Ownership) -> str:
+    """Our element as ``virDomainSetMetadata`` wants it."""
+    return ET.tostring(ownership_element(ownership, namespaced=False), encoding="unicode")
+
+
+def render_drive(disk: DiskConfig) -> str:
+    """One disk or CD-ROM drive, for ``virDomainUpdateDeviceFlags``."""
+    parent = ET.Element("devices")
+    return ET.tostring(_disk(parent, disk), encoding="unicode")
+
+
+def _type(config: DomainConfig, dialect: Dialect) -> str:
+    if dialect is Dialect.TEST:
+        if config.accelerator == "kvm":
+            raise PermanentError("libvirt's test driver has no KVM; use accelerator: auto")
+        return "test"
+    return "kvm" if config.accelerator == "kvm" else "qemu"
+
+
+def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text
+    return element
+
+
+def _os(root: ET.Element, config: DomainConfig) -> None:
+    os = ET.SubElement(root, "os")
+    if config.firmware == "efi":
+        os.set("firmware", "efi")
+    _text(os, "type", "hvm", arch="x86_64", machine="q35")
+    if config.boot is not None:
+        _boot(os, config.boot)
+    else:
+        ET.SubElement(os, "boot", dev="hd")
+
+
+def _boot(os: ET.Element, boot: BootConfig) -> None:
+    _text(os, "kernel", boot.kernel)
+    if boot.initrd is not None:
+        _text(os, "initrd", boot.initrd)
+    if boot.args:
+        _text(os, "cmdline", boot.args)
+
+
+def _devices(root: ET.Element, config: DomainConfig) -> None:
+    devices = ET.SubElement(root, "devices")
+    nics = [nic for nic in config.nics if nic.kind != "user"]
+    disks = [disk for disk in config.disks if disk.device == "disk"]
+    ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    for _ in range(_OWN_PCI_DEVICES + len(disks) + len(nics) + SPARE_PORTS):
+        ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+    for disk in config.disks:
+        _disk(devices, disk)
+    for nic in nics:
+        _nic(devices, nic)
+    serial = ET.SubElement(devices, "serial", type="pty")
+    ET.SubElement(serial, "target", port="0")
+    console = ET.SubElement(devices, "console", type="pty")
+    ET.SubElement(console, "target", type="serial", port="0")
+    channel = ET.SubElement(devices, "channel", type="unix")
+    ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
+    ET.SubElement(devices, "memballoon", model="virtio")
+    rng = ET.SubElement(devices, "rng", model="virtio")
+    _text(rng, "backend", "/dev/urandom", model="random")
+    ET.SubElement(devices, "panic", model="isa")
+
+
+def _disk(devices: ET.Element, disk: DiskConfig) -> ET.Element:
+    cdrom = disk.device == "cdrom"
+    element = ET.SubElement(
+        devices, "disk", type="volume" if disk.volume else "file", device=disk.device
+    )
+    driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
+    if disk.volume is not None:
+        ET.SubElement(element, "source", pool=disk.pool, volume=disk.volume)
+    elif not cdrom:
+        raise PermanentError(f"disk {disk.alias} of the domain has no volume")
+    ET.SubElement(element, "target", dev=disk.target, bus="sata" if cdrom else "virtio")
+    if cdrom:
+        ET.SubElement(element, "readonly")
+    else:
+        driver.set("discard", "unmap")
+    ET.SubElement(element, "alias", name=ALIAS_PREFIX + disk.alias)
+    return element
+
+
+def _nic(devices: ET.Element, nic: NicConfig) -> None:
+    if nic.kind not in ("network", "bridge"):
+        raise PermanentError(f"interface {nic.alias}: kind {nic.kind} is not supported")
+    element = ET.SubElement(devices, "interface", type=nic.kind)
+    ET.SubElement(element, "mac", address=nic.mac)
+    ET.SubElement(element, "source", {nic.kind: nic.source})
+    ET.SubElement(element, "model", type="virtio")
+    ET.SubElement(element, "alias", name=ALIAS_PREFIX + nic.alias)
+
+
+def _user_nics(
+    root: ET.Element, metadata: ET.Element, nics: list[NicConfig], dialect: Dialect
+) -> None:
+    if not nics:
+        return
+    if len(nics) > _MAX_USER_NICS:
+        raise PermanentError(
+            f"{len(nics)} user interfaces; a domain has room for {_MAX_USER_NICS}: remove some"
+        )
+    if dialect is Dialect.TEST:
+        line, namespace = (
+            ET.SubElement(metadata, f"{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"),
+            TEST_ARGUMENTS_NAMESPACE,
+        )
+    else:
+        line, namespace = ET.SubElement(root, f"{{{QEMU_NAMESPACE}}}commandline"), QEMU_NAMESPACE
+    for slot, nic in enumerate(nics, _USER_SLOT):
+        for value in _user_nic(nic, slot):
+            ET.SubElement(line, f"{{{namespace}}}arg", value=value)
+
+
+def _user_nic(nic: NicConfig, slot: int) -> list[str]:
+    """User networking is QEMU's: libvirt's own (9.0) can not forward ports without passt."""
+    if _ID.fullmatch(nic.alias) is None or _MAC.fullmatch(nic.mac) is None:
+        raise PermanentError(f"interface {nic.alias!r}: its name or MAC {nic.mac!r} is malformed")
+    identity = ALIAS_PREFIX + nic.alias
+    netdev = ["user", f"id={identity}"]
+    for forward in nic.forwards:
+        match = _FORWARD.fullmatch(forward)
+        if match is None:
+            raise PermanentError(
+                f"interface {nic.alias}: forward {forward!r} is not ADDRESS:HOSTPORT:GUESTPORT/tcp"
+            )
+        netdev.append(f"hostfwd={match['protocol']}:{match['host']}-:{match['guest']}")
+    device = ["virtio-net-pci", f"netdev={identity}", f"id={identity}", f"mac={nic.mac}"]
+    device += ["bus=pcie.0", f"addr={slot:#x}"]
+    return ["-netdev", ",".join(netdev), "-device", ",".join(device)]

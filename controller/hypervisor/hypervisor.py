@@ -1,0 +1,261 @@
+"""Every host's libvirt behind one door: what ``execution.ports.Hypervisor`` asks for, and more.
+
+It only puts the parts of this room together, one set a host, and hands each call to its part.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import BinaryIO
+
+from controller.errors import HostUnreachableError, PermanentError
+from controller.hypervisor.agent import Agents
+from controller.hypervisor.capabilities import Capabilities, read_capabilities
+from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.console import Console, open_console
+from controller.hypervisor.domains import Domains
+from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
+from controller.hypervisor.index import HostIndex
+from controller.hypervisor.storage import Storage
+from controller.observed.domain import DomainConfig, DomainView, Ownership
+from controller.observed.host import HostView, VolumeView
+
+
+def _ignore_event(_host: str, _name: str, _kind: str) -> None:
+    """Where nobody wants to hear of events."""
+
+
+def _ignore_host(_host: str, _reachable: bool, _why: str) -> None:
+    """Where nobody wants to hear of hosts."""
+
+
+def _ignore_call(_host: str, _operation: str, _code: str, _seconds: float) -> None:
+    """Where nobody measures."""
+
+
+class _Host:
+    """The parts of one host."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        on_event: OnEvent,
+        on_host: OnHost,
+        on_call: OnCall,
+        now: Callable[[], float],
+    ) -> None:
+        self.config = config
+        self.link = HostLink(config, connected=self._connected, on_host=on_host, on_call=on_call)
+        self.index = HostIndex(self.link, on_event, now=now)
+        self.storage = Storage(self.link)
+        self.domains = Domains(self.link, self.index.touch)
+        self.agents = Agents(self.link)
+        self.capabilities: Capabilities | None = None
+
+    def _connected(self, link: HostLink, session: Session) -> None:
+        self.capabilities = link.call_in(
+            session, Role.LOOK, "read capabilities", read_capabilities, 15.0
+        )
+        self.storage.connected(session)
+        self.index.connected(session)
+
+
+class Hypervisor:
+    """All hosts. Satisfies ``execution.ports.Hypervisor``; thread-safe.
+
+    Callbacks only enqueue: ``on_event(host, domain, kind)`` from libvirt's event thread,
+    ``on_host(host, reachable, why)`` when a host came (everything was listed anew) or went,
+    ``on_call(host, operation, code, seconds)`` after each call to libvirt.
+
+    Every method of a host raises ``HostUnreachableError`` while that host is lost, also when a
+    deadline passes, and ``PermanentError`` for a host the settings do not name.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[HostConfig],
+        on_event: OnEvent = _ignore_event,
+        on_host: OnHost = _ignore_host,
+        on_call: OnCall = _ignore_call,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._hosts = {one.name: _Host(one, on_event, on_host, on_call, now) for one in hosts}
+
+    # --- Life -------------------------------------------------------------------------------------
+
+    def open(self, timeout: float = 20.0) -> None:
+        """Connects to every host; waits at most ``timeout`` seconds for the first attempts.
+
+        A host that is not reachable is no error: it is tried again for ever.
+        """
+        for one in self._hosts.values():
+            one.link.start()
+        deadline = time.monotonic() + timeout
+        for one in self._hosts.values():
+            one.link.wait_settled(max(0.0, deadline - time.monotonic()))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Disconnects from every host, at most ``timeout`` seconds each, all at the same time."""
+        threads = [
+            threading.Thread(target=one.link.stop, args=(timeout,), daemon=True)
+            for one in self._hosts.values()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout)
+
+    # --- Looking ----------------------------------------------------------------------------------
+
+    def hosts(self) -> Collection[str]:
+        """Names of the hosts of the settings."""
+        return self._hosts.keys()
+
+    def host(self, host: str) -> HostView:
+        """Never raises for a lost host: the view says that it is not reachable, and why."""
+        one = self._of(host)
+        known = one.capabilities or Capabilities(False, "", "", "")
+        reachable, why = one.link.reachable, one.link.why
+        pools = one.storage.known_pools()
+        if reachable:
+            try:
+                pools = one.storage.pools()
+            except HostUnreachableError as error:
+                reachable, why = False, str(error)
+        return HostView(
+            name=host,
+            uri=one.config.uri,
+            reachable=reachable,
+            why=why,
+            kvm=known.kvm,
+            default_pool=one.config.default_pool,
+            pools=pools,
+            libvirt_version=known.libvirt_version,
+            hypervisor_version=known.hypervisor_version,
+        )
+
+    def domain(self, host: str, name: str) -> DomainView | None:
+        """From the index; XML is read again only if an event or an own write marked it dirty."""
+        return self._of(host).index.domain(name)
+
+    def owned(self, host: str) -> Collection[str]:
+        """Names of the domains of that host that carry our ownership element."""
+        return self._of(host).index.owned()
+
+    def resync(self, host: str, *, deep: bool = False) -> frozenset[str]:
+        """Checks the index by one bulk call; returns the names that changed, came or went.
+
+        ``deep`` reads all XML again, for the changes that libvirt tells nobody of.
+        """
+        return self._of(host).index.resync(deep=deep)
+
+    def xml_reads(self, host: str) -> int:
+        """Domain XML documents asked of that host so far."""
+        return self._of(host).index.xml_reads
+
+    def stuck_calls(self, host: str) -> int:
+        """Calls to that host past their deadline that have not come back."""
+        return self._of(host).link.stuck_calls
+
+    # --- Storage ----------------------------------------------------------------------------------
+
+    def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
+        """The volume, or None; see ``Storage.volume``."""
+        return self._of(host).storage.volume(pool, name)
+
+    def create_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        *,
+        capacity: int,
+        format: str = "qcow2",
+        backing: tuple[str, str] | None = None,
+    ) -> VolumeView:
+        """Makes an empty volume or an overlay; see ``Storage.create``."""
+        return self._of(host).storage.create(
+            pool, name, capacity=capacity, format=format, backing=backing
+        )
+
+    def upload_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        stream: BinaryIO,
+        size: int,
+        *,
+        format: str,
+        progress: Callable[[int], None],
+    ) -> VolumeView:
+        """Replaces the volume by ``size`` bytes of ``stream``; see ``Storage.upload``."""
+        return self._of(host).storage.upload(
+            pool, name, stream, size, format=format, progress=progress
+        )
+
+    def delete_volume(self, host: str, pool: str, name: str) -> None:
+        """Deletes the volume; one that is not there is fine."""
+        self._of(host).storage.delete(pool, name)
+
+    # --- Domains ----------------------------------------------------------------------------------
+
+    def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
+        """Makes or changes the definition; see ``Domains.define``."""
+        self._of(host).domains.define(config, ownership)
+
+    def set_ownership(self, host: str, name: str, ownership: Ownership) -> None:
+        """Writes our element, live and persistent."""
+        self._of(host).domains.set_ownership(name, ownership)
+
+    def start(self, host: str, name: str) -> None:
+        """Starts the domain; a running one is fine."""
+        self._of(host).domains.start(name)
+
+    def resume(self, host: str, name: str) -> None:
+        """Resumes a paused or sleeping domain; any other is left as it is."""
+        self._of(host).domains.resume(name)
+
+    def shutdown(self, host: str, name: str) -> None:
+        """Asks the guest (agent, then ACPI) to power off; does not wait."""
+        self._of(host).domains.shutdown(name)
+
+    def destroy(self, host: str, name: str) -> None:
+        """Pulls the plug, gracefully towards QEMU; a failure is permanent."""
+        self._of(host).domains.destroy(name)
+
+    def eject(self, host: str, name: str, alias: str) -> None:
+        """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""
+        self._of(host).domains.eject(name, alias)
+
+    # --- The inside of guests ---------------------------------------------------------------------
+
+    def agent_command(self, host: str, name: str, command: str, timeout: float) -> str:
+        """Sends JSON to the guest agent and returns its JSON; ``timeout`` in seconds.
+
+        Raises ``AgentUnavailableError`` when it does not answer in time.
+        """
+        return self._of(host).agents.command(name, command, timeout)
+
+    def addresses(self, host: str, name: str) -> tuple[str, ...]:
+        """The guest's addresses as its network's leases or its agent know them; () if none."""
+        one = self._of(host)
+        view = one.index.domain(name)
+        if view is None or not view.state.active:
+            return ()
+        return one.agents.addresses(name, ask_agent=view.agent_connected)
+
+    def open_console(self, host: str, name: str, *, force: bool = False) -> Console:
+        """The serial console as a stream of bytes from now on; see ``console``."""
+        return open_console(self._of(host).link, name, force=force)
+
+    def _of(self, host: str) -> _Host:
+        try:
+            return self._hosts[host]
+        except KeyError:
+            known = ", ".join(sorted(self._hosts)) or "none"
+            raise PermanentError(
+                f"host {host} is not in the daemon's settings (known: {known}): add [hosts.{host}]",
+                reason="HostUnknown",
+            ) from None

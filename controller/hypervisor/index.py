@@ -1,0 +1,310 @@
+"""What is known of a host's domains, kept true by events and checked by one bulk call.
+
+Reading the XML of every domain at every look would cost seconds on a large host. So it is read
+once when the host connects, and later only for domains that an event, a write of our own or the
+slow, deep resync names; the steady state costs one bulk call however many domains there are.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import partial
+
+import libvirt
+
+from controller.errors import TransientError
+from controller.hypervisor import events
+from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.events import AGENT_CONNECTED, AGENT_DISCONNECTED
+from controller.hypervisor.host_config import OnEvent, Role
+from controller.hypervisor.reading import STATES, Read, bulk, list_all, read_many, read_one
+from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
+
+BULK_TIMEOUT, READ_TIMEOUT = 30.0, 10.0
+_CHUNK = 200  # domains whose XML is read under one deadline
+
+_REASONS = {
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason.SHUTDOWN,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): StateReason.DESTROYED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason.CRASHED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason.FAILED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): StateReason.DAEMON,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason.USER,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): StateReason.IO_ERROR,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason.PANICKED,
+    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED): StateReason.PANICKED,
+    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_UNKNOWN): StateReason.CRASHED,
+}
+_NO_STATE = (-1, -1)
+
+
+class _Entry:
+    __slots__ = (
+        "agent_touched",
+        "identity",
+        "panicked",
+        "raw",
+        "read",
+        "started",
+        "started_at",
+        "touched",
+        "view",
+    )
+
+    def __init__(self, touched: int) -> None:
+        self.touched = touched  # when something last happened to it (the index's serial)
+        self.read = -1  # the serial its XML was last read at
+        self.agent_touched = -1
+        self.raw = _NO_STATE
+        self.view: DomainView | None = None
+        self.identity: int | None = None
+        self.started = -1  # the serial of its last started event
+        self.started_at: float | None = None
+        self.panicked = False
+
+    @property
+    def dirty(self) -> bool:
+        return self.view is None or self.read < self.touched
+
+
+class HostIndex:
+    """The domains of one host. Thread-safe; callbacks are called outside of its lock."""
+
+    def __init__(
+        self, link: HostLink, on_event: OnEvent, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._link = link
+        self._host = link.config.name
+        self._on_event = on_event
+        self._now = now
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+        self._serial = 0
+        self.xml_reads = 0
+        """Domain XML documents asked of libvirt so far."""
+
+    # --- What is known ----------------------------------------------------------------------------
+
+    def domain(self, name: str) -> DomainView | None:
+        """The domain as it is, reading its XML only if something happened to it.
+
+        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost.
+        """
+        if not self._link.reachable:
+            # Raises with the reason; what was known before may be long untrue.
+            self._link.call(Role.LOOK, "look", lambda _: None, READ_TIMEOUT)
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is None:
+                return None
+            if not entry.dirty:
+                return entry.view
+        return self._refresh(name)
+
+    def owned(self) -> Collection[str]:
+        """Names of the domains with our ownership element. Raises as ``domain``."""
+        if not self._link.reachable:
+            self._link.call(Role.LOOK, "look", lambda _: None, READ_TIMEOUT)
+        with self._lock:
+            unread = [name for name, entry in self._entries.items() if entry.view is None]
+        for name in unread:
+            self._refresh(name)
+        with self._lock:
+            return frozenset(
+                name
+                for name, entry in self._entries.items()
+                if entry.view is not None and entry.view.ownership is not None
+            )
+
+    def touch(self, name: str) -> None:
+        """Something happened to the domain (a write of our own): its XML is read at next look."""
+        with self._lock:
+            self._touch(name)
+
+    def _touch(self, name: str) -> _Entry:
+        self._serial += 1
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry(self._serial)
+        entry.touched = self._serial
+        return entry
+
+    # --- Events -----------------------------------------------------------------------------------
+
+    def connected(self, session: Session) -> None:
+        """Registers the events, then lists everything: what happens in between is not missed."""
+        self._link.call_in(
+            session,
+            Role.EVENTS,
+            "register events",
+            lambda connection: events.register(connection, self._happened),
+            READ_TIMEOUT,
+        )
+        self._relist(session)
+
+    def _happened(self, name: str, kind: str) -> None:
+        with self._lock:
+            if kind in (AGENT_CONNECTED, AGENT_DISCONNECTED):
+                self._agent(name, kind == AGENT_CONNECTED)
+            else:
+                entry = self._touch(name)
+                if kind == "started":
+                    entry.started, entry.started_at = entry.touched, self._now()
+                    entry.panicked = False
+                elif kind == "panicked":
+                    entry.panicked = True
+        self._on_event(self._host, name, kind)
+
+    def _agent(self, name: str, connected: bool) -> None:
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._touch(name)
+        self._serial += 1
+        entry.agent_touched = self._serial
+        if entry.view is not None:
+            entry.view = replace(entry.view, agent_connected=connected)
+
+    # --- Looking ----------------------------------------------------------------------------------
+
+    def resync(self, *, deep: bool = False) -> frozenset[str]:
+        """One bulk call over all domains; returns the names that changed, came or went.
+
+        ``deep`` reads every domain's XML again too, for changes that libvirt has no event for.
+        Raises ``HostUnreachableError``.
+        """
+        with self._lock:
+            began = self._serial
+        stats = self._link.call(Role.LOOK, "list domains", bulk, BULK_TIMEOUT)
+        changed = self._merge(stats, began)
+        if deep:
+            with self._lock:
+                names = list(self._entries)
+            changed |= self._read_again(names)
+        return frozenset(changed)
+
+    def _merge(self, stats: list[tuple[str, tuple[int, int]]], began: int) -> set[str]:
+        changed: set[str] = set()
+        with self._lock:
+            entries = self._entries
+            for name, raw in stats:
+                entry = entries.get(name)
+                if entry is None or (entry.raw != raw and entry.touched <= began):
+                    # The definition may have changed with its state: the whole is read again.
+                    self._touch(name).raw = raw
+                    changed.add(name)
+            if len(entries) != len(stats):
+                listed = {name for name, _ in stats}
+                for name in [name for name in entries if name not in listed]:
+                    if entries[name].touched <= began:
+                        del entries[name]
+                        changed.add(name)
+        return changed
+
+    def _read_again(self, names: Iterable[str]) -> set[str]:
+        changed = set()
+        for name in names:
+            with self._lock:
+                entry = self._entries.get(name)
+                before = entry.view if entry is not None else None
+            if self._refresh(name) != before:
+                changed.add(name)
+        return changed
+
+    def _refresh(self, name: str) -> DomainView | None:
+        """Reads one domain anew, and again if something happened to it meanwhile."""
+        for _ in range(3):
+            with self._lock:
+                began = self._serial
+            read = self._link.call(
+                Role.LOOK, "read domain", partial(read_one, name=name), READ_TIMEOUT
+            )
+            with self._lock:
+                if read is None:
+                    entry = self._entries.get(name)
+                    if entry is not None and entry.touched <= began:
+                        del self._entries[name]
+                        return None
+                    if entry is None:
+                        return None
+                else:
+                    entry = self._store(name, read, began)
+                    if not entry.dirty:
+                        return entry.view
+        # It changes faster than it can be read; its next event is on its way already.
+        raise TransientError(f"host {self._host}: domain {name} keeps changing", retry_after=1.0)
+
+    def _relist(self, session: Session) -> None:
+        with self._lock:
+            began = self._serial
+        listed = self._link.call_in(session, Role.LOOK, "list domains", list_all, BULK_TIMEOUT)
+        for at in range(0, len(listed), _CHUNK):
+            chunk = listed[at : at + _CHUNK]
+            reads = self._link.call_in(
+                session,
+                Role.LOOK,
+                "read domains",
+                partial(read_many, listed=chunk),
+                BULK_TIMEOUT,
+            )
+            # Under the lock for moments only: looks and events go on between.
+            for name, read in reads:
+                if read is not None:
+                    with self._lock:
+                        self._store(name, read, began)
+        names = {name for name, *_ in listed}
+        with self._lock:
+            for name in [name for name in self._entries if name not in names]:
+                if self._entries[name].touched <= began:
+                    del self._entries[name]
+
+    def _store(self, name: str, read: Read, began: int) -> _Entry:
+        """Puts a reading that began at serial ``began`` into the index. Under the lock."""
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry(began)
+        if entry.read > began:
+            return entry  # a later reading was faster
+        self.xml_reads += 1 if read.live is None else 2
+        live = read.live
+        state = STATES.get(read.raw[0], DomainState.UNKNOWN)
+        self._note_start(entry, read, began)
+        agent = live is not None and live.agent_connected
+        if entry.agent_touched > began and entry.view is not None:
+            agent = entry.view.agent_connected
+        entry.raw, entry.identity = read.raw, read.identity
+        entry.read = began
+        entry.view = DomainView(
+            name=name,
+            uuid=read.uuid,
+            state=state,
+            reason=_reason(read.raw, entry.panicked),
+            ownership=read.inactive.ownership,
+            config=read.inactive.config,
+            live=_same(live.config, read.inactive.config) if live is not None else None,
+            persistent=read.persistent,
+            agent_connected=agent,
+            started_at=entry.started_at,
+            running_job=read.job,
+        )
+        return entry
+
+    def _note_start(self, entry: _Entry, read: Read, began: int) -> None:
+        """When did this run begin? Events say; without one, a new number says that it is new."""
+        if entry.started > began:
+            return
+        if read.identity == -1:
+            entry.started_at = None
+        elif entry.identity not in (None, read.identity) and entry.started <= entry.read:
+            entry.started_at = self._now()
+
+
+def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
+    """One object for two equal ones: most domains run as they are defined."""
+    return config if live == config else live
+
+
+def _reason(raw: tuple[int, int], panicked: bool) -> StateReason:
+    reason = _REASONS.get(raw, StateReason.OTHER)
+    # With on_crash=destroy a panic ends as an ordinary crash; only its event told the difference.
+    return StateReason.PANICKED if reason is StateReason.CRASHED and panicked else reason

@@ -1,0 +1,111 @@
+"""Reading domains: the calls to libvirt that the index is filled by.
+
+Each is run by a worker, under a deadline, with a connection; none of them knows the index.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from controller.hypervisor.translate import lost
+from controller.observed.domain import DomainState
+from controller.observed.domain_xml import ParsedDomain, parse_domain
+
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: DomainState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: DomainState.BLOCKED,
+    libvirt.VIR_DOMAIN_PAUSED: DomainState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: DomainState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: DomainState.SHUTOFF,
+    libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PMSUSPENDED,
+}
+Listed = tuple[str, libvirt.virDomain, tuple[int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one reading of a domain found; ``live`` is the running definition."""
+
+    uuid: str
+    raw: tuple[int, int]
+    identity: int
+    """libvirt's number of this run of the domain; -1 while it is off."""
+    persistent: bool
+    inactive: ParsedDomain
+    live: ParsedDomain | None
+    job: bool
+
+
+def _stats(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, dict[str, Any]]]:
+    found: list[tuple[libvirt.virDomain, dict[str, Any]]] = connection.getAllDomainStats(
+        libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    )
+    return found
+
+
+def _raw(stats: dict[str, Any]) -> tuple[int, int]:
+    return stats.get("state.state", -1), stats.get("state.reason", -1)
+
+
+def bulk(connection: libvirt.virConnect) -> list[tuple[str, tuple[int, int]]]:
+    return [(domain.name(), _raw(stats)) for domain, stats in _stats(connection)]
+
+
+def list_all(
+    connection: libvirt.virConnect,
+) -> list[Listed]:
+    persistent = {
+        domain.name()
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    }
+    return [
+        (domain.name(), domain, _raw(stats), domain.name() in persistent)
+        for domain, stats in _stats(connection)
+    ]
+
+
+def read_many(
+    _connection: libvirt.virConnect, listed: list[Listed]
+) -> list[tuple[str, Read | None]]:
+    return [(name, _read(domain, raw, persistent)) for name, domain, raw, persistent in listed]
+
+
+def read_one(connection: libvirt.virConnect, name: str) -> Read | None:
+    try:
+        domain = connection.lookupByName(name)
+        state, reason = domain.state()
+        return _read(domain, (state, reason), bool(domain.isPersistent()))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _read(domain: libvirt.virDomain, raw: tuple[int, int], persistent: bool) -> Read | None:
+    """``virDomainGetXMLDesc`` of both definitions; None when the domain is gone."""
+    active = STATES.get(raw[0], DomainState.UNKNOWN).active
+    try:
+        inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        live = parse_domain(domain.XMLDesc(0)) if active else None
+        job = active and _job(domain)
+        identity = domain.ID() if active else -1
+        return Read(domain.UUIDString(), raw, identity, persistent, inactive, live, job)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _job(domain: libvirt.virDomain) -> bool:
+    """Does a job (backup, migration, save) run? ``virDomainGetJobInfo`` takes no job itself."""
+    try:
+        return domain.jobInfo()[0] in (
+            libvirt.VIR_DOMAIN_JOB_BOUNDED,
+            libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
+        )
+    except libvirt.libvirtError as error:
+        if lost(error):
+            raise
+        return False

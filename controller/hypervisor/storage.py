@@ -1,0 +1,396 @@
+"""Pools and volumes of a host, through libvirt's pools, volumes and streams alone.
+
+Nothing here touches a path of its own: so a remote host works like the local one, and a disk can
+only ever be inside a pool that the settings name.
+"""
+
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import BinaryIO, TypeVar
+
+import libvirt
+import structlog
+
+from controller.errors import HostUnreachableError, PermanentError, TransientError
+from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.host_config import Role
+from controller.observed.host import PoolView, VolumeView
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+QUICK, SLOW = 15.0, 120.0
+CHUNK = 1 << 20  # bytes handed to libvirt's stream under one deadline
+_CHUNK_TIMEOUT = 30.0
+_REFRESH_INTERVAL = 30.0
+"""A pool is not scanned again for an unknown volume more often than this, in seconds: libvirt knows
+what went through it, and only files that somebody put there by hand need the scan."""
+_POOLS_INTERVAL = 30.0
+
+
+class Storage:
+    """The pools of one host."""
+
+    def __init__(self, link: HostLink, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._config = link.config
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._pools: dict[str, PoolView] = {}
+        self._pools_at = -1e9
+        self._scanned: dict[str, float] = {}
+
+    # --- Pools ------------------------------------------------------------------------------------
+
+    def connected(self, session: Session) -> None:
+        """Ensures the settings' pools and reads all of them; part of connecting."""
+
+        def ensure(connection: libvirt.virConnect) -> dict[str, PoolView]:
+            for name, path in self._config.pools.items():
+                _ensure_pool(connection, name, path)
+            return _pools(connection)
+
+        pools = self._link.call_in(session, Role.ACT, "ensure pools", ensure, SLOW)
+        with self._lock:
+            self._scanned.clear()
+            self._pools, self._pools_at = pools, self._monotonic()
+
+    def pools(self) -> Mapping[str, PoolView]:
+        """The host's pools; what they hold is at most half a minute old. Raises as a call does."""
+        with self._lock:
+            if self._monotonic() - self._pools_at < _POOLS_INTERVAL:
+                return self._pools
+        pools = self._link.call(Role.LOOK, "read pools", _pools, QUICK)
+        with self._lock:
+            self._pools, self._pools_at = pools, self._monotonic()
+        return pools
+
+    def known_pools(self) -> Mapping[str, PoolView]:
+        """What was last known of them, for a host that cannot be asked."""
+        with self._lock:
+            return self._pools
+
+    def _changed(self) -> None:
+        with self._lock:
+            self._pools_at = -1e9
+
+    # --- Volumes ----------------------------------------------------------------------------------
+
+    def volume(self, pool: str, name: str) -> VolumeView | None:
+        """The volume, or None. A pool is scanned anew for one that libvirt does not know yet."""
+        view = self._run(Role.LOOK, "look up volume", pool, lambda one: _lookup(one, pool, name))
+        if view is None and self._may_scan(pool):
+            view = self._run(
+                Role.LOOK,
+                "scan pool",
+                pool,
+                lambda one: _lookup(one, pool, name) if _scan(one) else None,
+                SLOW,
+            )
+        return view
+
+    def _may_scan(self, pool: str) -> bool:
+        with self._lock:
+            now = self._monotonic()
+            if now - self._scanned.get(pool, -1e9) < _REFRESH_INTERVAL:
+                return False
+            self._scanned[pool] = now
+            return True
+
+    def create(
+        self,
+        pool: str,
+        name: str,
+        *,
+        capacity: int,
+        format: str,
+        backing: tuple[str, str] | None,
+    ) -> VolumeView:
+        """Makes an empty volume, or an overlay of ``backing`` (path, format). Sizes in bytes.
+
+        One that is there already is returned, if it is of that format and backing; else
+        ``PermanentError`` says what to do about it.
+        """
+        xml = _volume_xml(name, capacity, format, backing)
+
+        def create(one: libvirt.virStoragePool) -> VolumeView:
+            found = _lookup(one, pool, name)
+            if found is None:
+                try:
+                    return _view(pool, one.createXML(xml, 0))
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
+                        # A file that libvirt has not seen yet is in the way under this name.
+                        if not _scan(one):
+                            raise
+                        found = _lookup(one, pool, name)
+                        if found is None:
+                            raise
+                    else:
+                        found = _lookup(one, pool, name)
+                        if found is None:
+                            raise
+            return _as_asked(found, format, backing)
+
+        view = self._run(Role.ACT, "create volume", pool, create, SLOW)
+        self._changed()
+        return view
+
+    def delete(self, pool: str, name: str) -> None:
+        """Deletes the volume; one that is not there is fine."""
+
+        def delete(one: libvirt.virStoragePool) -> None:
+            for scanned in (False, True):
+                try:
+                    one.storageVolLookupByName(name).delete(0)
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                        raise
+                    if not scanned:
+                        _scan(one)
+                else:
+                    return
+
+        self._run(Role.ACT, "delete volume", pool, delete, SLOW)
+        self._changed()
+
+    def upload(
+        self,
+        pool: str,
+        name: str,
+        stream: BinaryIO,
+        size: int,
+        *,
+        format: str,
+        progress: Callable[[int], None],
+    ) -> VolumeView:
+        """Replaces the volume by ``size`` bytes of ``stream`` (``virStorageVolUpload``).
+
+        ``progress`` is told the bytes sent so far. An upload that breaks off leaves no volume
+        behind, unless the host is lost meanwhile. Raises ``TransientError`` when the stream ends
+        early, and as a call does.
+        """
+        self.delete(pool, name)
+        if self._config.in_process:
+            return self._pretend(pool, name, stream, size, format, progress)
+        # Made raw and empty, whatever is in the upload: it brings its own header.
+        xml = _volume_xml(name, size, "raw", None)
+
+        def begin(one: libvirt.virStoragePool) -> libvirt.virStream:
+            volume = one.createXML(xml, 0)
+            sink = one.connect().newStream(0)
+            try:
+                volume.upload(sink, 0, size, 0)
+            except libvirt.libvirtError:
+                volume.delete(0)
+                raise
+            return sink
+
+        sink = self._run(Role.ACT, "begin upload", pool, begin, SLOW, late=_abort)
+        try:
+            self._send(sink, stream, size, progress)
+            self._link.call(Role.ACT, "finish upload", lambda _: sink.finish(), SLOW)
+        except HostUnreachableError:
+            raise  # the stream may be stuck: libvirt ends it with its connection
+        except BaseException:
+            self._link.call(Role.ACT, "abort upload", lambda _: _abort(sink), QUICK)
+            self.delete(pool, name)
+            raise
+        self._changed()
+
+        def look(one: libvirt.virStoragePool) -> VolumeView | None:
+            _scan(one)  # libvirt looks into the file now and sees which format it has
+            return _lookup(one, pool, name)
+
+        view = self._run(Role.ACT, "look at upload", pool, look, SLOW)
+        if view is None:
+            raise TransientError(f"volume {pool}/{name} is gone right after its upload")
+        if view.format == format:
+            return view
+        self.delete(pool, name)
+        raise PermanentError(
+            f"what was uploaded to volume {pool}/{name} is {view.format}, not {format}: "
+            "check the image's source"
+        )
+
+    def _pretend(
+        self,
+        pool: str,
+        name: str,
+        stream: BinaryIO,
+        size: int,
+        format: str,
+        progress: Callable[[int], None],
+    ) -> VolumeView:
+        """The test driver has no uploads (and no bytes): the stream is read, the volume made."""
+        sent = 0
+        while chunk := stream.read(min(CHUNK, size - sent)):
+            sent += len(chunk)
+            progress(sent)
+        if sent < size:
+            raise TransientError(f"the source ended after {sent} of {size} bytes")
+        return self.create(pool, name, capacity=size, format=format, backing=None)
+
+    def _send(
+        self, sink: libvirt.virStream, stream: BinaryIO, size: int, progress: Callable[[int], None]
+    ) -> None:
+        sent = 0
+        while sent < size:
+            chunk = stream.read(min(CHUNK, size - sent))
+            if not chunk:
+                raise TransientError(f"the source ended after {sent} of {size} bytes")
+            self._link.call(
+                Role.ACT, "upload", partial(_send_all, sink=sink, data=chunk), _CHUNK_TIMEOUT
+            )
+            sent += len(chunk)
+            progress(sent)
+
+    def _run(
+        self,
+        role: Role,
+        operation: str,
+        pool: str,
+        function: Callable[[libvirt.virStoragePool], T],
+        timeout: float = QUICK,
+        *,
+        late: Callable[[T], None] | None = None,
+    ) -> T:
+        def run(connection: libvirt.virConnect) -> T:
+            try:
+                one = connection.storagePoolLookupByName(pool)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                    raise
+                raise PermanentError(
+                    f"host {self._config.name} has no storage pool {pool}: define it there, or "
+                    "give it a path in the daemon's settings",
+                    reason="PoolMissing",
+                ) from error
+            if not one.isActive():
+                one.create(0)
+            return function(one)
+
+        return self._link.call(role, operation, run, timeout, late=late)
+
+
+# --- The calls themselves, run by a worker --------------------------------------------------------
+
+
+def _ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
+    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is."""
+    try:
+        pool = connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+            raise
+        if not path:
+            log.warning("pool missing", pool=name)
+            return
+        root = ET.Element("pool", type="dir")
+        ET.SubElement(root, "name").text = name
+        ET.SubElement(ET.SubElement(root, "target"), "path").text = path
+        pool = connection.storagePoolDefineXML(ET.tostring(root, encoding="unicode"), 0)
+        pool.build(libvirt.VIR_STORAGE_POOL_BUILD_NEW)
+        pool.setAutostart(1)
+    if not pool.isActive():
+        pool.create(0)
+
+
+def _pools(connection: libvirt.virConnect) -> dict[str, PoolView]:
+    views = {}
+    for pool in connection.listAllStoragePools(0):
+        try:
+            root = ET.fromstring(pool.XMLDesc(0))  # noqa: S314 - libvirt's own output
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                continue
+            raise
+        views[pool.name()] = PoolView(
+            name=pool.name(),
+            path=root.findtext("target/path", ""),
+            active=bool(pool.isActive()),
+            capacity=int(root.findtext("capacity", "0")),
+            available=int(root.findtext("available", "0")),
+        )
+    return views
+
+
+def _scan(pool: libvirt.virStoragePool) -> bool:
+    """``virStoragePoolRefresh``; False where the pool cannot be scanned just now.
+
+    libvirt refuses it while it makes or fills a volume there; then what it knows is all there is.
+    """
+    try:
+        pool.refresh(0)
+    except libvirt.libvirtError as error:
+        if "asynchronous jobs running" in str(error):
+            return False
+        raise
+    return True
+
+
+def _lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeView | None:
+    try:
+        return _view(pool_name, pool.storageVolLookupByName(name))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return None
+        raise
+
+
+def _view(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
+    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314 - libvirt's own output
+    format_ = root.find("target/format")
+    return VolumeView(
+        pool=pool,
+        name=volume.name(),
+        path=root.findtext("target/path") or volume.path(),
+        format=format_.get("type", "raw") if format_ is not None else "raw",
+        capacity=int(root.findtext("capacity", "0")),
+        allocation=int(root.findtext("allocation", "0")),
+        backing=root.findtext("backingStore/path") or None,
+    )
+
+
+def _volume_xml(name: str, capacity: int, format: str, backing: tuple[str, str] | None) -> str:
+    root = ET.Element("volume")
+    ET.SubElement(root, "name").text = name
+    ET.SubElement(root, "capacity", unit="bytes").text = str(capacity)
+    ET.SubElement(root, "allocation", unit="bytes").text = "0"
+    target = ET.SubElement(root, "target")
+    ET.SubElement(target, "format", type=format)
+    if format == "qcow2":
+        ET.SubElement(target, "compat").text = "1.1"
+    if backing is not None:
+        store = ET.SubElement(root, "backingStore")
+        ET.SubElement(store, "path").text = backing[0]
+        ET.SubElement(store, "format", type=backing[1])
+    return ET.tostring(root, encoding="unicode")
+
+
+def _as_asked(found: VolumeView, format: str, backing: tuple[str, str] | None) -> VolumeView:
+    wanted = backing[0] if backing is not None else None
+    if (found.format, found.backing) == (format, wanted):
+        return found
+    raise PermanentError(
+        f"volume {found.pool}/{found.name} exists and is {found.format} on "
+        f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away "
+        f"(virsh vol-clone, then virsh vol-delete {found.name} {found.pool})",
+        reason="VolumeConflict",
+    )
+
+
+def _send_all(_connection: libvirt.virConnect, sink: libvirt.virStream, data: bytes) -> None:
+    sent = 0
+    while sent < len(data):
+        sent += sink.send(data[sent:] if sent else data)
+
+
+def _abort(sink: libvirt.virStream) -> None:
+    try:
+        sink.abort()
+    except libvirt.libvirtError as error:
+        log.debug("stream not aborted", error=str(error))

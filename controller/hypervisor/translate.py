@@ -1,0 +1,94 @@
+"""libvirt's errors in the daemon's three words: unreachable, may work later, will not work.
+
+Everything the rest of the daemon decides about a failed call hangs on which of them it is, so the
+mapping stands in one place, by error code and by the part of libvirt that raised it.
+"""
+
+import libvirt
+
+from controller.errors import (
+    AgentUnavailableError,
+    GuestkeeperError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
+
+_UNREACHABLE = frozenset(
+    {
+        libvirt.VIR_ERR_RPC,
+        libvirt.VIR_ERR_NO_CONNECT,
+        libvirt.VIR_ERR_INVALID_CONN,
+        libvirt.VIR_ERR_AUTH_FAILED,
+        libvirt.VIR_ERR_AUTH_CANCELLED,
+        libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+        libvirt.VIR_ERR_GNUTLS_ERROR,
+    }
+)
+_TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
+_PERMANENT = {
+    libvirt.VIR_ERR_XML_ERROR: "InvalidDomain",
+    libvirt.VIR_ERR_XML_DETAIL: "InvalidDomain",
+    libvirt.VIR_ERR_XML_INVALID_SCHEMA: "InvalidDomain",
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED: "NotSupported",
+    libvirt.VIR_ERR_NO_SUPPORT: "NotSupported",
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED: "NotSupported",
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: "NotSupported",
+    libvirt.VIR_ERR_INVALID_ARG: "InvalidArgument",
+    libvirt.VIR_ERR_ACCESS_DENIED: "AccessDenied",
+    libvirt.VIR_ERR_OPERATION_DENIED: "AccessDenied",
+    libvirt.VIR_ERR_DOM_EXIST: "NameConflict",
+    libvirt.VIR_ERR_NO_STORAGE_POOL: "PoolMissing",
+    libvirt.VIR_ERR_NO_NETWORK: "NetworkMissing",
+}
+_TRANSIENT = {
+    libvirt.VIR_ERR_NO_DOMAIN: "DomainMissing",
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: "Busy",
+    libvirt.VIR_ERR_RESOURCE_BUSY: "Busy",
+    libvirt.VIR_ERR_OPERATION_INVALID: "WrongState",
+    libvirt.VIR_ERR_OPERATION_ABORTED: "Aborted",
+    libvirt.VIR_ERR_NO_MEMORY: "NoMemory",
+    libvirt.VIR_ERR_NO_STORAGE_VOL: "VolumeMissing",
+}
+_AGENT = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
+
+
+def lost(error: libvirt.libvirtError) -> bool:
+    """Does ``error`` mean that the connection itself is of no more use?"""
+    code = error.get_error_code()
+    if code in _UNREACHABLE:
+        return True
+    # A broken socket comes as a system or internal error of the transport, never of a driver.
+    return error.get_error_domain() in _TRANSPORT and code in (
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+    )
+
+
+def translate(
+    error: libvirt.libvirtError, host: str, operation: str, *, agent: bool = False
+) -> GuestkeeperError:
+    """The daemon's error for ``error`` (``virGetLastError``), to be raised from it.
+
+    ``agent`` says that the call spoke to a guest agent: then a wrong state means that the agent
+    is not there.
+    """
+    code = error.get_error_code()
+    message = f"host {host}: {operation}: {error.get_error_message() or error}"
+    if lost(error):
+        return HostUnreachableError(message)
+    if code in _AGENT or (agent and code == libvirt.VIR_ERR_OPERATION_INVALID):
+        return AgentUnavailableError(message)
+    if code in _PERMANENT:
+        return PermanentError(message, reason=_PERMANENT[code])
+    if code == libvirt.VIR_ERR_OPERATION_FAILED and (
+        "already exists with uuid" in message or "already defined with uuid" in message
+    ):
+        return PermanentError(message, reason="NameConflict")
+    if "firmware to satisfy" in message or "firmware that is compatible" in message:
+        return PermanentError(
+            f"{message}: install UEFI firmware on the host (package ovmf, on Fedora edk2-ovmf), or "
+            "set firmware: bios",
+            reason="FirmwareMissing",
+        )
+    return TransientError(message, reason=_TRANSIENT.get(code))

@@ -1,0 +1,326 @@
+"""The hypervisor room on libvirt's test driver: two hosts, events, what a resync costs."""
+
+import io
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from controller.errors import HostUnreachableError, PermanentError, TransientError
+from controller.hypervisor.domain_xml import Dialect, render
+from controller.hypervisor.host_config import HostConfig, Role
+from controller.hypervisor.hypervisor import Hypervisor
+from controller.observed.domain import (
+    DiskConfig,
+    DomainConfig,
+    DomainState,
+    Memory,
+    NicConfig,
+    Ownership,
+    StateReason,
+)
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.libvirt
+MIB = 2**20
+
+NODE = """<node><cpu><mhz>2000</mhz><model>a</model><active>2</active><nodes>1</nodes>
+<sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>8388608</memory></node>"""
+
+
+@pytest.fixture
+def events() -> list[tuple[str, str, str]]:
+    return []
+
+
+@pytest.fixture
+def calls() -> list[tuple[str, str, str]]:
+    return []
+
+
+@pytest.fixture
+def hypervisor(
+    tmp_path: Path, events: list[tuple[str, str, str]], calls: list[tuple[str, str, str]]
+) -> Iterator[Hypervisor]:
+    hosts = []
+    for name in ("a", "b"):
+        file = tmp_path / f"{name}.xml"
+        file.write_text(NODE)
+        hosts.append(HostConfig(name, f"test://{file}", "gk", {"gk": f"/gk-{name}"}))
+    one = Hypervisor(
+        hosts,
+        on_event=lambda *event: events.append(event),
+        on_call=lambda host, operation, code, _: calls.append((host, operation, code)),
+    )
+    one.open()
+    yield one
+    one.close()
+
+
+def config_of(name: str = "web1") -> DomainConfig:
+    return DomainConfig(
+        name=name,
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+        accelerator="tcg",
+        vcpus=1,
+        max_vcpus=4,
+        memory=512 * MIB,
+        max_memory=2048 * MIB,
+        firmware="bios",
+        boot=None,
+        disks=(
+            DiskConfig("disk-system", "gk", f"{name}.qcow2"),
+            DiskConfig("cdrom-seed", "gk", f"{name}.iso", "raw", "cdrom", "sda"),
+        ),
+        nics=(NicConfig("nic-lan", "user", "", "52:54:00:00:00:01", ("127.0.0.1:18080:80/tcp",)),),
+    )
+
+
+def ours(name: str = "web1", generation: int = 1) -> Ownership:
+    return Ownership("uid", name, generation, "", "{}")
+
+
+def state(hypervisor: Hypervisor, host: str, name: str) -> tuple[DomainState, StateReason]:
+    view = hypervisor.domain(host, name)
+    assert view is not None
+    return view.state, view.reason
+
+
+def test_hosts_are_worlds_of_their_own(hypervisor: Hypervisor) -> None:
+    assert set(hypervisor.hosts()) == {"a", "b"}
+    hypervisor.define("a", config_of(), ours())
+    assert hypervisor.owned("a") == {"web1"}
+    assert hypervisor.owned("b") == frozenset()
+    assert hypervisor.domain("b", "web1") is None
+    assert hypervisor.host("a").pools["gk"].path == "/gk-a"
+    assert hypervisor.host("a").reachable
+    assert not hypervisor.host("a").kvm
+
+
+def test_an_unknown_host_is_a_permanent_error_that_names_the_known_ones(
+    hypervisor: Hypervisor,
+) -> None:
+    with pytest.raises(PermanentError, match=r"known: a, b.*add \[hosts.c\]"):
+        hypervisor.domain("c", "web1")
+
+
+def test_an_unreachable_host_says_why_and_the_others_work(
+    tmp_path: Path,
+) -> None:
+    seen: list[tuple[str, bool, str]] = []
+    nowhere = f"qemu+unix:///system?socket={tmp_path}/nowhere"
+    one = Hypervisor(
+        [HostConfig("gone", nowhere), HostConfig("here", "test:///default")],
+        on_host=lambda *event: seen.append(event),
+    )
+    one.open()
+    view = one.host("gone")
+    assert (view.reachable, one.host("here").reachable) == (False, True)
+    assert "nowhere" in view.why
+    with pytest.raises(HostUnreachableError, match="nowhere"):
+        one.domain("gone", "web1")
+    with pytest.raises(HostUnreachableError, match="nowhere"):
+        one.resync("gone")
+    assert [(host, up) for host, up, _ in sorted(seen)] == [("gone", False), ("here", True)]
+    one.close()
+
+
+def test_the_life_of_a_domain(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    view = hypervisor.domain("a", "web1")
+    assert view is not None
+    assert (view.config, view.ownership, view.live) == (config_of(), ours(), None)
+    for _ in range(2):
+        hypervisor.start("a", "web1")
+        assert state(hypervisor, "a", "web1")[0] is DomainState.RUNNING
+    view = hypervisor.domain("a", "web1")
+    assert view is not None
+    assert view.live == config_of()
+    hypervisor.resume("a", "web1")
+    for _ in range(2):
+        hypervisor.shutdown("a", "web1")
+        assert state(hypervisor, "a", "web1") == (DomainState.SHUTOFF, StateReason.SHUTDOWN)
+    hypervisor.start("a", "web1")
+    for _ in range(2):
+        hypervisor.destroy("a", "web1")
+        assert state(hypervisor, "a", "web1") == (DomainState.SHUTOFF, StateReason.DESTROYED)
+
+
+def test_defining_again_changes_the_definition_and_keeps_the_domain(
+    hypervisor: Hypervisor,
+) -> None:
+    hypervisor.define("a", config_of(), ours())
+    more = replace(config_of(), vcpus=2, memory=1024 * MIB, title="bigger")
+    hypervisor.define("a", more, ours(generation=2))
+    view = hypervisor.domain("a", "web1")
+    assert view is not None
+    assert (view.config, view.ownership) == (more, ours(generation=2))
+
+
+def test_ownership_carries_the_memory(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    wanted = replace(ours(), spec='{"ä": "<&>"}', digest="d", memory=Memory(3, 1.5))
+    hypervisor.set_ownership("a", "web1", wanted)
+    view = hypervisor.domain("a", "web1")
+    assert view is not None
+    assert view.ownership == wanted
+
+
+def test_ejecting_empties_the_drive(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    for _ in range(2):
+        hypervisor.eject("a", "web1", "cdrom-seed")
+        view = hypervisor.domain("a", "web1")
+        assert view is not None
+        assert [disk.volume for disk in view.config.disks] == ["web1.qcow2", None]
+
+
+def test_a_foreign_domain_or_another_uuid_is_a_conflict(hypervisor: Hypervisor) -> None:
+    link = hypervisor._hosts["a"].link
+    xml = render(config_of("theirs"), None, Dialect.TEST)
+    link.call(Role.ACT, "define", lambda one: one.defineXML(xml), 5)
+    hypervisor.define("a", config_of(), ours())
+    wanted = replace(config_of(), uuid=str(uuid.uuid4()))
+    for write in (
+        lambda: hypervisor.define("a", config_of("theirs"), ours("theirs")),
+        lambda: hypervisor.start("a", "theirs"),
+        lambda: hypervisor.destroy("a", "theirs"),
+        lambda: hypervisor.set_ownership("a", "theirs", ours("theirs")),
+        lambda: hypervisor.define("a", wanted, ours()),
+    ):
+        with pytest.raises(PermanentError) as caught:
+            write()
+        assert caught.value.reason == "NameConflict"
+    assert hypervisor.owned("a") == {"web1"}
+
+
+def test_a_domain_that_is_gone_is_a_transient_error(hypervisor: Hypervisor) -> None:
+    with pytest.raises(TransientError) as caught:
+        hypervisor.start("a", "nobody")
+    assert caught.value.reason == "DomainMissing"
+
+
+def test_events_are_told_and_name_the_domain(
+    hypervisor: Hypervisor, events: list[tuple[str, str, str]]
+) -> None:
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.start("a", "web1")
+    hypervisor.set_ownership("a", "web1", ours(generation=2))
+    hypervisor.destroy("a", "web1")
+    for kind in ("defined", "started", "metadata", "stopped"):
+        wait_until(lambda kind=kind: ("a", "web1", kind) in events, 5, f"event {kind}")
+
+
+def test_what_others_do_is_seen_by_event_and_by_resync(
+    hypervisor: Hypervisor, events: list[tuple[str, str, str]]
+) -> None:
+    link = hypervisor._hosts["a"].link
+    xml = render(config_of(), ours(), Dialect.TEST)
+
+    def other(one: libvirt.virConnect) -> None:
+        one.defineXML(xml).create()
+
+    link.call(Role.ACT, "other", other, 5)
+    wait_until(lambda: ("a", "web1", "started") in events, 5, "the event")
+    assert state(hypervisor, "a", "web1")[0] is DomainState.RUNNING
+    view = hypervisor.domain("a", "web1")
+    assert view is not None and view.started_at is not None
+
+
+def test_resync_finds_what_no_event_told(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.define("a", config_of("web2"), ours("web2"))
+    hypervisor.owned("a")
+    index = hypervisor._hosts["a"].index
+    link = hypervisor._hosts["a"].link
+    assert hypervisor.resync("a") == frozenset()
+    index._happened = lambda *_: None  # type: ignore[method-assign]
+    link.call(Role.EVENTS, "deafen", _deafen, 5)
+
+    def others(one: libvirt.virConnect) -> None:
+        one.lookupByName("web1").create()
+        one.lookupByName("web2").undefine()
+        one.defineXML(render(config_of("web3"), ours("web3"), Dialect.TEST))
+
+    link.call(Role.ACT, "others", others, 5)
+    assert hypervisor.resync("a") == {"web1", "web2", "web3"}
+    assert hypervisor.resync("a") == frozenset(), "told once, also where nobody looked"
+    assert state(hypervisor, "a", "web1")[0] is DomainState.RUNNING
+    assert hypervisor.domain("a", "web2") is None
+    assert hypervisor.owned("a") == {"web1", "web3"}
+    assert hypervisor.resync("a") == frozenset()
+    changed = render(replace(config_of(), title="new"), ours(), Dialect.TEST)
+    link.call(Role.ACT, "others", lambda one: one.defineXML(changed), 5)
+    assert hypervisor.resync("a") == frozenset()
+    assert hypervisor.resync("a", deep=True) == {"web1"}
+
+
+def _deafen(connection: libvirt.virConnect) -> None:
+    for identity in list(connection.domainEventCallbackID):
+        connection.domainEventDeregisterAny(identity)
+
+
+def test_volumes(hypervisor: Hypervisor) -> None:
+    assert hypervisor.volume("a", "gk", "base") is None
+    told: list[int] = []
+    base = hypervisor.upload_volume(
+        "a", "gk", "base", io.BytesIO(b"x" * 1000), 1000, format="qcow2", progress=told.append
+    )
+    assert (base.format, base.capacity, told) == ("qcow2", 1000, [1000])
+    overlay = hypervisor.create_volume(
+        "a", "gk", "disk", capacity=10 * MIB, backing=(base.path, "qcow2")
+    )
+    assert (overlay.backing, overlay.capacity) == (base.path, 10 * MIB)
+    again = hypervisor.create_volume(
+        "a", "gk", "disk", capacity=10 * MIB, backing=(base.path, "qcow2")
+    )
+    assert again == overlay == hypervisor.volume("a", "gk", "disk")
+    with pytest.raises(PermanentError, match=r"gk/disk exists and is qcow2 on .*/base, not raw"):
+        hypervisor.create_volume("a", "gk", "disk", capacity=1, format="raw")
+    for _ in range(2):
+        hypervisor.delete_volume("a", "gk", "disk")
+    assert hypervisor.volume("a", "gk", "disk") is None
+    with pytest.raises(PermanentError, match="no storage pool nowhere"):
+        hypervisor.volume("a", "nowhere", "disk")
+
+
+def test_a_source_that_ends_early_leaves_no_volume(hypervisor: Hypervisor) -> None:
+    with pytest.raises(TransientError, match="ended after 3 of 10 bytes"):
+        hypervisor.upload_volume(
+            "a", "gk", "base", io.BytesIO(b"abc"), 10, format="raw", progress=lambda _: None
+        )
+    assert hypervisor.volume("a", "gk", "base") is None
+
+
+def test_ten_thousand_domains_cost_one_bulk_call_and_no_xml(
+    hypervisor: Hypervisor, calls: list[tuple[str, str, str]]
+) -> None:
+    template = render(replace(config_of("NAME"), uuid="UUID"), replace(ours("NAME")), Dialect.TEST)
+
+    def define(one: libvirt.virConnect) -> None:
+        for number in range(10_000):
+            one.defineXML(template.replace("NAME", f"d{number}").replace("UUID", str(uuid.uuid4())))
+
+    link = hypervisor._hosts["a"].link
+    link.call(Role.ACT, "define many", define, 300)
+    hypervisor.resync("a")
+    assert len(hypervisor.owned("a")) == 10_000
+    wait_until(lambda: hypervisor.resync("a") == frozenset(), 60, "the events are through")
+    for number in range(10_000):
+        hypervisor.domain("a", f"d{number}")
+    before = hypervisor.xml_reads("a")
+    calls.clear()
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        assert hypervisor.resync("a") == frozenset()
+        took.append(time.perf_counter() - began)
+        for number in range(0, 10_000, 100):
+            assert hypervisor.domain("a", f"d{number}") is not None
+    assert hypervisor.xml_reads("a") == before
+    assert calls == [("a", "list domains", "ok")] * 5
+    assert min(took) < 0.5, took  # a quiet machine: 0.05 s

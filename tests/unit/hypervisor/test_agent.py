@@ -1,0 +1,99 @@
+"""One dead guest agent costs its own guest time, nobody else's."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from controller.errors import AgentUnavailableError
+from controller.hypervisor.agent import Agents
+from tests.waiting import wait_until
+
+
+class FakeLink:
+    """Stands for a host: commands to a guest in ``dead`` hang until ``release``, then fail."""
+
+    def __init__(self, dead: set[str]) -> None:
+        self.dead = dead
+        self.release = threading.Event()
+        self.lock = threading.Lock()
+        self.running: list[str] = []
+        self.most: dict[str, int] = {}
+        self.most_dead = 0
+
+    def call(self, _role: object, _operation: str, function: Any, _timeout: float) -> str:
+        name = function.__closure__[_free(function, "name")].cell_contents
+        with self.lock:
+            self.running.append(name)
+            self.most[name] = max(self.most.get(name, 0), self.running.count(name))
+            self.most_dead = max(self.most_dead, sum(one in self.dead for one in self.running))
+        try:
+            if name in self.dead:
+                self.release.wait(10)
+                raise AgentUnavailableError("no answer")
+            return '{"return": {}}'
+        finally:
+            with self.lock:
+                self.running.remove(name)
+
+
+def _free(function: Any, name: str) -> int:
+    return int(function.__code__.co_freevars.index(name))
+
+
+def test_an_answer_is_returned() -> None:
+    agents = Agents(FakeLink(set()))  # type: ignore[arg-type]
+    assert agents.command("web1", "{}", 5) == '{"return": {}}'
+
+
+def test_commands_to_one_guest_run_one_after_the_other() -> None:
+    link = FakeLink({"web1"})
+    agents = Agents(link)  # type: ignore[arg-type]
+    threads = [threading.Thread(target=_try, args=(agents, "web1", 5.0)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: link.running == ["web1"], 5, "the first command runs")
+    link.release.set()
+    for thread in threads:
+        thread.join(5)
+    assert link.most["web1"] == 1
+
+
+def _try(agents: Agents, name: str, timeout: float) -> None:
+    try:
+        agents.command(name, "{}", timeout)
+    except AgentUnavailableError:
+        return
+
+
+def test_a_guest_whose_agent_is_busy_for_too_long_is_told_so() -> None:
+    link = FakeLink({"web1"})
+    agents = Agents(link)  # type: ignore[arg-type]
+    thread = threading.Thread(target=_try, args=(agents, "web1", 5.0))
+    thread.start()
+    wait_until(lambda: link.running == ["web1"], 5, "the first command runs")
+    with pytest.raises(AgentUnavailableError, match="busy"):
+        agents.command("web1", "{}", 0.05)
+    assert agents.command("web2", "{}", 5) == '{"return": {}}'
+    link.release.set()
+    thread.join(5)
+
+
+def test_dead_agents_share_two_places_and_healthy_ones_are_served() -> None:
+    dead = {f"dead{n}" for n in range(8)}
+    link = FakeLink(dead)
+    agents = Agents(link)  # type: ignore[arg-type]
+    link.release.set()
+    for name in dead:
+        _try(agents, name, 5)
+    link.release.clear()
+    link.most_dead = 0
+    threads = [threading.Thread(target=_try, args=(agents, name, 5.0)) for name in dead]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: link.most_dead == 2, 5, "two of them are tried")
+    assert agents.command("web1", "{}", 5) == '{"return": {}}'
+    link.release.set()
+    for thread in threads:
+        thread.join(10)
+    assert link.most_dead == 2

@@ -1,0 +1,114 @@
+"""A call comes back in time, or is left behind; it never holds up another."""
+
+import threading
+
+import pytest
+
+from controller.errors import HostUnreachableError
+from controller.hypervisor.deadlines import DeadlineError, Deadlines
+from tests.waiting import wait_until
+
+
+def test_a_call_returns_what_the_function_returns() -> None:
+    one = Deadlines("host")
+    assert one.call("add", lambda: 1 + 1, 5) == 2
+    assert one.abandoned == 0
+
+
+def test_what_the_function_raises_is_raised_to_the_caller() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("no")
+
+    with pytest.raises(ZeroDivisionError, match="no"):
+        Deadlines("host").call("fail", fail, 5)
+
+
+def test_a_passed_deadline_tells_that_nothing_was_learnt() -> None:
+    hold = threading.Event()
+    one = Deadlines("host")
+    with pytest.raises(HostUnreachableError, match=r"host: look did not answer within 0\.05 s"):
+        one.call("look", hold.wait, 0.05)
+    assert (one.abandoned, one.workers) == (1, 0)
+    hold.set()
+    wait_until(lambda: one.abandoned == 0, 5, "the stuck worker came back")
+
+
+def test_one_worker_serves_again_and_again() -> None:
+    one = Deadlines("host")
+    threads = {one.call("who", threading.current_thread, 5) for _ in range(20)}
+    assert len(threads) == 1
+
+
+def test_a_stuck_call_holds_up_no_other_even_with_one_worker() -> None:
+    hold = threading.Event()
+    one = Deadlines("host", workers=1)
+    for _ in range(3):
+        with pytest.raises(DeadlineError):
+            one.call("look", hold.wait, 0.02)
+        assert one.call("add", lambda: 2, 5) == 2
+    assert one.abandoned == 3
+    hold.set()
+    wait_until(lambda: one.abandoned == 0, 5, "the stuck workers came back")
+    assert one.workers <= 1, "the surplus ends"
+    assert one.call("add", lambda: 3, 5) == 3
+
+
+def test_a_host_that_swallows_calls_is_refused_further_ones() -> None:
+    hold = threading.Event()
+    one = Deadlines("host", workers=4, abandoned=2)
+    for _ in range(2):
+        with pytest.raises(DeadlineError):
+            one.call("look", hold.wait, 0.02)
+    with pytest.raises(DeadlineError, match="2 calls are stuck, add is not tried"):
+        one.call("add", lambda: 1, 5)
+    hold.set()
+    wait_until(lambda: one.abandoned == 0, 5, "the stuck workers came back")
+    assert one.call("add", lambda: 1, 5) == 1
+
+
+def test_waiting_for_a_worker_counts_against_the_deadline() -> None:
+    hold, busy = threading.Event(), threading.Event()
+    one = Deadlines("host", workers=1)
+
+    def occupy() -> None:
+        busy.set()
+        hold.wait()
+
+    thread = threading.Thread(target=one.call, args=("occupy", occupy, 30))
+    thread.start()
+    busy.wait(5)
+    with pytest.raises(DeadlineError, match="no worker was free for add"):
+        one.call("add", lambda: 1, 0.05)
+    hold.set()
+    thread.join(5)
+    assert one.call("add", lambda: 1, 5) == 1
+
+
+def test_a_late_result_is_handed_over_to_be_cleaned_up() -> None:
+    hold = threading.Event()
+    late: list[str] = []
+    one = Deadlines("host")
+
+    def open_it() -> str:
+        hold.wait()
+        return "connection"
+
+    with pytest.raises(DeadlineError):
+        one.call("open", open_it, 0.02, late=late.append)
+    hold.set()
+    wait_until(lambda: late == ["connection"], 5, "the late result was cleaned up")
+
+
+def test_many_callers_share_the_workers() -> None:
+    one = Deadlines("host", workers=3)
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda n=n: results.append(one.call("n", lambda: n, 10)))
+        for n in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(results) == list(range(50))
+    assert one.workers <= 3

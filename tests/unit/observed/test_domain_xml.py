@@ -1,0 +1,148 @@
+"""Domain XML becomes the fields we own; whatever stands in it, nothing crashes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from controller.observed.domain import (
+    DiskConfig,
+    DomainConfig,
+    Memory,
+    NicConfig,
+    Ownership,
+)
+from controller.observed.domain_xml import (
+    parse_config,
+    parse_domain,
+    parse_memory,
+    parse_ownership,
+)
+
+FOREIGN = """<domain type='kvm'><name>old</name><uuid>2fd0e4f3-78ef-4486-bef9-87d1ce58fb6e</uuid>
+<memory unit='GiB'>2</memory><vcpu>3</vcpu>
+<os><loader type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader></os><devices>
+<disk type='file' device='disk'><source file='/x.img'/><target dev='vda'/></disk>
+<disk type='block' device='lun'><source dev='/dev/sdx'/><target dev='sda'/></disk>
+<interface type='direct'><mac address='52:54:00:00:00:01'/><source dev='eth0'/></interface>
+<interface type='user'><mac address='52:54:00:00:00:02'/></interface>
+</devices></domain>"""
+
+
+def owned(inner: str, **attributes: str) -> str:
+    words = " ".join(f"{key}='{value}'" for key, value in attributes.items())
+    return (
+        "<domain><metadata><o:other xmlns:o='urn:o'/>"
+        f"<gk:guest xmlns:gk='urn:guestkeeper:v1' {words}>{inner}</gk:guest></metadata></domain>"
+    )
+
+
+def test_a_foreign_domain_is_read_as_far_as_it_goes() -> None:
+    assert parse_config(FOREIGN) == DomainConfig(
+        name="old",
+        uuid="2fd0e4f3-78ef-4486-bef9-87d1ce58fb6e",
+        accelerator="kvm",
+        vcpus=3,
+        max_vcpus=3,
+        memory=2 << 30,
+        max_memory=2 << 30,
+        firmware="efi",
+        boot=None,
+        disks=(DiskConfig("vda", "", "/x.img", "raw"),),
+        nics=(
+            NicConfig("52:54:00:00:00:01", "direct", "eth0", "52:54:00:00:00:01"),
+            NicConfig("52:54:00:00:00:02", "user", "", "52:54:00:00:00:02"),
+        ),
+    )
+    assert parse_ownership(FOREIGN) is None
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<domain/>",
+        "<domain><memory>many</memory><vcpu current='x'>y</vcpu><os/><devices/></domain>",
+        "<domain><devices><disk/><interface/><channel/><disk><source/></disk></devices></domain>",
+        "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:commandline>"
+        "<q:arg value='-device'/><q:arg value='virtio-net-pci,netdev'/><q:arg value='-netdev'/>"
+        "<q:arg value='user,hostfwd=::'/><q:arg/><q:env/></q:commandline></domain>",
+    ],
+)
+def test_oddities_become_defaults(xml: str) -> None:
+    assert parse_config(xml).name == ""
+
+
+def test_what_is_no_xml_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="not XML"):
+        parse_config("<domain>")
+
+
+def test_ownership_is_read_with_and_without_prefixes() -> None:
+    wanted = Ownership("u", "web1", 7, "d", '{"a":1}', Memory(2, 1.5))
+    memory = '{"start_attempts":2,"last_start_attempt":1.5}'
+    head = {"uid": "u", "name": "web1", "generation": "7", "digest": "d"}
+    for prefix in ("", "gk:"):
+        inner = f'<{prefix}spec>{{"a":1}}</{prefix}spec><{prefix}memory>{memory}</{prefix}memory>'
+        assert parse_ownership(owned(inner, **head)) == wanted
+
+
+@pytest.mark.parametrize(
+    "inner", ["", "text", "<gk:spec/>", "<gk:memory>{{{</gk:memory>", "<gk:memory>[]</gk:memory>"]
+)
+def test_a_broken_element_still_means_that_it_is_ours(inner: str) -> None:
+    assert parse_ownership(owned(inner, generation="soon")) == Ownership("", "", 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("document", "memory"),
+    [
+        ({"start_attempts": 3, "from_the_future": {"a": 1}}, Memory(start_attempts=3)),
+        ({"start_attempts": "3", "last_start_attempt": 5}, Memory(last_start_attempt=5.0)),
+        ({"start_attempts": True, "shutdown_requested": False}, Memory()),
+        ({"last_start_attempt": None}, Memory()),
+        ("text", Memory()),
+        (None, Memory()),
+    ],
+)
+def test_memory_takes_what_it_knows_and_leaves_the_rest(document: object, memory: Memory) -> None:
+    assert parse_memory(json.dumps(document)) == memory
+
+
+def test_memory_of_bottomless_json_is_empty() -> None:
+    assert parse_memory("[" * 100_000) == Memory()
+
+
+@pytest.mark.parametrize(
+    ("state", "connected"),
+    [(" state='connected'", True), (" state='disconnected'", False), ("", False)],
+)
+def test_the_agent_is_connected_when_its_channel_is(state: str, connected: bool) -> None:
+    xml = (
+        "<domain><devices><channel><target name='org.other' state='connected'/></channel>"
+        f"<channel><target name='org.qemu.guest_agent.0'{state}/></channel></devices></domain>"
+    )
+    assert parse_domain(xml).agent_connected == connected
+
+
+def test_two_configs_that_mean_the_same_domain_are_equal() -> None:
+    system = DiskConfig("disk-system", "p", "a", target="vda")
+    many = DiskConfig("disk-many", "p", "b", target="vdaa")
+    data = DiskConfig("disk-data", "p", "c", target="vdb")
+    seed = DiskConfig("cdrom-seed", "p", None, "qcow2", "cdrom", "sda")
+    user = NicConfig("nic-a", "user", "", "52:54:00:00:00:01")
+    lan = NicConfig("nic-b", "network", "lan", "52:54:00:00:00:02")
+    one = replace(
+        parse_config("<domain/>"),
+        disks=(seed, many, data, system),
+        nics=(user, lan),
+        memory=2**20 + 1,
+    )
+    assert [disk.alias for disk in one.disks] == [
+        "disk-system",
+        "disk-data",
+        "disk-many",
+        "cdrom-seed",
+    ]
+    assert (one.disks[-1].pool, one.disks[-1].format) == ("", "raw")
+    assert [nic.alias for nic in one.nics] == ["nic-b", "nic-a"]
+    assert one.memory == 2 * 2**20
