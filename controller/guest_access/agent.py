@@ -1,0 +1,236 @@
+"""Commands in a guest through its QEMU guest agent.
+
+``guest-exec`` only starts a command; it has no deadline and no end. This module makes one call of
+it: wrapped in ``timeout(1)``, polled until it ended, its output decoded, the agent's ways of
+saying no turned into the project's errors.
+"""
+
+import base64
+import binascii
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.errors import (
+    AgentUnavailableError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
+
+AgentCommand = Callable[[str, str, str, float], str]
+"""``(host, domain name, command as JSON, timeout in seconds) -> reply as JSON``.
+
+Raises ``AgentUnavailableError``, ``HostUnreachableError``, ``TransientError`` or
+``PermanentError`` (virDomainQemuAgentCommand, made by ``hypervisor/``).
+"""
+
+Wait = Callable[[float], bool]
+"""Waits that many seconds, or less if the daemon stops: then True (``threading.Event.wait``)."""
+
+MAX_COMMAND: Final = 4 * 1024 * 1024 - 1024
+"""Bytes of one agent command: VIR_NET_MESSAGE_STRING_MAX (4 MiB), less a margin."""
+
+CALL_TIMEOUT: Final = 10.0
+KILL_AFTER: Final = 10
+FIRST_POLL: Final = 0.012
+LONGEST_POLL: Final = 0.5
+_POLL_SHARE: Final = 0.2
+_GRACE: Final = 15.0
+_LOST_POLLS: Final = 5
+
+_DISABLED_REMEDY: Final = (
+    "the guest agent of {name} refuses guest-exec, which Guestkeeper works through. RHEL, Fedora"
+    " and their kin block it by default: in the guest's /etc/sysconfig/qemu-ga take guest-exec and"
+    " guest-exec-status out of BLACKLIST_RPC (or --block-rpcs), or add them to --allow-rpcs in"
+    " FILTER_RPC_ARGS, then restart qemu-guest-agent"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command left. ``exit_code`` is 128 + n where signal n ended it.
+
+    ``timed_out`` means that ``timeout(1)`` ended it in the guest, or that the agent had not told
+    its end when the deadline had passed (then ``exit_code`` is 124 and there is no output).
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+    timed_out: bool
+
+
+class GuestAgent:
+    """Runs commands through an injected agent channel. Safe for many threads.
+
+    ``clock`` is monotonic seconds. ``execs`` and ``agent_calls`` count what was asked so far.
+    """
+
+    def __init__(self, agent_command: AgentCommand, clock: Callable[[], float], wait: Wait) -> None:
+        self._command = agent_command
+        self._clock = clock
+        self._wait = wait
+        self._lock = threading.Lock()
+        self.execs = 0
+        self.agent_calls = 0
+
+    def ping(self, host: str, name: str, timeout: float = CALL_TIMEOUT) -> None:
+        """Returns when the agent answered ``guest-ping``; raises ``AgentUnavailableError``."""
+        self._call(host, name, "guest-ping", None, timeout)
+
+    def exec(
+        self,
+        host: str,
+        name: str,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+    ) -> ExecResult:
+        """Runs ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
+
+        Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, or the command cannot
+        be started. ``TransientError``: frozen file systems, an agent that restarted meanwhile.
+        """
+        arguments: dict[str, Any] = {
+            "path": "timeout",
+            "arg": [f"--kill-after={KILL_AFTER}", f"{timeout:.3f}", *argv],
+            "capture-output": True,
+        }
+        if stdin:
+            arguments["input-data"] = base64.b64encode(stdin).decode()
+        size = len(json.dumps(arguments)) + 64
+        if size > MAX_COMMAND:
+            raise PermanentError(
+                f"what should be sent into {name} is {size} bytes once encoded; libvirt passes at"
+                f" most {MAX_COMMAND} to a guest agent. Make the services' files smaller, or fetch"
+                " large content inside the guest",
+                reason="InputTooLarge",
+            )
+        with self._lock:
+            self.execs += 1
+        started = self._clock()
+        call_timeout = CALL_TIMEOUT + size / 100_000
+        try:
+            reply = self._call(host, name, "guest-exec", arguments, call_timeout)
+        except PermanentError as error:
+            raise self._refused(host, name, error) from error
+        pid = reply.get("pid")
+        if not isinstance(pid, int):
+            raise TransientError(f"the guest agent of {name} gave no process id: {reply!r:.200}")
+        return self._await_end(host, name, pid, started, timeout)
+
+    def _await_end(
+        self, host: str, name: str, pid: int, started: float, timeout: float
+    ) -> ExecResult:
+        deadline = started + timeout + KILL_AFTER + _GRACE
+        lost = 0
+        while True:
+            now = self._clock()
+            # Asked so often that waiting adds at most a fifth to how long the command takes.
+            pause = min(max(FIRST_POLL, (now - started) * _POLL_SHARE), LONGEST_POLL)
+            if self._wait(max(min(pause, deadline - now), 0.0)):
+                raise TransientError("the daemon is stopping", reason="Stopping")
+            try:
+                status = self._call(host, name, "guest-exec-status", {"pid": pid}, CALL_TIMEOUT)
+            except HostUnreachableError:
+                raise
+            except TransientError:
+                # A busy agent or guest; the command goes on and its end is kept for us.
+                lost += 1
+                if lost >= _LOST_POLLS:
+                    raise
+                status = {}
+            except PermanentError as error:
+                # The agent knows no such process: it, or the guest, was started anew.
+                raise TransientError(
+                    f"the guest agent of {name} lost the command it ran: {error}",
+                    reason="AgentRestarted",
+                ) from error
+            else:
+                lost = 0
+            if status.get("exited"):
+                return _result(status, expired=self._clock() - started >= timeout)
+            if self._clock() >= deadline:
+                return ExecResult(124, b"", b"", truncated=False, timed_out=True)
+
+    def _refused(self, host: str, name: str, error: PermanentError) -> Exception:
+        """What a refusal of guest-exec means. QEMU says "disabled" for both of two reasons."""
+        text = str(error)
+        if "frozen" in text:
+            return _frozen(name)
+        if "disabled" not in text and "not found" not in text and "CommandNotFound" not in text:
+            return error
+        if "guest-exec" not in text:
+            return error
+        try:
+            # Agents before QEMU 6.1 do not tell that frozen file systems are the reason.
+            state = self._value(host, name, "guest-fsfreeze-status", None, CALL_TIMEOUT)
+        except PermanentError:
+            state = None
+        if state == "frozen":
+            return _frozen(name)
+        return PermanentError(_DISABLED_REMEDY.format(name=name), reason="GuestExecDisabled")
+
+    def _call(
+        self, host: str, name: str, command: str, arguments: dict[str, Any] | None, timeout: float
+    ) -> dict[str, Any]:
+        value = self._value(host, name, command, arguments, timeout)
+        if not isinstance(value, dict):
+            raise TransientError(f"the guest agent of {name} answered {value!r:.200} to {command}")
+        return value
+
+    def _value(
+        self, host: str, name: str, command: str, arguments: dict[str, Any] | None, timeout: float
+    ) -> Any:
+        request: dict[str, Any] = {"execute": command}
+        if arguments is not None:
+            request["arguments"] = arguments
+        with self._lock:
+            self.agent_calls += 1
+        text = self._command(host, name, json.dumps(request), timeout)
+        try:
+            reply = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise TransientError(f"the guest agent of {name} answered no JSON: {error}") from error
+        if not isinstance(reply, dict) or ("return" not in reply and "error" not in reply):
+            raise TransientError(f"the guest agent of {name} answered {text[:200]!r} to {command}")
+        if "error" in reply:
+            details = reply["error"] if isinstance(reply["error"], dict) else {}
+            raise PermanentError(
+                f"the guest agent of {name} refused {command}:"
+                f" {details.get('class', '')}: {details.get('desc', '')}"
+            )
+        return reply["return"]
+
+
+def _frozen(name: str) -> AgentUnavailableError:
+    return AgentUnavailableError(
+        f"the file systems of {name} are frozen (a backup or snapshot runs)",
+        reason="FilesystemsFrozen",
+        retry_after=5.0,
+    )
+
+
+def _result(status: dict[str, Any], *, expired: bool) -> ExecResult:
+    signal = status.get("signal")
+    code = 128 + signal if isinstance(signal, int) else int(status.get("exitcode", 0))
+    return ExecResult(
+        exit_code=code,
+        stdout=_decoded(status, "out-data"),
+        stderr=_decoded(status, "err-data"),
+        truncated=bool(status.get("out-truncated") or status.get("err-truncated")),
+        # timeout(1) exits 124, or is killed with its command when that ignored TERM.
+        timed_out=expired and code in (124, 137),
+    )
+
+
+def _decoded(status: dict[str, Any], key: str) -> bytes:
+    try:
+        return base64.b64decode(status.get(key, ""))
+    except (binascii.Error, TypeError) as error:
+        raise TransientError(f"the guest agent's {key} is not base64: {error}") from error

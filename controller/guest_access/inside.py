@@ -1,0 +1,132 @@
+"""The inside of guests as the rest of the daemon asks for it: look, and apply.
+
+One exec each, through the guest agent. What is sent may contain secrets (rendered files), so
+nothing here logs or quotes it.
+"""
+
+import secrets as random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from controller.desired.effective import EffectiveGuest, EffectiveService
+from controller.desired.schema import SecretRef
+from controller.errors import PermanentError, TransientError
+from controller.guest_access.agent import ExecResult, GuestAgent
+from controller.guest_access.rendering import SHELL, apply_script, asked, keys_of, look_script
+from controller.guest_access.secrets import SecretReader
+from controller.observed.domain import DomainView
+from controller.observed.inside import InsideView
+from controller.observed.inside_facts import FactsError, Failure, parse_apply, parse_look
+
+LOOK_TIMEOUT: Final = 30.0
+APPLY_TIMEOUT: Final = 900.0
+
+
+class ApplyFailedError(PermanentError):
+    """Commands of an apply failed; the other services were applied all the same.
+
+    ``view`` is what the look that ended it found; ``service`` is the first that failed ('' for
+    hostname and SSH keys), ``failures`` are all.
+    """
+
+    reason = "ApplyFailed"
+
+    def __init__(self, failures: Sequence[Failure], view: InsideView) -> None:
+        super().__init__("\n".join(_told(failure) for failure in failures))
+        self.failures = tuple(failures)
+        self.service = failures[0].service
+        self.view = view
+
+
+class InsideAccess:
+    """Satisfies ``execution.ports.Inside``. ``clock`` is epoch seconds. Safe for many threads."""
+
+    def __init__(
+        self, agent: GuestAgent, secrets: SecretReader, clock: Callable[[], float]
+    ) -> None:
+        self._agent = agent
+        self._secrets = secrets
+        self._clock = clock
+
+    def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
+        """One exec: the facts of everything the guest's services and identity name."""
+        what = asked(guest)
+        script = look_script(guest.os_family.value, what, self._keys(guest))
+        text = self._run(guest, domain, script, LOOK_TIMEOUT, "Look")
+        try:
+            return parse_look(text, what, self._clock())
+        except FactsError as error:
+            raise _unreadable(guest, error) from error
+
+    def apply(
+        self, guest: EffectiveGuest, domain: DomainView, services: Sequence[EffectiveService]
+    ) -> InsideView:
+        """One exec: applies identity and ``services``, then looks at the whole guest.
+
+        Raises ``ApplyFailedError``. ``TransientError(reason="ApplyInProgress")`` while an apply
+        of a former daemon still runs in the guest, ``"ApplyTimedOut"`` after 15 minutes; both are
+        to be tried again.
+        """
+        what = asked(guest)
+        script = apply_script(
+            guest.os_family.value, what, self._keys(guest), services, random.token_hex(8)
+        )
+        text = self._run(guest, domain, script, APPLY_TIMEOUT, "Apply")
+        try:
+            applied = parse_apply(text, what, self._clock())
+        except FactsError as error:
+            raise _unreadable(guest, error) from error
+        if applied.view is None:
+            raise TransientError(
+                f"an earlier apply still runs in {guest.name}",
+                reason="ApplyInProgress",
+                retry_after=10.0,
+            )
+        if applied.failures:
+            raise ApplyFailedError(applied.failures, applied.view)
+        return applied.view
+
+    def _keys(self, guest: EffectiveGuest) -> list[str]:
+        keys: dict[str, None] = {}
+        for ref in guest.spec.ssh_authorized_keys_from:
+            keys.update(dict.fromkeys(keys_of(self._secrets.read(ref), _label(ref))))
+        return list(keys)
+
+    def _run(
+        self, guest: EffectiveGuest, domain: DomainView, script: bytes, timeout: float, what: str
+    ) -> str:
+        result = self._agent.exec(
+            guest.spec.host, domain.name, SHELL, stdin=script, timeout=timeout
+        )
+        if result.timed_out:
+            raise TransientError(
+                f"{guest.name}: the {what.lower()} script had not ended after {timeout:.0f} s",
+                reason=f"{what}TimedOut",
+            )
+        if result.exit_code != 0:
+            raise _broken(guest, result, what)
+        return result.stdout.decode(errors="surrogateescape")
+
+
+def _label(ref: SecretRef) -> str:
+    return ref.file if ref.file is not None else f"credential {ref.credential}"
+
+
+def _told(failure: Failure) -> str:
+    text = f"{failure.service or 'guest'}: {failure.action} exited {failure.exit_code}"
+    return f"{text}: {failure.output}" if failure.output else text
+
+
+def _unreadable(guest: EffectiveGuest, error: FactsError) -> TransientError:
+    return TransientError(f"{guest.name}: {error}", reason="FactsUnreadable")
+
+
+def _broken(
+    guest: EffectiveGuest, result: ExecResult, what: str
+) -> PermanentError | TransientError:
+    """The script did not come to its end: killed (a guest that shuts down), or no usable shell."""
+    tail = result.stderr.decode(errors="replace").strip()[-500:]
+    message = f"{guest.name}: the {what.lower()} script exited {result.exit_code}: {tail}"
+    if result.exit_code >= 128:
+        return TransientError(message, reason=f"{what}Killed")
+    return PermanentError(message, reason=f"{what}Failed")

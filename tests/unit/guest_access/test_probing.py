@@ -1,0 +1,96 @@
+"""Probes asked inside: real commands of this machine, in the sandbox's agent."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.errors import AgentUnavailableError, HostUnreachableError, PermanentError
+from controller.guest_access.agent import GuestAgent
+from controller.guest_access.probing import InsideProber
+from controller.observed.health import ProbeTarget
+from tests.unit.guest_access.sandbox import Sandbox
+
+
+def _target(kind: str, **fields: Any) -> ProbeTarget:
+    values: dict[str, Any] = {
+        "guest": "web", "host": "local", "domain_uuid": "", "service": "app", "probe": "p",
+        "kind": kind, "inside": True, "address": None, "port": 1, "path": "/", "scheme": "http",
+        "headers": (), "command": (), "period": 10.0, "timeout": 5.0, "failure_threshold": 3,
+        "success_threshold": 1, "initial_delay": 0.0, "startup": 0.0, "epoch": "",
+    }  # fmt: skip
+    return ProbeTarget(**(values | fields))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path[1:]) if self.headers["X-Token"] == "it's" else 403)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_probes_due_together_are_one_exec(sandbox: Sandbox, port: int) -> None:
+    (sandbox.root / "bin/systemctl").write_text('#!/bin/sh\necho inactive\n[ "$3" = up.service ]\n')
+    token = (("X-Token", "it's"),)
+    cases: list[tuple[ProbeTarget, bool | None, str]] = [
+        (_target("httpGet", port=port, path="/200", headers=token), True, "200 OK"),
+        (_target("httpGet", port=port, path="/302", headers=token), True, "302"),
+        (_target("httpGet", port=port, path="/404", headers=token), False, "404"),
+        (_target("httpGet", port=port, path="/200"), False, "403"),
+        (_target("httpGet", port=1), False, "nothing accepts connections on port 1"),
+        (_target("tcpSocket", port=port), True, ""),
+        (_target("tcpSocket", port=1), False, "nothing accepts connections on port 1"),
+        (_target("systemdUnit", command=("up.service",)), True, ""),
+        (_target("systemdUnit", command=("down.service",)), False, "down.service is inactive"),
+        (_target("exec", command=("printf", "%s", "it's $(id)\tok")), True, "it's $(id)ok"),
+        (_target("exec", command=("sh", "-c", "echo no; exit 3")), False, "exited 3: no"),
+        (_target("exec", command=("sleep", "9"), timeout=0.1), False, "timed out after 0.1 s"),
+        (_target("exec", command=("no-such-command",)), False, "exited 127"),
+        (_target("exec", command=("seq", "100000")), True, "1"),
+    ]
+    answers = InsideProber(sandbox.agent).probe_all([target for target, _, _ in cases], "web")
+    assert len(sandbox.requests) == 1
+    for (target, ok, message), answer in zip(cases, answers, strict=True):
+        assert answer.ok is ok, (target, answer)
+        assert message in answer.message
+
+
+def test_https_needs_curl_in_the_guest(sandbox: Sandbox) -> None:
+    curl = sandbox.root / "bin/curl"
+    curl.write_text("#!/bin/sh\nprintf 204\n")
+    curl.chmod(0o755)
+    prober = InsideProber(sandbox.agent)
+    assert prober.probe(_target("httpGet", scheme="https"), "web") == (True, "204")
+    curl.write_text("#!/bin/sh\nexit 90\n")
+    assert prober.probe(_target("httpGet", scheme="https"), "web")[0] is False
+
+
+@pytest.mark.parametrize(
+    "error", [AgentUnavailableError("gone"), HostUnreachableError("gone"), PermanentError("no")]
+)
+def test_what_could_not_be_asked_is_not_a_failure(error: Exception) -> None:
+    def channel(*_: Any) -> str:
+        raise error
+
+    prober = InsideProber(GuestAgent(channel, lambda: 0.0, lambda _: False))
+    assert prober.probe(_target("exec", command=("true",)), "web") == (None, str(error))
+    silent = isinstance(error, AgentUnavailableError)
+    expected = False if silent else None
+    assert prober.probe(_target("guestAgentPing"), "web") == (expected, str(error))
+    assert InsideProber(
+        GuestAgent(lambda *_: '{"return": {}}', lambda: 0.0, lambda _: False)
+    ).probe(_target("guestAgentPing"), "web") == (True, "the guest agent answers")
