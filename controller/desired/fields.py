@@ -1,0 +1,146 @@
+"""The small types that fields are made of: names, paths, ports, addresses, change classes.
+
+Each refuses what does not fit with a message for a person, and tells the JSON Schema the same rule.
+Pure: nothing here may look at the clock, the disk or the network.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, LiteralString
+
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
+
+
+class Change(StrEnum):
+    """What it takes to carry out a change of a field on an existing guest."""
+
+    GUEST = "guest"  # applied inside the guest
+    LIVE = "live"  # applied to the running domain
+    RESTART = "restart"  # needs a cold boot; a guest's own reboot does not apply it
+    REPLACE = "replace"  # needs a new system disk
+    IMMUTABLE = "immutable"  # refused with the reason
+    CONTROLLER = "controller"  # changes what the daemon does, nothing on the guest
+
+
+def _refuse(_value: Any) -> Any:
+    raise PydanticCustomError("not_supported_yet", "is not supported yet; remove it")
+
+
+NotYet = BeforeValidator(_refuse)
+
+
+class Only:
+    """Of the field's documented values only ``allowed`` are built yet."""
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+
+    def _check(self, value: Any) -> Any:
+        if str(value) not in self.allowed:
+            raise PydanticCustomError(
+                "not_supported_yet",
+                "{value} is not supported yet; write {words}",
+                {"value": str(value), "words": " or ".join(self.allowed)},
+            )
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+
+class Matching:
+    """Text that has the shape of ``pattern``; the JSON Schema says the same."""
+
+    def __init__(self, pattern: str, error: LiteralString, message: LiteralString) -> None:
+        self._pattern = re.compile(pattern)
+        self._error = PydanticCustomError(error, message)
+
+    def _check(self, value: str) -> str:
+        if self._pattern.fullmatch(value) is None:
+            raise self._error
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = dict(handler(core))
+        pattern = f"^(?:{self._pattern.pattern})$"
+        if "pattern" in schema:
+            schema.setdefault("allOf", []).append({"pattern": pattern})
+        else:
+            schema["pattern"] = pattern
+        return schema
+
+
+Name = Annotated[
+    str,
+    Matching(
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        "name",
+        "must be 1 to 63 lower-case letters, digits or '-', beginning and ending with a letter"
+        " or digit",
+    ),
+]
+LabelValue = Annotated[str, Field(max_length=63)]
+AbsolutePath = Annotated[
+    str,
+    Matching(r"(/[^/\0\n]+)+", "absolute_path", "must be an absolute path such as /etc/app.conf"),
+    Matching(r"(?!.*/\.\.?(/|$)).*", "absolute_path", "must not contain . or .. parts"),
+]
+UnitName = Annotated[
+    str,
+    Matching(
+        r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|target|path|mount)",
+        "unit",
+        "must be a systemd unit name with its suffix, such as nginx.service",
+    ),
+]
+PackageName = Annotated[
+    str, Matching(r"[A-Za-z0-9][A-Za-z0-9+._:~-]*", "package", "must be a package name")
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Mac = Annotated[
+    str,
+    Matching(
+        r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}",
+        "mac",
+        "must be a unicast MAC address in lower case, such as 52:54:00:12:34:56",
+    ),
+]
+Sha256 = Annotated[
+    str,
+    Matching(r"[0-9a-f]{64}", "sha256", "must be the 64 hex digits that sha256sum prints"),
+]
+FileMode = Annotated[
+    str,
+    Matching(r"0?[0-7]{3,4}", "mode", 'must be an octal mode in quotes, such as "0644"'),
+]
+PoolName = Annotated[
+    str, Matching(r"[A-Za-z0-9_.-]+", "pool", "must be the name of a storage pool")
+]
+NetworkName = Annotated[
+    str, Matching(r"[A-Za-z0-9_.-]+", "network", "must be the name of a libvirt network")
+]
+BridgeName = Annotated[
+    str, Matching(r"[A-Za-z0-9_.-]{1,15}", "bridge", "must be the name of a bridge, such as br0")
+]
+User = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "user", "must be a user's name")]
+
+RelativeFile = Annotated[
+    str,
+    Matching(
+        r"(?!/)(?!.*(^|/)\.\.(/|$))[^\0\n]+",
+        "relative_file",
+        "must be a path inside the images directory of the settings, without ..",
+    ),
+]
+Url = Annotated[str, Matching(r"https?://[!-~]+", "url", "must be an http:// or https:// address")]

@@ -1,0 +1,498 @@
+"""The documents' schema: every field, its bounds, its default and its change class.
+
+Pydantic at the edge: a document becomes one of these frozen models or one clear error. The
+change class (DESIGN section 5) stands beside each field of a Guest, so that the planner, the CLI
+and the reference page read the same word. A field whose behaviour is not built yet is declared
+and refused (``NotYet``), never silently ignored.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from controller.desired.fields import (
+    AbsolutePath,
+    BridgeName,
+    FileMode,
+    LabelValue,
+    Mac,
+    Matching,
+    Name,
+    NetworkName,
+    NotYet,
+    Only,
+    PackageName,
+    PoolName,
+    Port,
+    RelativeFile,
+    Sha256,
+    UnitName,
+    Url,
+    User,
+)
+from controller.desired.fields import Change as Change
+from controller.desired.quantities import Duration, Size, format_size
+
+API_VERSION = "guestkeeper/v1alpha1"
+
+
+class Model(BaseModel):
+    """Strict, frozen, unknown fields refused; documents write camelCase, code snake_case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+def _one_of(model: BaseModel, *names: str) -> None:
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        wrong = [type(model).model_fields[name].alias or name for name in given]
+        aliases = ", ".join(type(model).model_fields[name].alias or name for name in names)
+        raise PydanticCustomError(
+            "one_of",
+            "needs exactly one of {names}; {remedy}",
+            {
+                "names": aliases,
+                "remedy": f"keep one of {' and '.join(wrong)}" if wrong else "add one",
+            },
+        )
+
+
+class Metadata(Model):
+    """Identity: the name is what the domain is called; the file's path means nothing."""
+
+    name: Name
+    labels: dict[str, LabelValue] = {}
+    annotations: dict[str, str] = {}
+
+
+class SecretRef(Model):
+    """Where a value that must not stand in a document is read from, at the time it is used."""
+
+    file: AbsolutePath | None = None
+    credential: Name | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(self, "file", "credential")
+        return self
+
+
+# --- Probes ---------------------------------------------------------------------------------------
+
+ProbeFrom = Literal["host", "guest"]
+
+
+class HttpGet(Model):
+    """An HTTP GET; a status of 200 to 399 is success. ``port`` is the guest's port."""
+
+    port: Port
+    path: Annotated[str, Matching(r"/[!-~]*", "path", "must begin with /")] = "/"
+    scheme: Literal["http", "https"] = "http"
+    headers: dict[str, str] = {}
+    from_: ProbeFrom = Field("host", alias="from")
+
+
+class TcpSocket(Model):
+    """A TCP connection that is accepted is success. ``port`` is the guest's port."""
+
+    port: Port
+    from_: ProbeFrom = Field("host", alias="from")
+
+
+class ExecProbe(Model):
+    """A command in the guest; exit status 0 is success."""
+
+    command: list[str] = Field(min_length=1)
+
+
+class SystemdUnitProbe(Model):
+    """A unit that is active is success."""
+
+    unit: UnitName
+
+
+class GuestAgentPing(Model):
+    """The guest agent that answers a ping is success."""
+
+
+class Probe(Model):
+    """One question asked about a service again and again."""
+
+    name: Name
+    http_get: HttpGet | None = Field(None, alias="httpGet")
+    tcp_socket: TcpSocket | None = Field(None, alias="tcpSocket")
+    exec: ExecProbe | None = None
+    systemd_unit: SystemdUnitProbe | None = Field(None, alias="systemdUnit")
+    guest_agent_ping: GuestAgentPing | None = Field(None, alias="guestAgentPing")
+    period_seconds: float = Field(10.0, alias="periodSeconds", ge=1, le=86400)
+    timeout_seconds: float = Field(2.0, alias="timeoutSeconds", ge=0.1, le=600)
+    failure_threshold: int = Field(3, alias="failureThreshold", ge=1, le=1000)
+    success_threshold: int = Field(1, alias="successThreshold", ge=1, le=1000)
+    initial_delay_seconds: float = Field(0.0, alias="initialDelaySeconds", ge=0, le=86400)
+    startup_seconds: float = Field(300.0, alias="startupSeconds", ge=0, le=86400)
+    """Seconds from the service's start in which a failure counts as still starting."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(self, "http_get", "tcp_socket", "exec", "systemd_unit", "guest_agent_ping")
+        return self
+
+
+# --- Services -------------------------------------------------------------------------------------
+
+
+class File(Model):
+    """A file in the guest, rendered by Jinja2 from ``content`` or the file ``source``."""
+
+    path: AbsolutePath
+    content: str | None = None
+    source: str | None = None
+    owner: User = "root"
+    group: User = "root"
+    mode: FileMode = "0644"
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(self, "content", "source")
+        return self
+
+
+class OnChange(StrEnum):
+    """What is done to the unit after one of its files changed."""
+
+    RELOAD = "reload"
+    RESTART = "restart"
+    NONE = "none"
+
+
+class ServiceSpec(Model):
+    """What runs in a guest: packages, files, a unit, probes."""
+
+    packages: list[PackageName] = []
+    files: list[File] = []
+    unit: UnitName | None = None
+    validate_: Annotated[str | None, NotYet] = Field(None, alias="validate")
+    on_change: OnChange = Field(OnChange.RESTART, alias="onChange", strict=False)
+    values: dict[str, Any] = {}
+    probes: list[Probe] = []
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _distinct("files", "path", [file.path for file in self.files])
+        _distinct("probes", "name", [probe.name for probe in self.probes])
+        return self
+
+
+def _distinct(field: str, key: str, values: list[str]) -> None:
+    doubles = sorted({value for value in values if values.count(value) > 1})
+    if doubles:
+        raise PydanticCustomError(
+            "duplicate",
+            "has {key} {double} twice; keep one",
+            {"field": field, "key": key, "double": doubles[0]},
+        )
+
+
+class GuestService(ServiceSpec):
+    """A service of one guest: ``use`` names a Service document, ``name`` begins an inline one."""
+
+    use: Name | None = None
+    name: Name | None = None
+
+    @model_validator(mode="after")
+    def _use_or_inline(self) -> Self:
+        _one_of(self, "use", "name")
+        extra = {
+            type(self).model_fields[name].alias or name
+            for name in self.model_fields_set - {"use", "values"}
+        }
+        if self.use is not None and extra:
+            raise PydanticCustomError(
+                "use_only_values",
+                "beside use: only values: may be given; put {extra} into the Service document",
+                {"extra": ", ".join(sorted(extra))},
+            )
+        return self
+
+
+# --- Images ---------------------------------------------------------------------------------------
+
+
+class OsFamily(StrEnum):
+    """How packages are handled: apt, dnf, zypper."""
+
+    DEBIAN = "debian"
+    RHEL = "rhel"
+    SUSE = "suse"
+
+
+class ImageSource(Model):
+    """Where the operating system's disk comes from."""
+
+    file: RelativeFile | None = None
+    url: Url | None = None
+    sha256: Sha256 | None = None
+    kickstart: Annotated[dict[str, Any] | None, NotYet] = None
+    preseed: Annotated[dict[str, Any] | None, NotYet] = None
+    autoinstall: Annotated[dict[str, Any] | None, NotYet] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(self, "file", "url")  # the others are refused above until they are built
+        if self.url is not None and self.sha256 is None:
+            raise PydanticCustomError(
+                "sha256_missing", "url needs sha256 beside it; add the sha256 of what it serves"
+            )
+        if self.url is None and self.sha256 is not None:
+            raise PydanticCustomError(
+                "sha256_alone", "sha256 belongs beside url only; remove it or give url"
+            )
+        return self
+
+
+class DirectBoot(Model):
+    """Kernel and initrd given to QEMU directly, for images without a boot loader."""
+
+    kernel: RelativeFile
+    initrd: RelativeFile | None = None
+    args: Annotated[
+        str, Matching(r"[ -~]*", "kernel_arguments", "must be one line of printable ASCII text")
+    ] = ""
+
+
+class ImageSpec(Model):
+    """How an operating system gets onto a disk."""
+
+    os_family: Annotated[OsFamily, Only("debian", "rhel")] = Field(alias="osFamily", strict=False)
+    source: ImageSource
+    boot: DirectBoot | None = None
+    cloud_init: bool = Field(False, alias="cloudInit")
+    disk: Annotated[dict[str, Any] | None, NotYet] = None
+    builder: Annotated[dict[str, Any] | None, NotYet] = None
+    timeout: Annotated[Duration | None, NotYet] = None
+    stall_timeout: Annotated[Duration | None, NotYet] = Field(None, alias="stallTimeout")
+    retries: Annotated[int | None, NotYet] = None
+
+
+# --- Guests ---------------------------------------------------------------------------------------
+
+
+class RunStrategy(StrEnum):
+    """Whether a stopped guest is started again (KubeVirt's words)."""
+
+    ALWAYS = "Always"
+    RERUN_ON_FAILURE = "RerunOnFailure"
+    MANUAL = "Manual"
+    HALTED = "Halted"
+
+
+class Firmware(StrEnum):
+    BIOS = "bios"
+    EFI = "efi"
+
+
+class Accelerator(StrEnum):
+    """``auto`` takes KVM where the host really offers it (DESIGN section 9)."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Cpu(Model):
+    vcpus: Annotated[int, Field(ge=1, le=512), Change.LIVE] = 1
+    max: Annotated[int | None, Field(ge=1, le=512), Change.RESTART] = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max is not None and self.max < self.vcpus:
+            raise PydanticCustomError(
+                "cpu_max",
+                "max ({max}) must be at least vcpus ({vcpus}); raise max or lower vcpus",
+                {"max": self.max, "vcpus": self.vcpus},
+            )
+        return self
+
+
+class Memory(Model):
+    size: Annotated[Size, Change.LIVE]
+    max: Annotated[Size | None, Change.RESTART] = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.size < 64 * 2**20:
+            raise PydanticCustomError(
+                "memory_small",
+                "size must be at least 64Mi, not {size}; write such as 512Mi",
+                {"size": format_size(self.size)},
+            )
+        if self.max is not None and self.max < self.size:
+            raise PydanticCustomError(
+                "memory_max",
+                "max ({max}) must be at least size ({size}); raise max or lower size",
+                {"max": format_size(self.max), "size": format_size(self.size)},
+            )
+        return self
+
+
+class SystemDisk(Model):
+    """The overlay of the image; without ``size`` it is as large as the image."""
+
+    size: Annotated[Size | None, Change.LIVE] = None
+    pool: Annotated[PoolName | None, Change.IMMUTABLE] = None
+
+
+class Disk(Model):
+    """A data disk; the daemon never deletes it on its own."""
+
+    name: Annotated[Name, Field(max_length=20)]
+    size: Annotated[Size, Change.LIVE]
+    pool: Annotated[PoolName | None, Change.IMMUTABLE] = None
+
+
+class Forward(Model):
+    """A port of the host that reaches one of the guest (user networking)."""
+
+    address: str
+    host_port: Port
+    guest_port: Port
+    protocol: Literal["tcp", "udp"]
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.host_port}:{self.guest_port}/{self.protocol}"
+
+
+_FORWARD = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?")
+
+
+def _parse_forward(value: Any) -> Any:
+    match = _FORWARD.fullmatch(value) if isinstance(value, str) else None
+    if match is None or any(int(part) > 255 for part in match[1].split(".")):
+        raise PydanticCustomError(
+            "forward", "must be ADDRESS:HOSTPORT:GUESTPORT/tcp, such as 127.0.0.1:8080:80/tcp"
+        )
+    if not all(1 <= int(port) <= 65535 for port in (match[2], match[3])):
+        raise PydanticCustomError("forward_port", "must have ports between 1 and 65535")
+    return {
+        "address": ".".join(str(int(part)) for part in match[1].split(".")),
+        "host_port": int(match[2]),
+        "guest_port": int(match[3]),
+        "protocol": match[4] or "tcp",
+    }
+
+
+class UserNetwork(Model):
+    """QEMU's own NAT: the guest reaches out; ``forwards`` let the host in."""
+
+    forwards: list[
+        Annotated[
+            Forward,
+            BeforeValidator(_parse_forward),
+            WithJsonSchema(
+                {
+                    "type": "string",
+                    "pattern": f"^{_FORWARD.pattern}$",
+                    "examples": ["127.0.0.1:8080:80/tcp"],
+                }
+            ),
+        ]
+    ] = []
+
+
+class Interface(Model):
+    name: Annotated[Name, Field(max_length=20)]
+    mac: Annotated[Mac | None, Change.LIVE] = None
+    user: Annotated[UserNetwork | None, Change.RESTART] = None
+    network: Annotated[NetworkName | None, Change.LIVE] = None
+    bridge: Annotated[BridgeName | None, Change.LIVE] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(self, "user", "network", "bridge")
+        return self
+
+
+class UpdatePolicy(Model):
+    restart: Annotated[Literal["Staged", "Automatic"], Only("Staged")] = "Staged"
+    replace: Annotated[Literal["Manual", "Automatic"], Only("Manual")] = "Manual"
+    maintenance_windows: Annotated[list[Any], NotYet] = Field([], alias="maintenanceWindows")
+
+
+class GuestSpec(Model):
+    """One server: hardware, image, services, policies."""
+
+    host: Annotated[Name, Change.IMMUTABLE] = "local"
+    image: Annotated[Name, Change.REPLACE]
+    run_strategy: Annotated[RunStrategy, Change.CONTROLLER] = Field(
+        RunStrategy.ALWAYS, alias="runStrategy", strict=False
+    )
+    cpu: Cpu = Cpu()
+    memory: Memory
+    firmware: Annotated[Firmware, Change.RESTART] = Field(Firmware.BIOS, strict=False)
+    accelerator: Annotated[Accelerator, Change.RESTART] = Field(Accelerator.AUTO, strict=False)
+    hostname: Annotated[Name | None, Change.GUEST] = None
+    ssh_authorized_keys_from: Annotated[list[SecretRef], Change.GUEST] = Field(
+        [], alias="sshAuthorizedKeysFrom"
+    )
+    system_disk: SystemDisk = Field(SystemDisk(), alias="systemDisk")
+    disks: Annotated[list[Disk], Change.LIVE] = []
+    interfaces: Annotated[list[Interface], Change.LIVE] = []
+    services: Annotated[list[GuestService], Change.GUEST] = []
+    drift_interval: Annotated[Duration, Change.CONTROLLER] = Field(300.0, alias="driftInterval")
+    shutdown_timeout: Annotated[Duration, Change.CONTROLLER] = Field(120.0, alias="shutdownTimeout")
+    update_policy: Annotated[UpdatePolicy, Change.CONTROLLER] = Field(
+        UpdatePolicy(), alias="updatePolicy"
+    )
+    remediation: Annotated[dict[str, Any] | None, NotYet] = None
+    deletion_policy: Annotated[
+        Literal["Retain", "Stop", "Delete"], Only("Retain"), Change.CONTROLLER
+    ] = Field("Retain", alias="deletionPolicy")
+    guest_access: Annotated[
+        Literal["auto", "agent", "ssh"], Only("auto", "agent"), Change.CONTROLLER
+    ] = Field("auto", alias="guestAccess")
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _distinct("disks", "name", [disk.name for disk in self.disks])
+        _distinct("interfaces", "name", [nic.name for nic in self.interfaces])
+        _distinct("services", "name", [item.use or item.name or "" for item in self.services])
+        if any(disk.name in ("system", "seed") for disk in self.disks):
+            raise PydanticCustomError(
+                "disk_name",
+                "may not have one named system or seed, which the daemon keeps for itself;"
+                " write another name",
+                {"field": "disks"},
+            )
+        return self
+
+
+class GuestDocument(Model):
+    api_version: Literal["guestkeeper/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Guest"]
+    metadata: Metadata
+    spec: GuestSpec
+
+
+class ImageDocument(Model):
+    api_version: Literal["guestkeeper/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Image"]
+    metadata: Metadata
+    spec: ImageSpec
+
+
+class ServiceDocument(Model):
+    api_version: Literal["guestkeeper/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Service"]
+    metadata: Metadata
+    spec: ServiceSpec
+
+
+Document = GuestDocument | ImageDocument | ServiceDocument
+DOCUMENTS: dict[str, type[GuestDocument] | type[ImageDocument] | type[ServiceDocument]] = {
+    "Guest": GuestDocument,
+    "Image": ImageDocument,
+    "Service": ServiceDocument,
+}

@@ -1,0 +1,83 @@
+"""A directory of documents to write into, with modes that do not depend on the umask."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from controller.desired.catalog import Catalog
+from controller.desired.snapshot import Snapshot
+
+DATA = Path(__file__).parents[2] / "data"
+BASE = DATA / "valid" / "base"
+HEADER = "apiVersion: guestkeeper/v1alpha1\n"
+
+
+def put(path: Path, content: str | bytes, mode: int = 0o644) -> Path:
+    """Writes ``path`` as a user would have, directories included."""
+    make_directory(path.parent)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
+def make_directory(path: Path) -> Path:
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
+    return path
+
+
+def copy_into(source: Path, target: Path) -> None:
+    """Copies the documents of a case, without its expectation."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name != "expected.txt":
+            put(target / path.relative_to(source), path.read_bytes())
+
+
+def empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def age(directory: Path, seconds: float = 60) -> None:
+    """Makes every file look written ``seconds`` ago (its ctime stays now)."""
+    then = time.time() - seconds
+    for path in directory.rglob("*"):
+        os.utime(path, (then, then), follow_symlinks=False)
+
+
+def guest(
+    name: str = "web1", *, image: str = "debian12", spec: str = "", memory: str = "1Gi"
+) -> str:
+    return (
+        f"{HEADER}kind: Guest\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  image: {image}\n  memory: {{size: {memory}}}\n{spec}"
+    )
+
+
+def image(name: str = "debian12", *, file: str = "debian12.qcow2") -> str:
+    return (
+        f"{HEADER}kind: Image\nmetadata: {{name: {name}}}\n"
+        f"spec: {{osFamily: debian, source: {{file: {file}}}}}\n"
+    )
+
+
+def service(name: str = "app", spec: str = "  unit: app.service\n") -> str:
+    return f"{HEADER}kind: Service\nmetadata: {{name: {name}}}\nspec:\n{spec}"
+
+
+def messages(snapshot: Snapshot, root: Path) -> list[str]:
+    """The problems as an operator reads them, the directory's own path made the same everywhere."""
+    return [
+        str(problem).replace(str(root), "ROOT").replace(str(root.parent), "PARENT")
+        for problem in snapshot.problems
+    ]
+
+
+def catalog(root: Path) -> Catalog:
+    return Catalog(root, ["local"])

@@ -1,0 +1,391 @@
+"""The catalog keeps what was good, resolves what is named, and believes no half-read directory."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from controller.desired.catalog import Catalog, load_paths
+from controller.desired.resolve import merge_values
+
+from .support import (
+    BASE,
+    DATA,
+    catalog,
+    copy_into,
+    empty,
+    guest,
+    image,
+    make_directory,
+    messages,
+    put,
+    service,
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = make_directory(tmp_path / "desired")
+    copy_into(BASE, root)
+    return root
+
+
+def test_resolves_a_guest_with_its_image_services_and_files(root: Path) -> None:
+    snapshot = catalog(root).scan().snapshot
+    web = snapshot.guests["web1"]
+    (nginx,) = web.services
+    assert web.image.spec.source.file == "debian12.qcow2"
+    assert nginx.files[0].content == b"good morning from web1\n"
+    assert (nginx.files[0].mode, nginx.unit) == (0o644, "nginx.service")
+    assert str(web.origin) == "web.yaml:1"
+    assert dict(snapshot.documents) == {"Guest": 2, "Image": 1, "Service": 1}
+    assert (snapshot.invalid, snapshot.problems) == (0, ())
+
+
+def test_the_example_gives_only_what_is_not_supported_yet() -> None:
+    problems = load_paths([DATA / "valid" / "example" / "web.yaml"], ["local"]).problems
+    assert {problem.message for problem in problems} == {"is not supported yet; remove it"}
+    assert [problem.field for problem in problems] == [
+        "spec.source.kickstart",
+        "spec.disk",
+        "spec.builder",
+        "spec.timeout",
+        "spec.stallTimeout",
+        "spec.retries",
+        "spec.validate",
+        "spec.updatePolicy.maintenanceWindows",
+        "spec.remediation",
+    ]
+
+
+# --- What is a change -----------------------------------------------------------------------------
+
+
+def test_an_unchanged_directory_changes_nothing(root: Path) -> None:
+    subject = catalog(root)
+    assert subject.scan().changed == {"web1", "db1"}
+    again = subject.scan()
+    assert (again.changed, again.images_changed, again.anything) == (frozenset(),) * 2 + (False,)
+
+
+def test_moving_a_document_or_writing_a_default_out_is_no_change(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    (root / "web.yaml").rename(root / "moved.yaml")
+    put(root / "db.yaml", (root / "db.yaml").read_text() + "  firmware: bios\n")
+    result = subject.scan()
+    assert result.changed == frozenset()
+    assert str(result.snapshot.guests["web1"].origin) == "moved.yaml:1"
+
+
+def test_a_changed_service_changes_the_guests_that_use_it(root: Path) -> None:
+    subject = catalog(root)
+    before = subject.scan().snapshot
+    text = (root / "base.yaml").read_text()
+    put(root / "base.yaml", text.replace("{{ guest.name }}", "the host {{ guest.name }}"))
+    result = subject.scan()
+    assert result.changed == {"web1"}
+    old, new = before.guests["web1"].services[0], result.snapshot.guests["web1"].services[0]
+    assert old.digest != new.digest
+
+
+def test_a_changed_probe_changes_the_guest_but_not_what_applying_would_send(root: Path) -> None:
+    subject = catalog(root)
+    before = subject.scan().snapshot.guests["web1"]
+    put(root / "base.yaml", (root / "base.yaml").read_text().replace("port: 80", "port: 81"))
+    result = subject.scan()
+    after = result.snapshot.guests["web1"]
+    assert result.changed == {"web1"}
+    assert before.services[0].digest == after.services[0].digest
+
+
+def test_an_edited_source_renders_again(root: Path) -> None:
+    put(root / "app.yaml", service(spec="  files: [{path: /etc/a, source: files/a.j2}]\n"))
+    put(root / "files" / "a.j2", "{{ guest.name }} one\n")
+    put(root / "app1.yaml", guest("app1", spec="  services: [{use: app}]\n"))
+    subject = catalog(root)
+    subject.scan()
+    put(root / "files" / "a.j2", "{{ guest.name }} two\n")
+    result = subject.scan()
+    assert result.changed == {"app1"}
+    assert result.snapshot.guests["app1"].services[0].files[0].content == b"app1 two\n"
+
+
+def test_a_changed_image_is_told_with_its_guests(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    put(root / "base.yaml", (root / "base.yaml").read_text().replace("debian12.q", "debian12b.q"))
+    result = subject.scan()
+    assert result.images_changed == {"debian12"}
+    assert result.changed == {"web1", "db1"}
+
+
+def test_values_are_merged_at_every_depth_and_lists_replaced() -> None:
+    base = {"a": {"x": 1, "y": 2}, "l": [1, 2], "k": 1}
+    merged = merge_values(base, {"a": {"y": 3}, "l": [3], "n": None})
+    assert merged == {"a": {"x": 1, "y": 3}, "l": [3], "k": 1, "n": None}
+    assert base["a"] == {"x": 1, "y": 2}
+
+
+# --- Last good ------------------------------------------------------------------------------------
+
+
+def test_a_broken_document_keeps_its_last_good_even_in_another_file(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot.guests["web1"]
+    text = (root / "web.yaml").read_text()
+    (root / "web.yaml").unlink()
+    put(root / "moved.yaml", text.replace("512Mi", "512MB"))
+    result = subject.scan()
+    assert result.snapshot.guests["web1"] == good
+    assert result.changed == {"web1"}
+    assert [p.file for p in result.snapshot.document_problems("web1")] == ["moved.yaml"]
+
+
+def test_a_file_that_cannot_be_parsed_keeps_all_its_documents(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot
+    put(root / "base.yaml", "a: [")
+    bad = subject.scan().snapshot
+    assert (bad.guests, bad.images, bad.services) == (good.guests, good.images, good.services)
+    assert bad.held == frozenset()
+    assert [str(problem) for problem in bad.document_problems("web1")] == [
+        str(problem) for problem in bad.problems
+    ], "the guest's image and service stand in the broken file"
+
+
+def test_a_new_guest_works_with_the_last_good_service(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    put(root / "base.yaml", (root / "base.yaml").read_text().replace("port: 80", "port: x"))
+    put(root / "new.yaml", guest("new1", spec="  services: [{use: nginx}]\n"))
+    snapshot = subject.scan().snapshot
+    assert snapshot.guests["new1"].services[0].unit == "nginx.service"
+    assert snapshot.document_problems("new1"), "and says that its service is broken"
+
+
+def test_a_guest_never_good_is_absent_with_its_problem(root: Path) -> None:
+    put(root / "new.yaml", guest("new1", image="nothing"))
+    result = catalog(root).scan()
+    assert "new1" not in result.snapshot.guests
+    assert result.snapshot.document_problems("new1")
+    assert "new1" in result.changed
+
+
+def test_a_guest_recovers_when_what_it_names_appears(root: Path) -> None:
+    put(root / "new.yaml", guest("new1", image="other"))
+    subject = catalog(root)
+    subject.scan()
+    put(root / "other.yaml", image("other"))
+    result = subject.scan()
+    assert result.changed == {"new1"}
+    assert result.snapshot.problems == ()
+
+
+def test_a_host_that_left_the_settings_keeps_the_guest_with_a_problem(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot
+    subject.set_hosts(["other"])
+    result = subject.scan()
+    assert result.snapshot.guests == good.guests
+    assert result.changed == {"web1", "db1"}
+    assert "no host local" in result.snapshot.document_problems("web1")[0].message
+
+
+# --- Vanished documents ---------------------------------------------------------------------------
+
+
+def test_a_vanished_document_orphans_its_guest_until_it_returns(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot.guests["db1"]
+    text = (root / "db.yaml").read_text()
+    (root / "db.yaml").unlink()
+    result = subject.scan()
+    assert result.changed == {"db1"}
+    assert "db1" not in result.snapshot.guests
+    assert result.snapshot.orphans == {"db1": good}
+    assert subject.scan().snapshot.orphans == {"db1": good}
+
+    put(root / "db.yaml", text)
+    result = subject.scan()
+    assert result.changed == {"db1"}
+    assert (dict(result.snapshot.orphans), result.snapshot.guests["db1"]) == ({}, good)
+
+
+def test_an_orphan_whose_document_returns_broken_is_last_good_again(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot.guests["db1"]
+    text = (root / "db.yaml").read_text()
+    (root / "db.yaml").unlink()
+    subject.scan()
+    put(root / "db.yaml", text.replace("512Mi", "512MB"))
+    snapshot = subject.scan().snapshot
+    assert (dict(snapshot.orphans), snapshot.guests["db1"]) == ({}, good)
+    assert snapshot.document_problems("db1")
+
+
+def test_nothing_vanishes_in_a_pass_with_an_error_elsewhere(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot
+    (root / "db.yaml").unlink()
+    put(root / "other.yaml", "kind: [")
+    snapshot = subject.scan().snapshot
+    assert snapshot.guests == good.guests
+    assert snapshot.held == {"db1"}
+    assert messages(snapshot, root) == [
+        "db.yaml: the document of Guest db1 is gone, but as others have errors it is kept as it"
+        " was; correct those to let it go, or put it back",
+        "other.yaml:1: ends inside a [ ] or { }, or has a stray ',' there; close or remove it",
+    ]
+    (root / "other.yaml").unlink()
+    assert set(subject.scan().snapshot.orphans) == {"db1"}
+
+
+@pytest.mark.parametrize("how", ["empty", "missing", "writable", "subdirectory"])
+def test_an_unusable_directory_changes_nothing(root: Path, how: str) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot
+    if how == "missing":
+        shutil.rmtree(root)
+    elif how == "writable":
+        root.chmod(0o777)
+    else:
+        empty(root)
+        if how == "subdirectory":
+            make_directory(root / "sub")
+    snapshot = subject.scan().snapshot
+    assert snapshot.guests == good.guests
+    assert not snapshot.orphans
+    assert len(snapshot.problems) == 1
+    make_directory(root)
+    root.chmod(0o755)
+    copy_into(BASE, root)
+    assert subject.scan().snapshot.problems == ()
+
+
+def test_a_file_still_being_written_lets_nothing_vanish(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    (root / "db.yaml").unlink()
+    put(root / "db2.yaml", "apiVersion: guestk")
+    result = subject.scan(settle=30)
+    assert result.unsettled
+    assert "db1" in result.snapshot.guests
+    assert result.snapshot.problems == ()
+    put(root / "db2.yaml", (BASE / "db.yaml").read_text())
+    assert subject.scan().changed == frozenset()
+
+
+def test_a_quiet_pass_after_an_unsettled_one_still_decides(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    (root / "db.yaml").unlink()
+    put(root / "web.yaml", (root / "web.yaml").read_text())
+    assert "db1" in subject.scan(settle=30).snapshot.guests
+    assert set(subject.scan().snapshot.orphans) == {"db1"}
+
+
+# --- Clashes --------------------------------------------------------------------------------------
+
+
+def nic(port: int, address: str = "127.0.0.1") -> str:
+    return f'  interfaces: [{{name: lan, user: {{forwards: ["{address}:{port}:80/tcp"]}}}}]\n'
+
+
+def test_who_has_a_port_keeps_it_even_from_an_earlier_file(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot.guests["web1"]
+    put(root / "a.yaml", guest("new1", spec=nic(18080)))
+    snapshot = subject.scan().snapshot
+    assert snapshot.guests["web1"] == good
+    assert "new1" not in snapshot.guests
+    assert "taken by Guest web1 (web.yaml:1)" in snapshot.document_problems("new1")[0].message
+
+
+def test_two_guests_may_swap_their_ports(root: Path) -> None:
+    put(root / "a.yaml", guest("a", spec=nic(1001)))
+    put(root / "b.yaml", guest("b", spec=nic(1002)))
+    subject = catalog(root)
+    subject.scan()
+    put(root / "a.yaml", guest("a", spec=nic(1002)))
+    put(root / "b.yaml", guest("b", spec=nic(1001)))
+    result = subject.scan()
+    assert (result.snapshot.problems, result.changed) == ((), {"a", "b"})
+
+
+def test_a_port_that_a_refused_guest_holds_is_not_free(root: Path) -> None:
+    put(root / "a.yaml", guest("a", spec=nic(1001)))
+    put(root / "b.yaml", guest("b", spec=nic(1002)))
+    subject = catalog(root)
+    subject.scan()
+    put(root / "b.yaml", guest("b", spec=nic(1001)))
+    put(root / "c.yaml", guest("c", spec=nic(1002)))
+    snapshot = subject.scan().snapshot
+    assert "c" not in snapshot.guests
+    assert [problem.file for problem in snapshot.problems] == ["b.yaml", "c.yaml"]
+
+
+def test_another_host_address_or_protocol_is_no_clash(root: Path) -> None:
+    put(root / "a.yaml", guest("a", spec=nic(18080, "127.0.0.2")))
+    put(root / "b.yaml", guest("b", spec="  host: other\n" + nic(18080)))
+    put(root / "c.yaml", guest("c", spec=nic(18080).replace("/tcp", "/udp")))
+    assert Catalog(root, ["local", "other"]).scan().snapshot.problems == ()
+
+
+# --- The rest -------------------------------------------------------------------------------------
+
+
+def test_equal_services_of_many_guests_are_one_object(root: Path) -> None:
+    text = "---\n".join(
+        guest(f"g{number}", spec="  services: [{name: app, unit: app.service}]\n")
+        for number in range(3)
+    )
+    put(root / "many.yaml", text)
+    guests = catalog(root).scan().snapshot.guests
+    assert guests["g0"].services[0] is guests["g2"].services[0]
+
+
+def test_the_revision_of_the_checkout_is_told(root: Path) -> None:
+    git = make_directory(root / ".git")
+    (git / "HEAD").write_text("a" * 40)
+    subject = catalog(root)
+    assert subject.scan().snapshot.revision == "a" * 40
+    (git / "HEAD").write_text("b" * 40)
+    result = subject.scan()
+    assert (result.anything, result.changed) == (True, frozenset())
+
+
+def test_paths_are_loaded_without_a_daemon_and_named_as_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root / "bad.yaml", guest("x", image="nothing"), 0o666)
+    monkeypatch.chdir(root.parent)
+    snapshot = load_paths([Path("desired"), Path("desired/web.yaml")], None)
+    assert [problem.file for problem in snapshot.problems] == ["desired/bad.yaml"]
+    alone = load_paths([Path("desired/db.yaml"), Path("desired/base.yaml")], None)
+    assert set(alone.guests) == {"db1"}
+    assert load_paths([Path("gone.yaml")], None).problems[0].file == "gone.yaml"
+
+
+def test_readers_and_scanners_in_many_threads_see_whole_snapshots(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    wrong: list[object] = []
+
+    def read() -> None:
+        for _ in range(50):
+            snapshot = subject.snapshot
+            if set(snapshot.guests) != {"web1", "db1"}:
+                wrong.append(snapshot)
+            subject.scan()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        put(root / "web.yaml.tmp", (BASE / "web.yaml").read_text() + f"  # {number}\n")
+        (root / "web.yaml.tmp").rename(root / "web.yaml")
+    for thread in threads:
+        thread.join(30)
+    assert wrong == []

@@ -1,0 +1,80 @@
+"""Templates are strict, sandboxed and bounded."""
+
+import pytest
+
+from controller.desired.templates import TemplateError, render
+
+VARIABLES = {
+    "guest": {"name": "web1", "labels": {"tier": "web"}},
+    "service": {"name": "app"},
+    "values": {"items": [1, 2], "text": "x", "n": {"a": 1}},
+}
+
+
+def test_renders_with_guest_service_and_values() -> None:
+    text = "{{ guest.name }} {{ guest.labels.tier }} {{ service.name }} {{ values.n.a }}\n"
+    assert render(text, VARIABLES) == b"web1 web app 1\n"
+
+
+def test_a_value_named_like_a_method_is_the_value() -> None:
+    assert render("{% for i in values.items %}{{ i }}{% endfor %}", VARIABLES) == b"12"
+
+
+def test_plain_text_stays_byte_for_byte() -> None:
+    text = "a\r\n  é $x {x} % \n\n"
+    assert render(text, VARIABLES) == text.encode()
+
+
+def test_a_template_changes_nothing_outside_itself() -> None:
+    with pytest.raises(TemplateError):
+        render("{{ values.items.append(3) }}", VARIABLES)
+    with pytest.raises(TemplateError):
+        render("{{ values.update({'text': 'y'}) }}", VARIABLES)
+    assert VARIABLES["values"] == {"items": [1, 2], "text": "x", "n": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10**9 }}",
+        "{{ [0] * 10**9 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ 'a'.ljust(10**9) }}",
+        "{{ 'a' | center(1000000000) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ '{:>1000000000}'.format(1) }}",
+        "{{ range(10**9) | list }}",
+        "{{ lipsum(1000000) }}",
+        "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}"
+        "{% endfor %}{{ ns.x }}",
+        "{% for i in range(90000) %}{{ 'x' * 1000 }}{% endfor %}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ self.__init__.__globals__ }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{{ undefined }}",
+        "{{ values.nothing }}",
+        "{{ values.n.b.c }}",
+        "{{ values.items['a'] }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ {}['a'] }}",
+        "{% if %}",
+        "{{ 'a' | nofilter }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ " + "(" * 500 + "1" + ")" * 500 + " }}",
+        "{% for a in [1] %}" * 30 + "{% endfor %}" * 30,
+        "{{ '\\ud800' }}",
+    ],
+)
+def test_what_goes_wrong_is_a_template_error(template: str) -> None:
+    with pytest.raises(TemplateError):
+        render(template, VARIABLES)
+
+
+def test_an_error_names_the_templates_own_line() -> None:
+    with pytest.raises(TemplateError) as caught:
+        render("one\n\n{{ values.limit }}\n", VARIABLES)
+    assert caught.value.line == 3
+    assert "values.limit is undefined" in str(caught.value)
