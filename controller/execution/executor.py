@@ -20,6 +20,7 @@ from controller.errors import (
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober, Secrets
+from controller.guest_access.inside import ApplyFailedError
 from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
@@ -219,7 +220,11 @@ class Executor:
 
     def _apply(self, guest: EffectiveGuest, domain: DomainView, step: steps.ApplyInside) -> None:
         wanted = [service for service in guest.services if service.name in step.services]
-        view = self._ports.inside.apply(guest, domain, wanted)
+        try:
+            view = self._ports.inside.apply(guest, domain, wanted)
+        except ApplyFailedError as error:
+            self._knowledge.learnt(guest.name, error.view)
+            raise
         self._knowledge.learnt(guest.name, view)
         left = [change for group in inside_changes(guest, view).values() for change in group]
         if left:

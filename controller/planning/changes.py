@@ -70,8 +70,10 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
     if isinstance(old, list) and isinstance(new, list):
         old, new = _by_name(old), _by_name(new)
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            inner = f"{path}[{key}]" if _is_keyed(path) else f"{path}.{key}".lstrip(".")
+        keyed = _is_keyed(path)
+        # A field that only one of them knows is of another version of the daemon: no change.
+        for key in sorted({*old, *new} if keyed else old.keys() & new.keys()):
+            inner = f"{path}[{key}]" if keyed else f"{path}.{key}".lstrip(".")
             yield from _walk(inner, old.get(key), new.get(key))
         return
     yield path, _written(path, old), _written(path, new)
@@ -124,7 +126,7 @@ def _config_pairs(has: DomainConfig, wanted: DomainConfig) -> Iterator[tuple[str
     disks = {disk.alias: disk for disk in has.disks}, {disk.alias: disk for disk in wanted.disks}
     for alias in sorted({*disks[0], *disks[1]}):
         name = alias.removeprefix("disk-")
-        path = "systemDisk" if name == "system" else f"disks[{name}]"
+        path = "image" if name == "system" else f"disks[{name}]"
         yield path, _disk(disks[0].get(alias)), _disk(disks[1].get(alias))
     nics = {nic.alias: nic for nic in has.nics}, {nic.alias: nic for nic in wanted.nics}
     for alias in sorted({*nics[0], *nics[1]}):
@@ -194,6 +196,8 @@ def _service(service: EffectiveService, inside: InsideView) -> Iterator[tuple[st
         elif (has.owner, has.group, has.mode) != (file.owner, file.group, file.mode):
             old = f"{has.owner}:{has.group} {has.mode:04o}"
             yield path, old, f"{file.owner}:{file.group} {file.mode:04o}"
+    if service.name in inside.pending:
+        yield "onChange", "owed", service.on_change.value
     if service.unit is not None:
         unit = inside.units.get(service.unit)
         if unit is None or unit.active not in ("active", "activating", "reloading"):

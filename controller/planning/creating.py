@@ -30,8 +30,7 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
     volumes = wanted_volumes(desired, observed.host, None, policy.seed)
     failure = observed.failure
     if failure is not None and failure.digest == desired.digest and now < failure.retry_at:
-        again = f"trying again in {failure.retry_at - now:.0f} s"
-        message = f"{failure.step} failed: {failure.message}; {again}"
+        message = f"{failure.step} failed: {failure.message}; it is tried again later"
         return _waiting(desired, failure.reason, message, failure.retry_at, Health.DEGRADED)
     for volume in volumes:
         pool = observed.host.pools.get(volume.pool)

@@ -5,11 +5,11 @@ cold boot (``RestartRequired`` names them); changes inside are applied; what thi
 carry out is refused by name and touches nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import Change
-from controller.observed.domain import DomainView, Ownership
+from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.observed.inside import InsideView
 from controller.planning.changes import FieldChange, config_changes, spec_changes, spec_document
@@ -69,7 +69,7 @@ def pending(
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
-    live = domain.live
+    live = _settled(domain.live, wanted)
     same = domain.config == wanted and (live is None or live == wanted)
     if same and owner.digest == desired.digest:
         return _NOTHING
@@ -90,6 +90,13 @@ def pending(
         steps.append(DefineDomain(wanted, owner, new=False))
     restart = config_changes(live, wanted) if live is not None else ()
     return Pending(tuple(steps), changes, refused, restart)
+
+
+def _settled(live: DomainConfig | None, wanted: DomainConfig) -> DomainConfig | None:
+    """A guest has all of its maximum until its balloon driver is there; that is no difference."""
+    if live is not None and live.memory == live.max_memory:
+        return replace(live, memory=wanted.memory)
+    return live
 
 
 def _refused(path: str, change: FieldChange) -> bool:

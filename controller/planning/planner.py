@@ -24,7 +24,7 @@ from controller.planning.conditions import (
 from controller.planning.creating import plan_creation
 from controller.planning.keeping import pending, plan_running, sync_of
 from controller.planning.plan import Plan, Policy
-from controller.planning.running import decide_start
+from controller.planning.running import backoff, decide_start
 from controller.planning.steps import (
     DestroyDomain,
     RecordMemory,
@@ -102,7 +102,7 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
     )
     return replace(
         made,
-        sentence=f"{message}; trying again in {failure.retry_at - now:.0f} s",
+        sentence=f"{message}; it is tried again later",
         steps=made.steps[: names.index(failure.step)],
         conditions=conditions,
         sync=Sync.OUT_OF_SYNC,
@@ -197,7 +197,7 @@ def _off(
     attempt = start.memory.start_attempts
     held = observed.failure
     if looping:
-        message = f"{start.why}; start number {attempt} is due in {start.due - now:.0f} s"
+        message = f"{start.why}; start number {attempt} waits for {backoff(attempt - 1):.0f} s"
         reason = "CrashLoopBackOff"
     else:
         message = f"{start.why}; starting it"

@@ -86,7 +86,7 @@ def test_a_looping_guest_says_so(world: FakeWorld, daemon: Daemon) -> None:
     status = daemon.status.get("web1")
     assert status is not None
     assert status.plan.printable is Printable.CRASH_LOOP
-    assert "due in 10 s" in status.plan.sentence
+    assert "waits for 10 s" in status.plan.sentence
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
