@@ -28,7 +28,7 @@ from controller.observed.domain_xml import (
 
 SPARE_PORTS = 14
 """Free PCIe root ports for devices plugged in later; a q35 domain gets no more once it runs."""
-_OWN_PCI_DEVICES = 4  # USB controller, virtio-serial, balloon, rng
+_OWN_PCI_DEVICES = 5  # USB and SCSI controllers, virtio-serial, balloon, rng
 _USER_SLOT = 0x10
 _MAX_USER_NICS = 10
 """Slots of the root bus from 0x10 on: libvirt fills it from below (eight root ports a slot) and
@@ -141,6 +141,9 @@ def _devices(root: ET.Element, config: DomainConfig) -> None:
     ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
     for _ in range(_OWN_PCI_DEVICES + len(disks) + len(nics) + SPARE_PORTS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+    if len(disks) < len(config.disks):
+        # Cloud kernels have no AHCI; a CD-ROM behind virtio is seen by all, and can be ejected.
+        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     for disk in config.disks:
         _disk(devices, disk)
     for nic in nics:
@@ -167,7 +170,7 @@ def _disk(devices: ET.Element, disk: DiskConfig) -> ET.Element:
         ET.SubElement(element, "source", pool=disk.pool, volume=disk.volume)
     elif not cdrom:
         raise PermanentError(f"disk {disk.alias} of the domain has no volume")
-    ET.SubElement(element, "target", dev=disk.target, bus="sata" if cdrom else "virtio")
+    ET.SubElement(element, "target", dev=disk.target, bus="scsi" if cdrom else "virtio")
     if cdrom:
         ET.SubElement(element, "readonly")
     else:

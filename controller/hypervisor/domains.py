@@ -11,6 +11,7 @@ import libvirt
 
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.hypervisor.connection import HostLink
+from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import Dialect, render, render_drive, render_ownership
 from controller.hypervisor.host_config import Role
 from controller.observed.domain import NAMESPACE, DomainConfig, Ownership
@@ -35,6 +36,8 @@ class Domains:
     def define(self, config: DomainConfig, ownership: Ownership) -> None:
         """``virDomainDefineXMLFlags(VALIDATE)``: makes the domain, or changes its definition.
 
+        Of an existing definition only what we own is changed (``domain_update``).
+
         Raises ``PermanentError(reason='NameConflict')`` when a domain of that name exists that is
         not ours or has another UUID.
         """
@@ -42,13 +45,16 @@ class Domains:
 
         def define(connection: libvirt.virConnect) -> None:
             domain = _find(connection, config.name)
+            wanted = xml
             if domain is not None:
                 _guard(domain, self._host, config.name)
                 if domain.UUIDString() != config.uuid:
                     raise _conflict(
                         self._host, config.name, f"has another UUID ({domain.UUIDString()})"
                     )
-            connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+                inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+                wanted = update(domain.XMLDesc(inactive), xml)
+            connection.defineXMLFlags(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
         self._run(config.name, "define", define, LIFECYCLE)
 

@@ -139,9 +139,12 @@ def _config(root: ET.Element) -> DomainConfig:
         disks=tuple(
             _disk(disk)
             for disk in devices.iterfind("disk")
-            if disk.get("device", "disk") in ("disk", "cdrom")
+            if disk.get("device", "disk") in ("disk", "cdrom") and _is_ours(disk)
         ),
-        nics=(*(_nic(nic) for nic in devices.iterfind("interface")), *_user_nics(root)),
+        nics=(
+            *(_nic(nic) for nic in devices.iterfind("interface") if _is_ours(nic)),
+            *_user_nics(root),
+        ),
         title=root.findtext("title", ""),
     )
 
@@ -174,27 +177,29 @@ def _boot(os: ET.Element | None) -> BootConfig | None:
     return BootConfig(kernel, os.findtext("initrd") or None, os.findtext("cmdline") or "")
 
 
-def _alias(device: ET.Element, fallback: str) -> str:
-    alias = device.find("alias")
-    name = alias.get("name", "") if alias is not None else ""
-    return name.removeprefix(ALIAS_PREFIX) if name.startswith(ALIAS_PREFIX) else fallback
+def _is_ours(device: ET.Element) -> bool:
+    """A device without an alias of ours was added by somebody else, and is theirs."""
+    return _attribute(device, "alias", "name").startswith(ALIAS_PREFIX)
+
+
+def _alias(device: ET.Element) -> str:
+    return _attribute(device, "alias", "name").removeprefix(ALIAS_PREFIX)
 
 
 def _disk(disk: ET.Element) -> DiskConfig:
-    target = _attribute(disk, "target", "dev")
     source = disk.find("source")
     pool, volume = "", None
     if source is not None:
         pool = source.get("pool", "")
-        # A foreign domain's disk may be a file or a device: say which, it is in no pool.
+        # Not where an operator pointed our disk at a file: then say which, it is in no pool.
         volume = source.get("volume") or source.get("file") or source.get("dev") or None
     return DiskConfig(
-        alias=_alias(disk, target),
+        alias=_alias(disk),
         pool=pool,
         volume=volume,
         format=_attribute(disk, "driver", "type") or "raw",
         device=disk.get("device", "disk"),
-        target=target,
+        target=_attribute(disk, "target", "dev"),
     )
 
 
@@ -205,13 +210,12 @@ def _attribute(parent: ET.Element, child: str, name: str) -> str:
 
 def _nic(nic: ET.Element) -> NicConfig:
     kind = nic.get("type", "")
-    mac = _attribute(nic, "mac", "address")
     source = nic.find("source")
     return NicConfig(
-        alias=_alias(nic, mac),
+        alias=_alias(nic),
         kind=kind,
         source=source.get(kind) or source.get("dev") or "" if source is not None else "",
-        mac=mac,
+        mac=_attribute(nic, "mac", "address"),
     )
 
 

@@ -141,7 +141,7 @@ mkdir -p "$root/etc/systemd/system/systemd-udev-trigger.service.d"
 cat >"$root/etc/systemd/system/systemd-udev-trigger.service.d/few.conf" <<'EOF'
 [Service]
 ExecStart=
-ExecStart=-udevadm trigger --action=add --type=devices --subsystem-match=block --subsystem-match=net --subsystem-match=virtio-ports --subsystem-match=pci --subsystem-match=virtio --subsystem-match=input --subsystem-match=misc
+ExecStart=-udevadm trigger --action=add --type=devices --subsystem-match=block --subsystem-match=net --subsystem-match=virtio-ports --subsystem-match=pci --subsystem-match=virtio --subsystem-match=scsi --subsystem-match=input --subsystem-match=misc
 ExecStart=-udevadm trigger --action=add /sys/class/tty/ttyS0
 EOF
 systemctl --quiet --root="$root" enable serial-getty@ttyS0.service

@@ -127,7 +127,7 @@ def test_the_test_driver_has_no_kvm() -> None:
 # --- The round-trip law ---------------------------------------------------------------------------
 
 names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", fullmatch=True)
-words = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
+words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}", fullmatch=True)
 texts = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z")) | st.sampled_from(" /=,'\"<&>"),
     max_size=40,

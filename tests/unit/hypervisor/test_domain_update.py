@@ -1,0 +1,139 @@
+"""Updating a definition: ours changes, theirs and libvirt's own stay."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from controller.hypervisor.domain_update import update
+from controller.hypervisor.domain_xml import render
+from controller.observed.domain import (
+    BootConfig,
+    DiskConfig,
+    DomainConfig,
+    NicConfig,
+    Ownership,
+)
+from controller.observed.domain_xml import parse_domain
+
+MIB = 2**20
+OWNER = Ownership(uid="u", name="web1", generation=1, digest="", spec="")
+CONFIG = DomainConfig(
+    name="web1",
+    uuid="0e36cf07-a6ec-52d9-a499-b5d982a96d3e",
+    accelerator="tcg",
+    vcpus=1,
+    max_vcpus=2,
+    memory=512 * MIB,
+    max_memory=1024 * MIB,
+    firmware="bios",
+    boot=BootConfig("/pool/k", "/pool/i", "root=/dev/vda"),
+    disks=(
+        DiskConfig("disk-system", "gk", "system.qcow2"),
+        DiskConfig("disk-data", "gk", "data.qcow2", target="vdb"),
+    ),
+    nics=(
+        NicConfig("nic-lan", "network", "default", "52:54:00:00:00:01"),
+        NicConfig("nic-out", "user", "", "52:54:00:00:00:02", ("127.0.0.1:8080:80/tcp",)),
+    ),
+)
+
+
+def defined(config: DomainConfig = CONFIG) -> ET.Element:
+    """As libvirt keeps it: addresses and the machine's version filled in."""
+    root = ET.fromstring(render(config, OWNER))
+    for number, device in enumerate((*root.iter("disk"), *root.iter("interface"))):
+        ET.SubElement(device, "address", type="pci", bus=f"{number + 1:#04x}")
+    machine = root.find("os/type")
+    assert machine is not None
+    machine.set("machine", "pc-q35-7.2")
+    return root
+
+
+def updated(has: ET.Element, config: DomainConfig) -> ET.Element:
+    xml = update(ET.tostring(has, encoding="unicode"), render(config, OWNER))
+    return ET.fromstring(xml)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"vcpus": 2},
+        {"memory": 768 * MIB},
+        {"max_memory": 2048 * MIB},
+        {"accelerator": "kvm"},
+        {"firmware": "efi", "boot": None},
+        {"boot": BootConfig("/pool/k", "/pool/i", "root=/dev/vda quiet")},
+        {"boot": None},
+        {"title": "a title"},
+        {"disks": CONFIG.disks[:1]},
+        {"disks": (*CONFIG.disks, DiskConfig("disk-more", "gk", "more.qcow2", target="vdc"))},
+        {"nics": CONFIG.nics[:1]},
+        {"nics": CONFIG.nics[1:]},
+        {"nics": (replace(CONFIG.nics[1], forwards=("127.0.0.1:9090:80/tcp",)),)},
+        {"nics": (replace(CONFIG.nics[0], source="other"), CONFIG.nics[1])},
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_is_read_back(change: dict[str, object]) -> None:
+    wanted = replace(CONFIG, **change)  # type: ignore[arg-type]
+    root = updated(defined(), wanted)
+    assert parse_domain(ET.tostring(root, encoding="unicode")).config == wanted
+
+
+def test_devices_that_stay_keep_their_address_and_the_machine_its_version() -> None:
+    root = updated(defined(), replace(CONFIG, disks=CONFIG.disks[1:], vcpus=2))
+    (disk,) = root.iter("disk")
+    address = disk.find("address")
+    assert address is not None
+    assert address.get("bus") == "0x02"
+    machine = root.find("os/type")
+    assert machine is not None
+    assert machine.get("machine") == "pc-q35-7.2"
+
+
+def test_what_an_operator_added_by_hand_stays() -> None:
+    has = defined()
+    devices = has.find("devices")
+    assert devices is not None
+    ET.SubElement(devices, "hostdev", mode="subsystem", type="pci")
+    disk = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(disk, "target", dev="vdz", bus="virtio")
+    root = updated(has, replace(CONFIG, vcpus=2))
+    assert root.find("devices/hostdev") is not None
+    assert root.find("devices/disk/target[@dev='vdz']") is not None
+
+
+def test_a_disk_whose_alias_was_lost_is_taken_back_not_doubled() -> None:
+    has = defined()
+    for disk in has.iter("disk"):
+        alias = disk.find("alias")
+        assert alias is not None
+        disk.remove(alias)
+    root = updated(has, CONFIG)
+    assert len(list(root.iter("disk"))) == 2
+    assert parse_domain(ET.tostring(root, encoding="unicode")).config == CONFIG
+
+
+def test_qemu_arguments_of_somebody_else_stay() -> None:
+    has = defined()
+    line = has.find("{http://libvirt.org/schemas/domain/qemu/1.0}commandline")
+    assert line is not None
+    for value in ("-device", "foo"):
+        ET.SubElement(line, "{http://libvirt.org/schemas/domain/qemu/1.0}arg", value=value)
+    root = updated(has, replace(CONFIG, nics=()))
+    line = root.find("{http://libvirt.org/schemas/domain/qemu/1.0}commandline")
+    assert line is not None
+    assert [argument.get("value") for argument in line] == ["-device", "foo"]
+
+
+def test_metadata_of_somebody_else_stays() -> None:
+    has = defined()
+    metadata = has.find("metadata")
+    assert metadata is not None
+    ET.SubElement(metadata, "{urn:other}note").text = "keep"
+    later = replace(OWNER, generation=2)
+    xml = update(ET.tostring(has, encoding="unicode"), render(CONFIG, later))
+    assert "keep" in xml
+    assert parse_domain(xml).ownership == later
