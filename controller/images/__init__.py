@@ -1,0 +1,1 @@
+"""Image sources and what becomes of them: base volumes and seeds."""

@@ -1,0 +1,60 @@
+"""Failures of preparing an image, remembered so that they are shown, and tried again ever later.
+
+A failure is about what was tried. When the Image or a file changes, something else would be tried,
+so the failure holds no longer and nobody has to wait for its backoff.
+"""
+
+from dataclasses import dataclass
+
+from controller.errors import GuestkeeperError, PermanentError, TransientError
+from controller.images.digests import Signature
+
+_FIRST_RETRY, _LAST_RETRY = 10.0, 300.0
+_FIRST_REFETCH, _LAST_REFETCH = 300.0, 3600.0  # a wrong download: do not drain the mirror
+
+Subject = tuple[str, tuple[Signature | None, ...]]
+"""What was tried: the Image's digest and its local files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """``count`` failures of ``subject`` in a row; ``retry_at`` in epoch seconds."""
+
+    subject: Subject
+    error: GuestkeeperError
+    count: int
+    retry_at: float
+
+    @classmethod
+    def after(
+        cls,
+        before: "Failure | None",
+        subject: Subject,
+        error: GuestkeeperError,
+        now: float,
+        *,
+        remote: bool,
+    ) -> "Failure":
+        """The failure that follows ``before``, with the error's own pause or an exponential one."""
+        count = before.count + 1 if before is not None else 1
+        if isinstance(error, TransientError) and error.retry_after is not None:
+            delay = error.retry_after
+        else:
+            refetch = remote and error.reason == "ChecksumMismatch"
+            first = _FIRST_REFETCH if refetch else _FIRST_RETRY
+            last = _LAST_REFETCH if refetch else _LAST_RETRY
+            delay = min(last, first * 2.0 ** min(count - 1, 16))
+        return cls(subject, error, count, now + delay)
+
+    def holds(self, subject: Subject, now: float) -> bool:
+        """Is it still about what would be tried now? A file being written changes all the time."""
+        if self.error.reason == "ImageChanging" and now < self.retry_at:
+            return True
+        return subject == self.subject
+
+    def again(self, now: float) -> GuestkeeperError:
+        """The same error once more, with a traceback of its own."""
+        if isinstance(self.error, PermanentError):
+            return PermanentError(str(self.error), reason=self.error.reason)
+        wait = max(0.0, self.retry_at - now)
+        return TransientError(str(self.error), reason=self.error.reason, retry_after=wait)

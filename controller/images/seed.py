@@ -1,0 +1,86 @@
+"""The NoCloud seed: the small ISO from which cloud-init takes a guest's name and keys.
+
+Format: cloud-init's "NoCloud" data source: a file system labelled ``cidata`` with ``meta-data`` and
+``user-data``. Everything is data given to a YAML writer, so a name or key cannot add directives.
+The bytes depend on the arguments alone (fixed dates), so that equal seeds are equal files.
+"""
+
+from io import BytesIO
+
+import pycdlib
+import yaml
+
+from controller.images.iso_dates import fix_dates
+
+_AGENT = "qemu-guest-agent.service"
+_START_AGENT = (
+    f"if systemctl cat {_AGENT} >/dev/null 2>&1; then"
+    f" systemctl enable {_AGENT} || true; systemctl start --no-block {_AGENT} || true; fi"
+)
+
+
+def meta_data(*, instance_id: str, hostname: str) -> bytes:
+    """``meta-data``. A new ``instance_id`` makes cloud-init personalise again."""
+    return _yaml({"instance-id": instance_id, "local-hostname": hostname})
+
+
+def user_data(*, hostname: str, keys: list[str]) -> bytes:
+    """``user-data``: the name, the keys for root and the image's default user, the guest agent."""
+    config: dict[str, object] = {
+        "hostname": hostname,
+        "preserve_hostname": False,
+        # With disable_root false, cloud-init gives the keys to root and to the default user.
+        "disable_root": False,
+        "ssh_authorized_keys": list(keys),
+        # Not installed by us, but where an image has it, it is how we get inside.
+        "runcmd": [["sh", "-c", _START_AGENT]],
+    }
+    if not keys:
+        del config["ssh_authorized_keys"]
+    return b"#cloud-config\n" + _yaml(config)
+
+
+def network_config() -> bytes:
+    """``network-config`` (version 2): DHCP on every Ethernet interface.
+
+    Off by default: without it cloud-init does DHCP on the first interface, and only netplan
+    understands names with wildcards.
+    """
+    dhcp = {"dhcp4": True, "optional": True}
+    ethernets = {
+        "predictable": {"match": {"name": "en*"}, **dhcp},
+        "classic": {"match": {"name": "eth*"}, **dhcp},
+    }
+    return _yaml({"version": 2, "ethernets": ethernets})
+
+
+def build_seed(*, instance_id: str, hostname: str, keys: list[str], dhcp: bool = False) -> bytes:
+    """The ISO's bytes: ISO 9660 with Joliet and Rock Ridge, labelled ``cidata``."""
+    files = {
+        "meta-data": meta_data(instance_id=instance_id, hostname=hostname),
+        "user-data": user_data(hostname=hostname, keys=keys),
+    }
+    if dhcp:
+        files["network-config"] = network_config()
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
+    try:
+        for name, content in files.items():
+            plain = name.upper().replace("-", "_")
+            iso.add_fp(
+                BytesIO(content),
+                len(content),
+                f"/{plain}.;1",
+                rr_name=name,
+                joliet_path=f"/{name}",
+                file_mode=0o100444,
+            )
+        out = BytesIO()
+        iso.write_fp(out)
+    finally:
+        iso.close()
+    return fix_dates(out.getvalue())
+
+
+def _yaml(data: dict[str, object]) -> bytes:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=4096).encode()

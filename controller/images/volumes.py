@@ -1,0 +1,191 @@
+"""Base and boot volumes in a pool: named by their content, and good only with their marker.
+
+A volume has its full size from the moment it is made, so a half-filled one looks like a whole one.
+Hence a tiny marker volume, ``NAME.ok``, is made after the last byte has arrived. Whatever is found
+without its marker is the remains of an upload that was killed, and is deleted and made again.
+"""
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import structlog
+
+from controller.errors import GuestkeeperError, TransientError
+from controller.images.digests import FileFacts, Signature, changing, open_regular
+from controller.images.sources import Role
+from controller.observed.host import HostView, VolumeView
+
+_log = structlog.get_logger(__name__)
+_MARKER_BYTES = 512
+
+
+class Storage(Protocol):
+    """What this room needs of ``ports.Hypervisor``; its raising rules hold here too."""
+
+    def host(self, host: str) -> HostView: ...
+
+    def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
+
+    def create_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        *,
+        capacity: int,
+        format: str = "qcow2",
+        backing: tuple[str, str] | None = None,
+    ) -> VolumeView: ...
+
+    def upload_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        stream: BinaryIO,
+        size: int,
+        *,
+        format: str,
+        progress: Callable[[int], None],
+    ) -> VolumeView: ...
+
+    def delete_volume(self, host: str, pool: str, name: str) -> None: ...
+
+
+def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
+    """``gk-base-debian12-0123456789ab.qcow2``; boot volumes have no suffix."""
+    stem = f"gk-{role}-{image}-{sha256[:12]}"
+    return f"{stem}.{format}" if role is Role.DISK else stem
+
+
+def marker_name(volume: str) -> str:
+    """The marker's volume name."""
+    return f"{volume}.ok"
+
+
+class Volumes:
+    """Uploaded contents in pools. Safe to use from many threads for different volumes."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._proven: set[tuple[str, str, str]] = set()
+
+    def find(self, host: str, pool: str, name: str) -> VolumeView | None:
+        """The volume if it is there and whole."""
+        if self._storage.volume(host, pool, marker_name(name)) is None:
+            return None
+        found = self._storage.volume(host, pool, name)
+        if found is not None:
+            self._prove(host, pool, name)
+        return found
+
+    def remains(self, host: str, pool: str, name: str) -> int:
+        """Bytes that the remains of a killed upload take, which a new one gets back."""
+        found = self._storage.volume(host, pool, name)
+        return found.allocation if found is not None else 0
+
+    def put(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        facts: FileFacts,
+        *,
+        check: Callable[[], None],
+        progress: Callable[[int], None],
+    ) -> VolumeView:
+        """Uploads the file and marks it good; ``check`` may raise to give up in between.
+
+        Raises what the storage raises, or ``TransientError(reason="ImageChanging")``.
+        """
+        found = self._storage.volume(host, pool, name)
+        if found is None:
+            # A marker alone would bless what is about to be half there.
+            self._storage.delete_volume(host, pool, marker_name(name))
+            self._upload(host, pool, name, facts, check, progress)
+        elif self._is_proven(host, pool, name):
+            # It was whole, guests may run on it, and only its marker was removed.
+            _log.warning("marker is gone", host=host, pool=pool, volume=name)
+        else:
+            _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
+            self._storage.delete_volume(host, pool, name)
+            self._upload(host, pool, name, facts, check, progress)
+        self._storage.create_volume(
+            host, pool, marker_name(name), capacity=_MARKER_BYTES, format="raw"
+        )
+        self._prove(host, pool, name)
+        # Asked again, because what an upload returns was seen before its content arrived.
+        made = self._storage.volume(host, pool, name)
+        if made is None:
+            raise TransientError(
+                f"the volume {name} vanished while it was made", reason="VolumeVanished"
+            )
+        return made
+
+    def _upload(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        facts: FileFacts,
+        check: Callable[[], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        with self._lock:
+            self._proven.discard((host, pool, name))
+        with (
+            open_regular(Path(facts.path), f"the image file {facts.path}") as opened,
+            _Stoppable(opened.fileno(), check) as stream,
+        ):
+            if Signature.of(os.fstat(opened.fileno())) != facts.signature:
+                raise changing(f"the image file {facts.path}")
+            _log.info("uploading", host=host, pool=pool, volume=name, bytes=facts.signature.size)
+            try:
+                self._storage.upload_volume(
+                    host,
+                    pool,
+                    name,
+                    stream,
+                    facts.signature.size,
+                    format=facts.format or "raw",
+                    progress=progress,
+                )
+                if Signature.of(os.fstat(opened.fileno())) != facts.signature:
+                    raise changing(f"the image file {facts.path}")
+            except (GuestkeeperError, OSError) as error:
+                # At best effort: what stays has no marker, so nothing takes it as good.
+                with contextlib.suppress(GuestkeeperError):
+                    self._storage.delete_volume(host, pool, name)
+                if isinstance(error, OSError):
+                    raise TransientError(
+                        f"the image file {facts.path} cannot be read: {error}",
+                        reason="ImageUnreadable",
+                    ) from error
+                raise
+            _log.info("uploaded", host=host, pool=pool, volume=name)
+
+    def _prove(self, host: str, pool: str, name: str) -> None:
+        with self._lock:
+            self._proven.add((host, pool, name))
+
+    def _is_proven(self, host: str, pool: str, name: str) -> bool:
+        with self._lock:
+            return (host, pool, name) in self._proven
+
+
+class _Stoppable(io.BufferedReader):
+    """Lets a daemon that is stopping end an upload at the next read."""
+
+    def __init__(self, descriptor: int, check: Callable[[], None]) -> None:
+        super().__init__(io.FileIO(descriptor, closefd=False), 1 << 18)
+        self._check = check
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._check()
+        return super().read(size)

@@ -1,0 +1,113 @@
+"""A storage pool in memory whose daemon can be killed at each call, before, amid or after it."""
+
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+from controller.errors import GuestkeeperError
+from controller.observed.host import HostView, PoolView, VolumeView
+
+
+class KilledError(BaseException):
+    """The daemon is gone: nothing may catch this."""
+
+
+class Pool:
+    """Satisfies ``images.volumes.Storage`` for one host, ``local``, and one pool, ``default``."""
+
+    def __init__(self, available: int = 1 << 40) -> None:
+        self.volumes: dict[str, bytes] = {}
+        self.available = available
+        self.reachable = True
+        self.active = True
+        self.calls: list[str] = []
+        self.kill_at: tuple[int, str] | None = None
+        self.fail: dict[str, GuestkeeperError] = {}
+        self.amid: Callable[[], None] = lambda: None
+        self.lock = threading.RLock()
+
+    def host(self, host: str) -> HostView:
+        self._call(f"host {host}")
+        pools = {"default": PoolView("default", "/pool", self.active, 1 << 41, self.available)}
+        return HostView(host, "test:///", self.reachable, why="no route", pools=pools)
+
+    def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
+        self._call(f"volume {name}")
+        return self._view(name) if name in self.volumes else None
+
+    def create_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        *,
+        capacity: int,
+        format: str = "qcow2",
+        backing: tuple[str, str] | None = None,
+    ) -> VolumeView:
+        with self._effect(f"create {name}"):
+            self.volumes.setdefault(name, b"\0" * capacity)
+        return self._view(name)
+
+    def upload_volume(
+        self,
+        host: str,
+        pool: str,
+        name: str,
+        stream: BinaryIO,
+        size: int,
+        *,
+        format: str,
+        progress: Callable[[int], None],
+    ) -> VolumeView:
+        with self._effect(f"upload {name}") as effect:
+            self.volumes[name] = b"\0" * size
+            content = b""
+            while chunk := stream.read(65536):
+                content += chunk
+                self.volumes[name] = content + b"\0" * (size - len(content))
+                progress(len(content))
+                effect.amid()
+                self.amid()
+        return self._view(name)
+
+    def delete_volume(self, host: str, pool: str, name: str) -> None:
+        with self._effect(f"delete {name}"):
+            self.volumes.pop(name, None)
+
+    def _view(self, name: str) -> VolumeView:
+        size = len(self.volumes[name])
+        return VolumeView("default", name, f"/pool/{name}", "qcow2", size, size, None)
+
+    def _call(self, what: str) -> None:
+        with self._effect(what):
+            pass
+
+    def _effect(self, what: str) -> "_Effect":
+        return _Effect(self, what)
+
+
+class _Effect:
+    def __init__(self, pool: Pool, what: str) -> None:
+        with pool.lock:
+            self.pool, self.number = pool, len(pool.calls)
+            pool.calls.append(what)
+        failure = pool.fail.get(what.partition(" ")[0])
+        if failure is not None:
+            raise failure
+
+    def _die(self, when: str) -> None:
+        if self.pool.kill_at == (self.number, when):
+            self.pool.kill_at = None
+            raise KilledError
+
+    def amid(self) -> None:
+        self._die("amid")
+
+    def __enter__(self) -> "_Effect":
+        self._die("before")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._die("after")

@@ -1,0 +1,170 @@
+"""What may become a base volume, and what is refused with which words."""
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller.errors import PermanentError
+from controller.images.disk_format import DiskInfo, inspect
+
+MIB = 1 << 20
+pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
+
+
+def qemu_img(*words: str) -> None:
+    subprocess.run(["qemu-img", *words], check=True, capture_output=True, timeout=60)
+
+
+def read(path: Path) -> DiskInfo:
+    with path.open("rb") as stream:
+        return inspect(stream, "the image")
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(PermanentError, match=words) as caught:
+        read(path)
+    assert caught.value.reason == "ImageRefused"
+    assert str(caught.value).startswith("the image cannot be used as an image: ")
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A qcow2 of 8 MiB with data in its first and its last clusters."""
+    raw, disk = tmp_path / "filled.raw", tmp_path / "filled.qcow2"
+    with raw.open("wb") as out:
+        out.write(b"first" * 20000)
+        out.seek(7 * MIB)
+        out.write(b"last!" * 20000)
+        out.truncate(8 * MIB)
+    qemu_img("convert", "-O", "qcow2", str(raw), str(disk))
+    return disk
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "compat=1.1",
+        "compat=0.10",
+        "cluster_size=512",
+        "cluster_size=2M",
+        "extended_l2=on",
+        "lazy_refcounts=on",
+        "preallocation=metadata",
+        "compression_type=zstd",
+    ],
+)
+def test_every_kind_of_self_contained_qcow2_tells_its_virtual_size(
+    filled: Path, tmp_path: Path, options: str
+) -> None:
+    disk = tmp_path / "disk.qcow2"
+    qemu_img("convert", "-O", "qcow2", "-o", options, str(filled), str(disk))
+    assert read(disk) == DiskInfo("qcow2", 8 * MIB)
+
+
+def test_a_compressed_qcow2_is_taken(filled: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    qemu_img("convert", "-c", "-O", "qcow2", str(filled), str(disk))
+    assert read(disk) == DiskInfo("qcow2", 8 * MIB)
+
+
+def test_an_empty_disk_of_many_terabytes_is_taken_at_once(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    qemu_img("create", "-f", "qcow2", str(disk), "20T")
+    assert read(disk) == DiskInfo("qcow2", 20 << 40)
+
+
+def test_a_raw_disk_is_as_big_as_its_file(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"\x33\xc0" + b"\0" * (2 * MIB - 2))
+    assert read(disk) == DiskInfo("raw", 2 * MIB)
+
+
+def test_an_overlay_is_refused_for_it_would_read_the_host(filled: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "overlay.qcow2"
+    qemu_img("create", "-f", "qcow2", "-b", str(filled), "-F", "qcow2", str(disk))
+    refused(disk, "overlay of a backing file.*qemu-img convert")
+
+
+def test_an_external_data_file_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    data = tmp_path / "data.raw"
+    qemu_img("create", "-f", "qcow2", "-o", f"data_file={data},data_file_raw=on", str(disk), "8M")
+    refused(disk, "external data file")
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.75])
+def test_a_half_copied_qcow2_is_refused(filled: Path, kept: float) -> None:
+    whole = filled.read_bytes()
+    filled.write_bytes(whole[: int(len(whole) * kept)])
+    refused(filled, "not copied whole")
+
+
+def test_a_compressed_qcow2_without_its_end_is_refused(filled: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    qemu_img("convert", "-c", "-O", "qcow2", str(filled), str(disk))
+    # The last compressed cluster begins in the last few hundred bytes that hold data.
+    whole = disk.read_bytes().rstrip(b"\0")
+    disk.write_bytes(whole[: len(whole) - 300])
+    refused(disk, "not copied whole")
+
+
+@pytest.mark.parametrize("size", [4, 40, 71, 80])
+def test_a_header_that_is_cut_off_is_refused(filled: Path, size: int) -> None:
+    filled.write_bytes(filled.read_bytes()[:size])
+    refused(filled, "cut off")
+
+
+@pytest.mark.parametrize(
+    ("offset", "field", "value", "words"),
+    [
+        (4, ">I", 9, "version 9 is not known"),
+        (20, ">I", 40, "clusters of"),
+        (24, ">Q", 0, "makes no sense"),
+        (24, ">Q", 1 << 62, "makes no sense"),
+        (32, ">I", 2, "encrypted"),
+        (36, ">I", 0xFFFFFFFF, "do not fit"),
+        (36, ">I", 0, "do not fit"),
+        (40, ">Q", 1 << 50, "not copied whole"),
+        (72, ">Q", 2, "marked corrupt"),
+        (72, ">Q", 1 << 40, "features that are not known"),
+    ],
+)
+def test_a_damaged_header_is_refused(
+    filled: Path, offset: int, field: str, value: int, words: str
+) -> None:
+    data = bytearray(filled.read_bytes())
+    struct.pack_into(field, data, offset, value)
+    filled.write_bytes(data)
+    refused(filled, words)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"KDMV", "VMDK"),
+        (b"vhdxfile", "VHDX"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
+        (b"\xfd7zXZ\0", "compressed with xz"),
+        (b"<!DOCTYPE html>", "HTML page"),
+        (b"\0" * 32769 + b"CD001", "ISO image"),
+    ],
+)
+def test_what_is_something_else_is_named(tmp_path: Path, start: bytes, words: str) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(start.ljust(2 * MIB, b"\0"))
+    refused(disk, words)
+
+
+def test_a_file_too_small_for_a_disk_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    refused(disk, "too few for a disk")
+
+
+def test_a_raw_disk_of_broken_sectors_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\0" * (2 * MIB - 7))
+    refused(disk, "whole sectors")
