@@ -1,0 +1,238 @@
+"""``describe``: everything about one guest, in sections that can be read from top to bottom."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.text import Text
+
+from controller.cli.client import Client, Json
+from controller.cli.terminal import (
+    BAD,
+    FAINT,
+    GOOD,
+    Cell,
+    age,
+    arrow,
+    clock,
+    coloured,
+    columns,
+    hint,
+    show,
+    size,
+    stdout,
+)
+
+EVENTS = 12
+_BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled", "Suspended")
+
+
+def describe(client: Client, name: str) -> None:
+    """Raises ``CliError`` where there is no such guest."""
+    item = client.get(f"guests/{name}")["item"]
+    events = client.get("events", guest=name, limit=EVENTS)["items"]
+    show(stdout(), lines(item, events))
+    if item["printable"] != "Healthy":
+        hint(f"\nwhy, and what happens next: guestkeeper explain {name}")
+
+
+def lines(item: Json, events: list[Json]) -> list[Text]:
+    """The whole page."""
+    page = columns((), list(_head(item)))
+    for title, rows in (
+        ("Domain", _domain(item)),
+        ("Network", _network(item)),
+        ("Services", _services(item)),
+        ("Conditions", _conditions(item)),
+        ("Differences", change_lines(item["changes"], indent=2)),
+        ("Planned steps", step_lines(item["steps"], indent=2)),
+        ("Problems of its document", [Text(f"  {p['text']}", BAD) for p in item["problems"]]),
+        ("Events", event_lines(events, indent=2) or [Text("  none", FAINT)]),
+    ):
+        if rows:
+            page += [Text(), Text(f"{title}:", "bold"), *rows]
+    return page
+
+
+def _head(item: Json) -> Iterable[tuple[Cell, Cell]]:
+    def row(title: str, value: Any) -> tuple[Cell, Cell]:
+        return Text(f"{title}:"), value if isinstance(value, Text) else Text(str(value))
+
+    yield row("Name", Text(item["name"], "bold"))
+    yield row("Status", coloured(item["printable"]))
+    yield row("Sync", coloured(item["sync"]))
+    yield row("Health", coloured(item["health"]))
+    yield row("Now", item["sentence"])
+    if item["operation"] is not None:
+        operation = item["operation"]
+        yield row("At work", f"{operation['name']} for {age(operation['since'])}")
+    if item["failure"] is not None:
+        yield row("Last failure", Text(_failure(item["failure"]), BAD))
+    if item["recheck_at"] is not None:
+        yield row("Looks again", f"at {clock(item['recheck_at'])}, or when something changes")
+    if item["origin"] is not None:
+        yield row("Document", f"{item['origin']['file']}:{item['origin']['line']}")
+    if item["labels"]:
+        yield row("Labels", ", ".join(f"{key}={value}" for key, value in item["labels"].items()))
+    yield row("Host", item["host"] or "-")
+    yield row("Image", item["image"] or "-")
+    if item["generation"] is not None:
+        yield row("Generation", _generation(item))
+    yield row("Age", age(item["created_at"]))
+
+
+def _failure(failure: Json) -> str:
+    tries = f"try {failure['attempts']}, " if failure["attempts"] > 1 else ""
+    return (
+        f"{failure['step']}: {failure['message']} ({tries}{age(failure['at'])} ago,"
+        f" again at {clock(failure['retry_at'])})"
+    )
+
+
+def _generation(item: Json) -> str:
+    if item["applied_digest"] is None:
+        return "none applied whole yet"
+    if item["applied_digest"] == item["digest"]:
+        return f"{item['generation']}, applied"
+    return f"{item['generation']} applied; the document is newer"
+
+
+def _domain(item: Json) -> list[Text]:
+    domain = item["domain"]
+    if domain is None:
+        return [Text("  there is none", FAINT)]
+    since = f", since {age(domain['started_at'])}" if domain["started_at"] else ""
+    rows: list[tuple[Cell, Cell]] = [
+        (Text("State:"), Text(state_of(domain) + since)),
+        (Text("UUID:"), Text(item["uuid"])),
+        (Text("CPUs:"), Text(f"{domain['vcpus']} (at most {domain['max_vcpus']})")),
+        (
+            Text("Memory:"),
+            Text(f"{size(domain['memory'])} (at most {size(domain['max_memory'])})"),
+        ),
+        (Text("Runs by:"), Text(f"{domain['accelerator']}, {domain['firmware']}")),
+        (
+            Text("Agent:"),
+            Text("connected", GOOD) if domain["agent_connected"] else Text("not connected"),
+        ),
+    ]
+    if not domain["ours"]:
+        rows.append((Text("Owner:"), Text("not Guestkeeper; it is left alone", BAD)))
+    if domain["running_job"]:
+        rows.append((Text("Job:"), Text("libvirt is at work on it (backup, migration, snapshot)")))
+    for disk in domain["disks"]:
+        what = f"{disk['pool']}/{disk['volume']}" if disk["volume"] else "empty"
+        text = f"{disk['target']}  {what} ({disk['format']})"
+        rows.append((Text(f"{disk['name']}:"), Text(text)))
+    return columns((), rows, indent=2)
+
+
+def state_of(domain: Json) -> str:
+    """The domain's state, and its reason where it says more."""
+    state, reason = str(domain["state"]), str(domain["reason"])
+    return state if state in ("running", reason) or reason == "other" else f"{state} ({reason})"
+
+
+def _network(item: Json) -> list[Text]:
+    rows: list[tuple[Cell, Cell]] = []
+    interfaces = item["domain"]["interfaces"] if item["domain"] is not None else []
+    for nic in interfaces:
+        source = f" {nic['source']}" if nic["source"] else ""
+        rows.append((Text(f"{nic['name']}:"), Text(f"{nic['kind']}{source}, {nic['mac']}")))
+    if item["addresses"]:
+        rows.append((Text("Addresses:"), Text(", ".join(item["addresses"]))))
+    for forward in item["forwards"]:
+        outside, _, inside = forward.rpartition(":")
+        rows.append((Text("Forward:"), Text(f"{outside} {arrow()} {inside} in the guest")))
+    return columns((), rows, indent=2)
+
+
+def _services(item: Json) -> list[Text]:
+    found: list[Text] = []
+    for service in item["services"]:
+        line = Text("  ").append(service["name"], "bold").append("  ")
+        line.append_text(ready_word(service["ready"]))
+        details = [service["unit"] or "", ", ".join(service["packages"])]
+        line.append("  " + "  ".join(detail for detail in details if detail))
+        line.rstrip()
+        found.append(line)
+        probes: list[tuple[Cell, ...]] = [
+            (
+                Text(probe["name"]),
+                coloured(probe["status"]),
+                Text(f"for {age(probe['since'])}" if probe["since"] else "-"),
+                Text(probe["asks"] or "-"),
+                Text(probe["message"] or "-"),
+            )
+            for probe in service["probes"]
+        ]
+        found += columns((), probes, indent=6)
+    return found
+
+
+def ready_word(ready: bool | None) -> Text:
+    """A service's readiness as a word."""
+    if ready is None:
+        return Text("unknown", FAINT)
+    return Text("ready", GOOD) if ready else Text("not ready", BAD)
+
+
+def _conditions(item: Json) -> list[Text]:
+    rows: list[tuple[Cell, ...]] = []
+    for found in item["conditions"]:
+        status = found["status"]
+        bad = status == ("True" if found["type"] in _BAD_WHEN_TRUE else "False")
+        good = status != "Unknown" and not bad
+        rows.append(
+            (
+                Text(found["type"]),
+                Text(status, BAD if bad else GOOD if good else FAINT),
+                Text(found["reason"]),
+                Text(age(found["since"])),
+                Text(found["message"]),
+            )
+        )
+    return columns(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"), rows, indent=2) if rows else []
+
+
+def change_lines(changes: list[Json], indent: int) -> list[Text]:
+    """``path: old → new (class)``, one a line."""
+    rows: list[tuple[Cell, ...]] = []
+    for change in changes:
+        value = Text().append(change["old"] or "(none)", "red" if change["old"] else FAINT)
+        value.append(f" {arrow()} ").append(
+            change["new"] or "(none)", "green" if change["new"] else FAINT
+        )
+        rows.append((Text(f"{change['path']}:"), value.append(f"  ({change['class']})", FAINT)))
+    return columns((), rows, indent)
+
+
+def step_lines(steps: list[Json], indent: int) -> list[Text]:
+    """Numbered, in the order in which they are done."""
+    return [Text(f"{' ' * indent}{number}. {step['text']}") for number, step in enumerate(steps, 1)]
+
+
+def event_lines(events: list[Json], indent: int = 0) -> list[Text]:
+    """A table of events of one guest, oldest first."""
+    if not events:
+        return []
+    rows = [
+        (
+            Text(age(event["at"])),
+            Text(event["reason"], BAD if event["warning"] else ""),
+            Text(said(event)),
+        )
+        for event in events
+    ]
+    return columns(("AGE", "REASON", "MESSAGE"), rows, indent)
+
+
+def said(event: Json) -> str:
+    """An event's message, and how often it repeated."""
+    times = f" ({event['count']} times in {_span(event)})" if event["count"] > 1 else ""
+    return f"{event['message']}{times}"
+
+
+def _span(event: Json) -> str:
+    from controller.cli.terminal import duration, seconds
+
+    return duration((seconds(event["at"]) or 0) - (seconds(event["first_at"]) or 0))

@@ -1,0 +1,193 @@
+"""Commands that go on until something happened: ``events -f``, ``logs -f``, ``wait``."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from controller.cli.client import Client, Json, NoDaemonError
+from controller.cli.describe import said
+from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.formats import dump
+from controller.cli.options import Output
+from controller.cli.terminal import BAD, age, clock, columns, say, show, stdout
+
+POLL = 20.0
+_RETRY = 0.5
+_PAUSE = 0.1
+"""Seconds between two looks: while many guests start, each moves many times a second."""
+_GRACE = 10.0
+"""Seconds in which a daemon may still be starting, or a document just dropped still unread."""
+_GUEST, _REASON = 16, 20
+"""Columns kept free while following: later lines cannot move earlier ones."""
+
+
+def events(client: Client, guest: str | None, output: Output, limit: int) -> int:
+    """The last ``limit`` events."""
+    items = client.get("events", guest=guest, limit=limit)["items"]
+    if output in (Output.JSON, Output.YAML):
+        dump({"items": items}, output)
+        return DONE
+    if not items:
+        _refuse_unknown(client, guest)
+        say("no events yet")
+        return DONE
+    rows = [
+        (Text(age(event["at"])), Text(event["guest"] or "-"), _reason(event), Text(said(event)))
+        for event in items
+    ]
+    show(stdout(), columns(("AGE", "GUEST", "REASON", "MESSAGE"), rows))
+    return DONE
+
+
+def _reason(event: Json) -> Text:
+    return Text(event["reason"], BAD if event["warning"] else "")
+
+
+def _refuse_unknown(client: Client, guest: str | None) -> None:
+    if guest is not None:
+        client.get(f"guests/{guest}")
+
+
+def follow_events(
+    client: Client, guest: str | None, output: Output, limit: int, timeout: float
+) -> int:
+    """Prints events as they come, until Ctrl-C or ``timeout`` (0: never)."""
+    import json
+
+    deadline = time.monotonic() + timeout if timeout else float("inf")
+    _refuse_unknown(client, guest)
+    answer = client.get("events", guest=guest, limit=limit)
+    console = stdout()
+    while True:
+        for event in answer["items"]:
+            if output in (Output.JSON, Output.YAML):
+                sys.stdout.write(json.dumps({"format_version": 1, "item": event}) + "\n")
+                continue
+            line = Text(clock(event["at"]) + "  ")
+            line.append((event["guest"] or "-").ljust(_GUEST) + "  ")
+            reason = _reason(event)
+            reason.pad_right(max(0, _REASON - len(reason.plain)))
+            show(console, [line.append_text(reason).append(f"  {said(event)}")])
+        sys.stdout.flush()
+        wait = min(POLL, deadline - time.monotonic())
+        if wait <= 0:
+            return DONE
+        answer = client.get("events", patience=wait, wait=wait, guest=guest, after=answer["last"])
+
+
+def logs(client: Client, name: str, *, follow: bool) -> int:
+    """The serial console, from now on; without ``follow`` until it is silent for a second."""
+    if follow:
+        say(f"the serial console of {name} from now on; end with Ctrl-C")
+    last = b""
+    for block in client.stream(f"guests/{name}/console", follow="1" if follow else "0"):
+        last = block
+        sys.stdout.write(block.decode("utf-8", "replace").replace("\r\n", "\n"))
+        sys.stdout.flush()
+    if last and not last.endswith(b"\n") and sys.stdout.isatty():
+        sys.stdout.write("\n")
+    if not last and not follow:
+        say(f"{name} says nothing now, and a serial console keeps no history;")
+        say(f"to see what comes: guestkeeper logs {name} -f")
+    return DONE
+
+
+def condition_of(text: str) -> tuple[str, str]:
+    """``condition=Ready=True`` (kubectl's form) as (type, status)."""
+    kind, _, rest = text.partition("=")
+    wanted, _, status = rest.partition("=")
+    status = status or "True"
+    if kind != "condition" or not wanted:
+        raise CliError(f"--for={text}: write such as --for=condition=Ready", INVALID)
+    if status.capitalize() not in ("True", "False", "Unknown"):
+        raise CliError(f"--for={text}: a status is True, False or Unknown", INVALID)
+    return wanted, status.capitalize()
+
+
+def wait(
+    client: Client, names: Sequence[str], labels: str, wanted: tuple[str, str], timeout: float
+) -> int:
+    """Waits until every guest has the condition; each change is a line on stderr."""
+    deadline = time.monotonic() + timeout
+    patient_until = min(deadline, time.monotonic() + _GRACE)
+    shown: dict[str, str] = {}
+    done: set[str] = set()
+    reached = False
+    while True:
+        try:
+            answer = client.get("guests", name=list(names), labels=labels, view="conditions")
+            reached = True
+            items = answer["items"]
+            missing = sorted(set(names) - {item["name"] for item in items})
+            if not names:
+                # One whose document is gone is nobody's to become ready.
+                items = [item for item in items if not item["orphan"]]
+            for item in items:
+                _tell(item, wanted, shown, done)
+            if items and not missing and all(_met(item, wanted) for item in items):
+                return DONE
+            if missing or not items:
+                _be_patient(missing, patient_until)
+                continue
+            left = deadline - time.monotonic()
+            if left > 0:
+                poll = min(POLL, left)
+                client.get("wait", patience=poll, version=answer["version"], timeout=poll)
+                time.sleep(_PAUSE)
+        except NoDaemonError:
+            # One that restarts meanwhile is waited for; one that never answered, for a moment.
+            if time.monotonic() >= (deadline if reached else patient_until):
+                raise
+            time.sleep(_RETRY)
+            continue
+        if time.monotonic() >= deadline:
+            return _gave_up(items, wanted, timeout)
+
+
+def _be_patient(missing: Sequence[str], until: float) -> None:
+    """Waits a moment for guests that are not there, or says so when the time is over."""
+    if time.monotonic() >= until:
+        what = f"no guest is named `{missing[0]}`" if missing else "no guest to wait for"
+        raise CliError(f"{what}; see: guestkeeper get guests and guestkeeper get problems")
+    time.sleep(_RETRY)
+
+
+def _condition(item: Json, wanted: tuple[str, str]) -> Json:
+    for found in item["conditions"]:
+        if found["type"] == wanted[0]:
+            return dict(found)
+    return {"status": "Unknown", "reason": "NotSet", "message": item["sentence"]}
+
+
+def _met(item: Json, wanted: tuple[str, str]) -> bool:
+    return bool(_condition(item, wanted)["status"] == wanted[1])
+
+
+def _why(found: Json) -> str:
+    return f"{found['reason']}: {found['message']}" if found["message"] else str(found["reason"])
+
+
+def _tell(item: Json, wanted: tuple[str, str], shown: dict[str, str], done: set[str]) -> None:
+    name, found = item["name"], _condition(item, wanted)
+    if _met(item, wanted):
+        if name not in done:
+            stdout().print(f"{name} condition met")
+        done.add(name)
+        return
+    done.discard(name)
+    line = f"{name}: {wanted[0]} is {found['status']} ({_why(found)})"
+    if shown.get(name) != line:
+        shown[name] = line
+        say(line)
+
+
+def _gave_up(items: list[Json], wanted: tuple[str, str], timeout: float) -> int:
+    say(f"gave up after {timeout:g} s:")
+    for item in items:
+        if not _met(item, wanted):
+            found = _condition(item, wanted)
+            say(f"  {item['name']}: {wanted[0]} is {found['status']} ({_why(found)})")
+            say(f"    see: guestkeeper explain {item['name']}")
+    return DIFFERENT

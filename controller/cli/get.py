@@ -1,0 +1,302 @@
+"""``get``: lists, as kubectl would print them; ``-w`` goes on watching."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from controller.cli.client import Client, Json
+from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.formats import FORMAT_VERSION, dump
+from controller.cli.options import Output
+from controller.cli.terminal import (
+    BAD,
+    FAINT,
+    GOOD,
+    WAITING,
+    Cell,
+    age,
+    coloured,
+    columns,
+    count,
+    hint,
+    say,
+    show,
+    size,
+    stdout,
+)
+
+POLL = 20.0
+"""Seconds of one long poll."""
+_FINE = ("Healthy", "Stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a kind is listed; ``wide`` columns are added to ``headers``."""
+
+    headers: tuple[str, ...]
+    wide: tuple[str, ...]
+    row: Callable[[Json], list[Cell]]
+    wide_row: Callable[[Json], list[Cell]]
+    nothing: str
+
+
+def _guest(item: Json) -> list[Cell]:
+    return [
+        Text(item["name"], "" if item["printable"] in _FINE else "bold"),
+        coloured(item["printable"]),
+        coloured(item["sync"]),
+        coloured(item["health"]),
+        coloured(item["ready"]),
+        _ratio(item["services_ready"], item["services_total"]),
+        age(item["created_at"]),
+    ]
+
+
+def _guest_wide(item: Json) -> list[Cell]:
+    where = [*item["addresses"], *item["forwards"]]
+    return [
+        Text(item["host"] or "-"),
+        Text(item["image"] or "-"),
+        Text(",".join(where) or "-"),
+        Text(item["message"] or "-"),
+    ]
+
+
+def _ratio(ready: int, total: int) -> Text:
+    if not total:
+        return Text("-", FAINT)
+    return Text(f"{ready}/{total}", GOOD if ready == total else WAITING if ready else BAD)
+
+
+def _image(item: Json) -> list[Cell]:
+    states = [pool["state"] for pool in item["pools"]]
+    order = ("Failed", "Preparing", "Missing", "Ready")
+    state = next((state for state in order if state in states), "-")
+    return [
+        Text(item["name"]),
+        coloured(state),
+        str(item["guests"]),
+        Text(item["os_family"] or "-"),
+    ]
+
+
+def _image_wide(item: Json) -> list[Cell]:
+    pools = ",".join(f"{pool['host']}/{pool['pool']}" for pool in item["pools"])
+    messages = [pool["message"] for pool in item["pools"] if pool["message"]]
+    return [Text(item["source"] or "-"), Text(pools or "-"), Text("; ".join(messages) or "-")]
+
+
+def _service(item: Json) -> list[Cell]:
+    kind = "shared" if item["shared"] else "inline"
+    return [Text(item["name"]), _ratio(item["ready"], item["total"]), Text(kind)]
+
+
+def _service_wide(item: Json) -> list[Cell]:
+    guests = ",".join(member["guest"] for member in item["guests"])
+    return [Text(",".join(item["units"]) or "-"), Text(guests or "-")]
+
+
+def _host(item: Json) -> list[Cell]:
+    status = coloured("reachable" if item["reachable"] else "unreachable")
+    return [
+        Text(item["name"]),
+        status,
+        Text(item["accelerator"] if item["reachable"] else "-"),
+        str(item["guests"]),
+        Text(item["uri"]),
+    ]
+
+
+def _host_wide(item: Json) -> list[Cell]:
+    pools = ",".join(f"{pool['name']}({size(pool['available'])} free)" for pool in item["pools"])
+    return [
+        Text(item["libvirt_version"] or "-"),
+        Text(item["hypervisor_version"] or "-"),
+        Text(pools or "-"),
+        Text(item["why"] or "-"),
+    ]
+
+
+def _problem(item: Json) -> list[Cell]:
+    place = f"{item['file']}:{item['line']}" if item["line"] else item["file"]
+    return [Text(place), Text(item["field"] or "-"), Text(item["message"], BAD)]
+
+
+KINDS = {
+    "guests": Kind(
+        ("NAME", "STATUS", "SYNC", "HEALTH", "READY", "SERVICES", "AGE"),
+        ("HOST", "IMAGE", "ADDRESS/FORWARDS", "MESSAGE"),
+        _guest,
+        _guest_wide,
+        "no guests; put a Guest document into the desired-state directory",
+    ),
+    "images": Kind(
+        ("NAME", "STATE", "GUESTS", "OS"),
+        ("SOURCE", "POOLS", "MESSAGE"),
+        _image,
+        _image_wide,
+        "no images; put an Image document into the desired-state directory",
+    ),
+    "services": Kind(
+        ("NAME", "READY", "KIND"), ("UNITS", "GUESTS"), _service, _service_wide, "no services"
+    ),
+    "hosts": Kind(
+        ("NAME", "STATUS", "ACCELERATOR", "GUESTS", "URI"),
+        ("LIBVIRT", "HYPERVISOR", "POOLS", "WHY"),
+        _host,
+        _host_wide,
+        "no hosts; name one under [hosts.NAME] in the settings",
+    ),
+    "problems": Kind(
+        ("WHERE", "FIELD", "PROBLEM"), (), _problem, lambda _: [], "no problems in the documents"
+    ),
+}
+_SHORT = {"guest": "guests", "image": "images", "service": "services", "svc": "services"}
+_SHORT |= {"host": "hosts", "problem": "problems", "vm": "guests", "vms": "guests"}
+
+
+def kind_of(word: str) -> str:
+    """``guests`` for ``guest`` and the like; raises ``CliError``."""
+    kind = _SHORT.get(word.lower(), word.lower())
+    if kind not in KINDS:
+        raise CliError(
+            f"cannot get `{word}`; there are {', '.join(KINDS)}. For one guest:"
+            f" guestkeeper get guests {word}",
+            INVALID,
+        )
+    return kind
+
+
+def get(client: Client, kind: str, names: Sequence[str], labels: str, output: Output) -> int:
+    """Prints once."""
+    if labels and kind != "guests":
+        raise CliError(f"-l selects guests only, not {kind}", INVALID)
+    items, _ = _fetch(client, kind, names, labels, output)
+    _print(kind, items, output, single=bool(names) and len(names) == 1)
+    missing = [name for name in names if name not in {item.get("name") for item in items}]
+    if missing and kind != "problems":
+        for name in missing:
+            say(f"no {kind.removesuffix('s')} is named `{name}`; see: guestkeeper get {kind}")
+        return DIFFERENT
+    return DONE
+
+
+def _fetch(
+    client: Client, kind: str, names: Sequence[str], labels: str, output: Output
+) -> tuple[list[Json], int]:
+    if kind != "guests":
+        items = client.get(kind)["items"]
+        if names and kind == "problems":
+            items = [item for item in items if item["file"] in names]
+        elif names:
+            items = [item for item in items if item["name"] in names]
+        return items, 0
+    full = output in (Output.JSON, Output.YAML)
+    answer = client.get(
+        "guests", name=list(names), labels=labels, view="full" if full else "summary"
+    )
+    return answer["items"], answer["version"]
+
+
+def _print(kind: str, items: list[Json], output: Output, *, single: bool) -> None:
+    if output in (Output.JSON, Output.YAML):
+        dump({"item": items[0]} if single and len(items) == 1 else {"items": items}, output)
+        return
+    if output is Output.NAME:
+        for item in items:
+            sys.stdout.write(f"{item.get('name') or item['file']}\n")
+        return
+    if not items:
+        say(KINDS[kind].nothing)
+        return
+    show(stdout(), table(kind, items, wide=output is Output.WIDE))
+    _hint(kind, items)
+
+
+def table(kind: str, items: list[Json], *, wide: bool) -> list[Text]:
+    """The lines of a list, headings first."""
+    how = KINDS[kind]
+    headers = how.headers + (how.wide if wide else ())
+    rows = [[*how.row(item), *(how.wide_row(item) if wide else [])] for item in items]
+    return columns(headers, rows)
+
+
+def _hint(kind: str, items: list[Json]) -> None:
+    if kind != "guests":
+        return
+    broken = [item for item in items if item["printable"] not in _FINE]
+    if broken:
+        worst = min(broken, key=lambda item: (item["health"] != "Degraded", item["name"]))["name"]
+        hint(f"\n{count(len(broken), 'guest')} not healthy; why: guestkeeper explain {worst}")
+
+
+def watch(
+    client: Client, kind: str, names: Sequence[str], labels: str, output: Output, timeout: float
+) -> int:
+    """Prints again whenever something moves, until Ctrl-C or ``timeout`` (0: never)."""
+    if kind != "guests":
+        raise CliError(f"-w watches guests only, not {kind}", INVALID)
+    deadline = time.monotonic() + timeout if timeout else float("inf")
+    console = stdout()
+    live = console.is_terminal and output in (Output.TABLE, Output.WIDE)
+    if live:
+        return _watch_live(client, names, labels, output, deadline)
+    shown: dict[str, str] = {}
+    widths_known = False
+    while True:
+        items, version = _fetch(client, kind, names, labels, output)
+        fresh = [item for item in items if shown.get(item["name"]) != _told(item)]
+        shown = {item["name"]: _told(item) for item in items}
+        if output in (Output.JSON, Output.YAML):
+            for item in fresh:
+                line = json.dumps({"format_version": FORMAT_VERSION, "item": item})
+                sys.stdout.write(line + "\n")
+        elif output is Output.NAME:
+            sys.stdout.writelines(f"{item['name']}\n" for item in fresh)
+        elif fresh:
+            lines = table(kind, fresh, wide=output is Output.WIDE)
+            show(console, lines[1:] if widths_known else lines)
+            widths_known = True
+        sys.stdout.flush()
+        if not _wait(client, version, deadline):
+            return DONE
+
+
+def _told(item: Json) -> str:
+    """What makes a watched guest worth printing again."""
+    return json.dumps({key: item[key] for key in item if key not in ("updated_at", "recheck_at")})
+
+
+def _wait(client: Client, version: int, deadline: float) -> bool:
+    """False when the time is up."""
+    while True:
+        left = min(POLL, deadline - time.monotonic())
+        if left <= 0:
+            return False
+        if client.get("wait", patience=left, version=version, timeout=left)["version"] != version:
+            return True
+
+
+def _watch_live(
+    client: Client, names: Sequence[str], labels: str, output: Output, deadline: float
+) -> int:
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=stdout(), auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            items, version = _fetch(client, "guests", names, labels, output)
+            lines = table("guests", items, wide=output is Output.WIDE)
+            for line in lines:
+                line.no_wrap, line.overflow = True, "ellipsis"
+            live.update(Group(*lines), refresh=True)
+            left = min(1.0 if items else POLL, deadline - time.monotonic())
+            if left <= 0:
+                return DONE
+            # Ages grow without any change: once a second, or at once when something moves.
+            client.get("wait", patience=left, version=version, timeout=left)

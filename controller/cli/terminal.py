@@ -1,0 +1,151 @@
+"""What output looks like: aligned columns, colours that say how bad it is, ages that people read.
+
+Data goes to stdout, messages to stderr. Nothing is ever cut; where a program reads nothing is
+wrapped either. NO_COLOR is rich's to honour.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+GOOD, WAITING, BAD, FAINT = "green", "yellow", "bold red", "dim"
+_WORDS = {
+    GOOD: "Healthy Synced True Success Ready Running yes reachable Normal",
+    WAITING: "Installing Replacing Starting Stopping Progressing OutOfSync RestartRequired Paused"
+    " Preparing Terminating",
+    BAD: "Degraded CrashLoopBackOff Stalled Missing False Failure Failed no unreachable Warning",
+    FAINT: "Unknown Stopped Suspended - unknown",
+}
+_STYLES = {word: style for style, words in _WORDS.items() for word in words.split()}
+_GAP = 3
+_NARROW = 30
+"""Columns below which wrapping makes it worse."""
+
+Cell = str | Text
+
+
+def stdout() -> Console:
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A message to the person at the terminal."""
+    stderr().print(message)
+
+
+def hint(message: str) -> None:
+    """What to do next; only said where a person is looking at the output."""
+    if sys.stdout.isatty():
+        stderr().print(Text(message, FAINT))
+
+
+def coloured(word: str) -> Text:
+    """A status word in the colour that fits it."""
+    return Text(word, _STYLES.get(word, ""))
+
+
+def arrow() -> str:
+    """An arrow that stdout's encoding has."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    return "→" if "utf" in encoding else "->"
+
+
+class Line(Text):
+    """A line of a table; ``hang`` is where its last column begins."""
+
+    hang = 0
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[Cell]], indent: int = 0) -> list[Text]:
+    """Lines of a table; the last column is as wide as it likes."""
+    grid = [[Text(header, "bold") for header in headers]] if headers else []
+    grid += [[cell if isinstance(cell, Text) else coloured(cell) for cell in row] for row in rows]
+    if not grid:
+        return []
+    widths = [max(cell_len(row[i].plain) for row in grid) for i in range(len(grid[0]))]
+    lines: list[Text] = []
+    for row in grid:
+        line = Line(" " * indent)
+        for index, cell in enumerate(row):
+            if index == len(row) - 1:
+                line.hang = len(line)
+            line.append_text(cell)
+            if index < len(row) - 1:
+                line.append(" " * (widths[index] - cell_len(cell.plain) + _GAP))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def show(console: Console, lines: Sequence[Text]) -> None:
+    """Prints lines, whole; on a terminal a long last column is wrapped within its column."""
+    for line in lines:
+        for part in _fitted(console, line):
+            console.print(part)
+
+
+def _fitted(console: Console, line: Text) -> list[Text]:
+    hang = line.hang if isinstance(line, Line) else 0
+    room = console.width - hang
+    if not console.is_terminal or room < _NARROW or cell_len(line.plain) <= console.width:
+        return [line]
+    first, *others = line[hang:].wrap(console, room)
+    return [line[:hang].append_text(first), *(Text(" " * hang).append_text(o) for o in others)]
+
+
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def seconds(text: str | None) -> float | None:
+    """An RFC 3339 time of the API as epoch seconds."""
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def duration(amount: float) -> str:
+    """``45s``, ``3m``, ``5h``, ``12d``: the largest unit of which there are two or so."""
+    amount = max(0, int(amount))
+    if amount < 120:
+        return f"{amount}s"
+    if amount < 2 * 3600:
+        return f"{amount // 60}m"
+    if amount < 48 * 3600:
+        return f"{amount // 3600}h"
+    return f"{amount // 86400}d"
+
+
+def age(text: str | None, at: float | None = None) -> str:
+    """How long ago a time of the API was; ``-`` where there is none."""
+    then = seconds(text)
+    return "-" if then is None else duration((now() if at is None else at) - then)
+
+
+def clock(text: str | None) -> str:
+    """A time of the API as the wall clock here shows it."""
+    then = seconds(text)
+    return "-" if then is None else f"{datetime.fromtimestamp(then).astimezone():%H:%M:%S}"
+
+
+def size(amount: int | None) -> str:
+    """Bytes as people say them: ``4.0Gi``."""
+    if amount is None:
+        return "-"
+    value, units = float(amount), ("", "Ki", "Mi", "Gi", "Ti")
+    for unit in units[:-1]:
+        if value < 1024:
+            return f"{value:.0f}{unit}" if value == int(value) else f"{value:.1f}{unit}"
+        value /= 1024
+    return f"{value:.1f}Ti"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 guest``, ``2 guests``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,269 @@
+"""The house, built: every room's parts, wired. The daemon runs it, one-pass commands borrow it.
+
+Building touches nothing outside; ``open`` connects, ``close`` lets go.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from controller import __version__
+from controller.daemon.samples import QUEUE, metrics_snapshot
+from controller.desired.catalog import Catalog
+from controller.desired.effective import EffectiveGuest, EffectiveImage
+from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.execution.executor import Executor, Ports
+from controller.execution.knowledge import Knowledge
+from controller.execution.operations import Operations
+from controller.guest_access.agent import GuestAgent
+from controller.guest_access.inside import InsideAccess
+from controller.guest_access.probing import InsideProber
+from controller.guest_access.secrets import FileSecrets
+from controller.health.prober import Prober
+from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.hypervisor import Hypervisor
+from controller.images.preparer import ImagePreparer
+from controller.journal.journal import Journal
+from controller.loop.look import Look
+from controller.loop.queue import WorkQueue
+from controller.loop.reconciler import Reconciler
+from controller.loop.status import GuestStatus, StatusStore
+from controller.loop.triggers import Resync, Triggers
+from controller.loop.workers import Workers
+from controller.observed.guest import Observed
+from controller.observed.health import ProbeTarget
+from controller.observed.host import HostView
+from controller.observed.image import ImageView
+from controller.planning import steps
+from controller.planning.conditions import ConditionType, Status
+from controller.planning.plan import Policy
+from controller.planning.steps import Step
+from controller.settings import Settings, machine_identity
+from controller.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogView:
+    """The catalog as the reconciler asks it."""
+
+    catalog: Catalog
+
+    def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
+        snapshot = self.catalog.snapshot
+        guest = snapshot.guests.get(name)
+        if guest is not None:
+            return guest, False
+        orphan = snapshot.orphans.get(name)
+        return orphan, orphan is not None
+
+    def problems(self, name: str) -> tuple[str, ...]:
+        return tuple(str(problem) for problem in self.catalog.snapshot.document_problems(name))
+
+
+class House:
+    """All parts of one daemon. ``journal`` is ``:memory:`` for commands that run beside one."""
+
+    def __init__(self, settings: Settings, *, journal: Path | str | None = None) -> None:
+        self.settings = settings
+        self.started_at = time.time()
+        self.metrics = Metrics(__version__)
+        self.catalog = Catalog(settings.desired_dir, settings.hosts.keys())
+        self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
+        self.status = StatusStore(self._on_status)
+        self.knowledge = Knowledge()
+        self.queue = WorkQueue(
+            time.monotonic,
+            on_wait=partial(self.metrics.queue_waited, QUEUE),
+            on_work=partial(self.metrics.queue_worked, QUEUE),
+            on_add=partial(self.metrics.queue_added, QUEUE),
+            on_retry=partial(self.metrics.queue_retried, QUEUE),
+        )
+        self.triggers = Triggers(self.queue, lambda: self.catalog.snapshot, self.status)
+        self.operations = Operations(
+            settings.operation_workers,
+            on_done=self.triggers.on_operation,
+            on_panic=self._panicked,
+        )
+        self.hypervisor = Hypervisor(
+            _hosts(settings),
+            on_event=self.triggers.on_event,
+            on_host=self._on_host,
+            on_call=self.metrics.host_call,
+        )
+        self.agent = GuestAgent(
+            self.hypervisor.agent_command, time.monotonic, threading.Event().wait
+        )
+        secrets = FileSecrets()
+        asker = InsideProber(self.agent)
+        self.prober = Prober(
+            inside=lambda target: asker.probe(target, target.guest),
+            on_transition=self.triggers.on_probe,
+            on_result=_ignore_result,
+            on_error=_probe_failed,
+        )
+        self.images = ImagePreparer(
+            self.hypervisor,
+            images_dir=settings.images_dir,
+            cache_dir=settings.cache_dir,
+            on_change=self.triggers.on_image,
+        )
+        self.ports = Ports(
+            hypervisor=self.hypervisor,
+            inside=InsideAccess(self.agent, secrets, time.time),
+            images=self.images,
+            prober=self.prober,
+            journal=self.journal,
+            secrets=secrets,
+        )
+        policy = Policy(machine_identity(settings), self.started_at)
+        self.look = Look(self.ports, self.knowledge, self.operations, policy.seed)
+        self.executor = Executor(self.ports, self.knowledge, self.operations, on_step=self._on_step)
+        self.reconciler = Reconciler(
+            CatalogView(self.catalog),
+            self.ports,
+            self.look,
+            self.executor,
+            self.knowledge,
+            self.status,
+            policy,
+        )
+        self.workers = Workers(
+            self.queue,
+            self.reconciler.reconcile,
+            settings.workers,
+            on_result=self.metrics.reconciled,
+            on_panic=self._panicked,
+        )
+        self.resync = Resync(self.hypervisor, self.triggers, settings.resync_seconds)
+        self.metrics.snapshot = metrics_snapshot(self)
+
+    def open(self, timeout: float = 20.0) -> None:
+        """Connects to the hosts (``timeout`` in seconds for all) and starts the prober."""
+        self.hypervisor.open(timeout)
+        self.prober.start()
+
+    def start_loop(self) -> None:
+        """From here on guests are worked on."""
+        self.workers.start()
+        self.resync.start()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Stops everything that was started; what still runs after ``timeout`` is left."""
+        self.resync.stop(1.0)
+        if not self.workers.stop(timeout):
+            log.warning("passes still running were left", timeout=timeout)
+        if not self.operations.stop(timeout):
+            log.warning("long actions still running were left", timeout=timeout)
+        self.images.close()
+        self.prober.stop()
+        self.hypervisor.close()
+        self.journal.close()
+
+    def host_views(self) -> list[HostView]:
+        """Every host; one that does not answer says so."""
+        return [self.hypervisor.host(name) for name in self.hypervisor.hosts()]
+
+    def image_views(self) -> list[ImageView]:
+        """Every image on every pool that a guest's system disk wants it in."""
+        hosts = {host.name: host for host in self.host_views()}
+        places: dict[tuple[str, str, str], EffectiveImage] = {}
+        for guest in self.catalog.snapshot.guests.values():
+            host = hosts.get(guest.spec.host)
+            if host is not None:
+                pool = guest.spec.system_disk.pool or host.default_pool
+                places[host.name, pool, guest.image.name] = guest.image
+        views = []
+        for (name, pool, _), image in sorted(places.items()):
+            try:
+                views.append(self.images.view(name, pool, image))
+            except GuestkeeperError as error:
+                log.debug("image cannot be looked at", image=image.name, host=name, why=str(error))
+        return views
+
+    def console(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
+        """The guest's serial console from now on; without ``follow`` until it is quiet for 1 s."""
+        with self.hypervisor.open_console(host, name) as console:
+            while (block := console.read(1.0)) is not None:
+                if not block and not follow:
+                    return
+                yield block
+
+    # --- what goes on, told -----------------------------------------------------------------------
+
+    def _on_host(self, host: str, reachable: bool, why: str) -> None:
+        if not reachable:
+            log.warning("host lost", host=host, why=why)
+        try:
+            owned = self.hypervisor.owned(host) if reachable else ()
+        except HostUnreachableError:  # gone again: that is told by another call of this
+            owned = ()
+        self.triggers.on_host(host, owned)
+
+    def _on_status(self, old: GuestStatus | None, new: GuestStatus) -> None:
+        """Into the journal goes what an operator would call news: Ready moved, its reason moved."""
+        before = old.condition(ConditionType.READY) if old is not None else None
+        found = new.condition(ConditionType.READY)
+        if found is None or found[0].status is Status.UNKNOWN:
+            return
+        ready, _ = found
+        if before is not None and before[0].status is ready.status:
+            return
+        if before is None and ready.status is Status.FALSE:
+            return
+        if ready.status is Status.TRUE:
+            self.metrics.phase_reached("Ready", new.updated_at - new.created_at)
+            self.journal.record(new.name, "GuestReady", new.plan.sentence)
+        else:
+            self.journal.record(
+                new.name, ready.reason, ready.message or new.plan.sentence, warning=True
+            )
+
+    def _on_step(
+        self, guest: EffectiveGuest, observed: Observed, step: Step, outcome: str, _: float
+    ) -> None:
+        """What is counted as it happens."""
+        done = outcome == "success"
+        domain = observed.domain
+        match step:
+            case steps.StartDomain() if not done:
+                self.metrics.guest_start_failed(guest.name)
+            case steps.StartDomain() if domain is not None:
+                self.metrics.guest_restarted(guest.name, domain.reason.value)
+            case steps.ApplyInside(services=services):
+                for service in services:
+                    self.metrics.service_applied(guest.name, service, ok=done)
+            case steps.DefineDomain(new=False) if done:
+                self.metrics.drift_found(guest.name, "definition")
+            case _:
+                pass
+
+    def _panicked(self, _: str) -> None:
+        self.metrics.reconcile_panicked()
+
+
+def _hosts(settings: Settings) -> Sequence[HostConfig]:
+    return [
+        HostConfig(
+            name=name,
+            uri=host.uri,
+            default_pool=host.pool,
+            pools={pool: str(path) for pool, path in host.pools.items()},
+        )
+        for name, host in settings.hosts.items()
+    ]
+
+
+def _ignore_result(_target: ProbeTarget, _ok: bool | None, _seconds: float) -> None:
+    """Probes are exported as they stand when somebody scrapes."""
+
+
+def _probe_failed(target: ProbeTarget | None, error: Exception) -> None:
+    guest = target.guest if target is not None else None
+    log.error("probe panicked", guest=guest, error=repr(error))

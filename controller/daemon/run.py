@@ -1,0 +1,185 @@
+"""``guestkeeper run``: the daemon's life from lock to signal.
+
+Order matters: the lock first (one daemon a state directory), documents before hosts (a host's
+coming puts its guests on the queue), the sockets before READY, the loop last. systemd's watchdog is
+fed only while a heartbeat still comes through the work queue.
+"""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from controller import __version__
+from controller.daemon.house import House
+from controller.desired.watcher import Watcher
+from controller.errors import PermanentError
+from controller.settings import Settings, SettingsError, load_settings
+from controller.telemetry import logging
+from controller.telemetry.notify import Notifier
+from controller.web.application import Application
+from controller.web.server import WebServer
+
+log = structlog.get_logger(__name__)
+HEARTBEAT_PERIOD = 5.0
+HEARTBEAT_LATE = 60.0
+"""Seconds without a heartbeat through the queue after which the daemon calls itself unhealthy."""
+
+
+def run(settings: Settings, config: Path | None) -> int:
+    """The daemon: until SIGTERM or SIGINT; SIGHUP reloads. Raises ``PermanentError`` at start."""
+    logging.configure(settings.log_level)
+    with _lock(settings.state_dir):
+        return _Daemon(settings, config).run()
+
+
+class _Daemon:
+    def __init__(self, settings: Settings, config: Path | None) -> None:
+        self._config = config
+        self._house = House(settings)
+        self._notifier = Notifier()
+        self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._wake = threading.Event()
+        house = self._house
+        self._watcher = Watcher(
+            house.catalog,
+            settings.desired_dir,
+            house.triggers.on_scan,
+            debounce=settings.debounce_seconds,
+            rescan=settings.rescan_seconds,
+        )
+        self._web = WebServer(
+            application(house, self._healthy), listen=settings.listen, socket=settings.socket
+        )
+
+    def run(self) -> int:
+        settings = self._house.settings
+        log.info("starting", version=__version__, desired_dir=str(settings.desired_dir))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._signalled(self._stop))
+        signal.signal(signal.SIGHUP, lambda *_: self._signalled(self._reload))
+        try:
+            self._house.triggers.on_scan(self._house.catalog.scan())
+            self._web.start()
+            self._house.open()
+            self._watcher.start()
+            self._house.start_loop()
+            self._notifier.ready(f"{len(self._house.catalog.snapshot.guests)} guests")
+            log.info("started", guests=len(self._house.catalog.snapshot.guests))
+            self._serve()
+        finally:
+            self._close()
+        return 0
+
+    def _signalled(self, what: threading.Event) -> None:
+        what.set()
+        self._wake.set()
+
+    def _serve(self) -> None:
+        """Feeds the watchdog and reloads; everything else has its own thread."""
+        interval = self._notifier.watchdog_interval() or HEARTBEAT_PERIOD
+        while not self._stop.is_set():
+            self._house.workers.probe_progress()
+            self._wake.wait(min(interval, HEARTBEAT_PERIOD))
+            self._wake.clear()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._reloaded()
+            healthy, why = self._healthy()
+            if healthy:
+                self._notifier.watchdog()
+            else:
+                log.error("the loop makes no progress", why=why)
+
+    def _reloaded(self) -> None:
+        """SIGHUP: the directory is read anew; of the settings, the log level takes effect."""
+        self._notifier.reloading()
+        try:
+            fresh = load_settings(self._config)
+        except SettingsError as error:
+            log.error("settings cannot be used, the old ones go on", error=str(error))
+        else:
+            logging.configure(fresh.log_level)
+            if fresh.model_copy(update={"log_level": self._house.settings.log_level}) != (
+                self._house.settings
+            ):
+                log.warning("settings changed; restart the daemon for all but log_level")
+        self._watcher.scan_now()
+        log.info("reloaded")
+        self._notifier.ready()
+
+    def _healthy(self) -> tuple[bool, str]:
+        late = time.monotonic() - self._house.workers.last_beat
+        if late > HEARTBEAT_LATE:
+            return False, f"no worker was free for {late:.0f} s"
+        return True, "the loop makes progress"
+
+    def _close(self) -> None:
+        log.info("stopping")
+        self._notifier.stopping()
+        self._watcher.stop()
+        self._web.stop()
+        self._house.close()
+        log.info("stopped")
+
+
+def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Application:
+    """The house as the web room sees it."""
+
+    def reconcile(name: str) -> bool:
+        if house.status.get(name) is None and name not in house.catalog.snapshot.guests:
+            return False
+        house.queue.add(name)
+        return True
+
+    def ready() -> tuple[bool, str]:
+        snapshot = house.catalog.snapshot
+        if not snapshot.scanned_at:
+            return False, "the directory was not read yet"
+        left = [name for name in snapshot.guests if house.status.get(name) is None]
+        if left:
+            return False, f"{len(left)} guests were not looked at yet"
+        return True, f"{len(snapshot.guests)} guests are looked after"
+
+    return Application(
+        version=__version__,
+        statuses=house.status,
+        catalog=lambda: house.catalog.snapshot,
+        hosts=house.host_views,
+        images=house.image_views,
+        journal=house.journal,
+        reconcile=reconcile,
+        console=house.console,
+        metrics=house.metrics.render,
+        healthy=healthy,
+        ready=ready,
+    )
+
+
+@contextmanager
+def _lock(state_dir: Path) -> Iterator[None]:
+    """One daemon a state directory; the kernel lets go of the lock however the daemon ends."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise PermanentError(
+            f"{state_dir}: {error.strerror}; set state_dir to a directory the daemon may write",
+            reason="StateDirUnusable",
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise PermanentError(
+            f"another daemon holds {state_dir}/lock; stop it first", reason="AlreadyRunning"
+        ) from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,78 @@
+"""What the house shows of itself at the moment somebody asks: metrics' samples, images' views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from controller.loop.status import GuestStatus
+from controller.telemetry.samples import (
+    DesiredSample,
+    GuestSample,
+    ImageSample,
+    ProbeSample,
+    QueueSample,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from controller.daemon.house import House
+
+QUEUE = "guests"
+
+
+def metrics_snapshot(house: House) -> Snapshot:
+    """Callables over the house's parts; nothing is read before a scrape."""
+    return Snapshot(
+        guests=lambda: (_guest(house, status) for status in house.status.all()),
+        images=lambda: _images(house),
+        hosts=lambda: {host.name: host.reachable for host in house.host_views()},
+        desired=lambda: _desired(house),
+        queues=lambda: _queues(house),
+        events_dropped=lambda: house.journal.dropped,
+        probes_shed=lambda: house.prober.stats().shed,
+    )
+
+
+def _guest(house: House, status: GuestStatus) -> GuestSample:
+    guest, plan = status.guest, status.plan
+    checks = house.prober.last_checks(status.name)
+    return GuestSample(
+        guest=status.name,
+        host=status.observed.host.name,
+        image=guest.image.name if guest is not None else "",
+        sync=plan.sync.value,
+        health=plan.health.value,
+        conditions=tuple((found.type.value, found.status.value) for found in plan.conditions),
+        services=plan.services_ready,
+        probes=tuple(
+            ProbeSample(service, probe, check.ok, check.seconds)
+            for (service, probe), check in checks.items()
+        ),
+    )
+
+
+def _images(house: House) -> Iterator[ImageSample]:
+    going = {(now.image, now.host, now.pool): now for now in house.images.progress()}
+    for view in house.image_views():
+        now = going.get((view.name, view.host, view.pool))
+        yield ImageSample(
+            view.name,
+            view.host,
+            view.state.value,
+            now.done if now is not None else None,
+            now.total if now is not None else None,
+        )
+
+
+def _desired(house: House) -> DesiredSample | None:
+    seen = house.catalog.snapshot
+    if not seen.scanned_at:
+        return None
+    return DesiredSample(seen.documents, seen.invalid, seen.scanned_at, seen.revision)
+
+
+def _queues(house: House) -> dict[str, QueueSample]:
+    stats = house.queue.stats()
+    sample = QueueSample(stats.depth, stats.unfinished_seconds, stats.longest_running_seconds)
+    return {QUEUE: sample}

@@ -1,0 +1,1 @@
+"""Starlette and uvicorn on loopback and a unix socket: metrics, health, JSON API, console."""

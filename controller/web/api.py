@@ -1,0 +1,299 @@
+"""The routes. Two applications: what anybody on the machine may read over TCP (metrics and health),
+and everything else on the unix socket, where the file's mode says who may.
+
+Handlers that are plain functions run in Starlette's thread pool, so a slow one never stops the
+event loop; long polls share one thread (``waiting``).
+"""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.journal.database import Event
+from controller.web import listing
+from controller.web.application import Application
+from controller.web.selector import SelectorError
+from controller.web.views import FORMAT_VERSION, Detail, Json
+from controller.web.waiting import Waiter
+
+MAX_WAIT = 60.0
+"""Seconds a long poll may last; clients ask again."""
+MAX_EVENTS = 10_000
+MAX_CONSOLES = 16
+"""Consoles open at once: each holds a thread."""
+
+
+class ApiError(Exception):
+    """An answer that is no success; ``message`` says what to do next."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+def public_app(application: Application) -> Starlette:
+    """/metrics, /healthz, /readyz: read-only, for TCP."""
+    return Starlette(routes=_public(application), exception_handlers=_HANDLERS)
+
+
+class Api:
+    """The whole application, for the unix socket."""
+
+    def __init__(self, application: Application) -> None:
+        self._app = application
+        self._version = 0
+        self._last_event = 0
+        self._changes = Waiter(self._wait_for_change)
+        self._events = Waiter(self._wait_for_event)
+        self._consoles: anyio.CapacityLimiter | None = None
+        self.starlette = Starlette(
+            routes=[*_public(application), *self._routes()], exception_handlers=_HANDLERS
+        )
+
+    def close(self) -> None:
+        """Ends every long poll. From the event loop's thread."""
+        self._changes.close()
+        self._events.close()
+
+    def _routes(self) -> list[BaseRoute]:
+        def get(path: str, endpoint: Callable[..., Any]) -> Route:
+            return Route(f"/api/v1/{path}", endpoint, methods=["GET"])
+
+        return [
+            get("status", self._status),
+            get("wait", self._wait),
+            get("guests", self._guests),
+            get("guests/{name}", self._guest),
+            get("guests/{name}/console", self._console),
+            Route("/api/v1/guests/{name}/reconcile", self._reconcile, methods=["POST"]),
+            get("images", self._list(listing.images)),
+            get("services", self._list(listing.services)),
+            get("hosts", self._list(listing.hosts)),
+            get("problems", self._list(listing.problems)),
+            get("events", self._get_events),
+        ]
+
+    def _list(self, items: Callable[[Application], list[Json]]) -> Callable[[Request], Response]:
+        def endpoint(_: Request) -> Response:
+            return _answer({"items": items(self._app)})
+
+        return endpoint
+
+    def _status(self, _: Request) -> Response:
+        healthy, why = self._app.healthy()
+        ready, why_not = self._app.ready()
+        snapshot = self._app.catalog()
+        words = Counter(str(status.plan.printable) for status in self._app.statuses.all())
+        return _answer(
+            {
+                "daemon_version": self._app.version,
+                "version": self._app.statuses.version,
+                "healthy": healthy,
+                "healthy_reason": why,
+                "ready": ready,
+                "ready_reason": why_not,
+                "guests": len(listing.names(self._app)),
+                "printable": dict(sorted(words.items())),
+                "documents": dict(snapshot.documents),
+                "invalid_documents": snapshot.invalid,
+                "problems": len(snapshot.problems),
+                "revision": snapshot.revision,
+                **listing.scanned(snapshot),
+            }
+        )
+
+    def _guests(self, request: Request) -> Response:
+        # Before the statuses are read: a change that comes meanwhile is then seen by the next wait.
+        version = self._app.statuses.version
+        query = request.query_params
+        try:
+            items = listing.guests(
+                self._app,
+                names=query.getlist("name"),
+                labels=query.get("labels", ""),
+                detail=_detail(query.get("view", Detail.FULL.value)),
+            )
+        except SelectorError as error:
+            raise ApiError(400, error.reason, str(error)) from error
+        return _answer({"version": version, **listing.scanned(self._app.catalog()), "items": items})
+
+    def _guest(self, request: Request) -> Response:
+        return _answer({"item": self._existing(request)})
+
+    def _existing(self, request: Request) -> Json:
+        name = str(request.path_params["name"])
+        found = listing.guest(self._app, name)
+        if found is None:
+            raise ApiError(404, "NotFound", listing.unknown_guest(self._app, name))
+        return found
+
+    def _reconcile(self, request: Request) -> Response:
+        name = str(request.path_params["name"])
+        if not self._app.reconcile(name):
+            raise ApiError(404, "NotFound", listing.unknown_guest(self._app, name))
+        return _answer({"name": name, "queued": True}, status=202)
+
+    # --- Long polls -------------------------------------------------------------------------------
+
+    def _wait_for_change(self, seconds: float) -> None:
+        self._version = self._app.statuses.wait(self._version, seconds)
+
+    def _wait_for_event(self, seconds: float) -> None:
+        self._app.journal.wait_after(self._last_event, seconds, limit=1)
+        self._last_event = self._app.journal.last_id()
+
+    async def _wait(self, request: Request) -> Response:
+        seen = _number(request, "version", -1.0)
+        timeout = min(_number(request, "timeout", 30.0), MAX_WAIT)
+        statuses = self._app.statuses
+        await self._changes.until(lambda: statuses.version != seen, timeout)
+        return _answer({"version": statuses.version})
+
+    async def _get_events(self, request: Request) -> Response:
+        guest = request.query_params.get("guest") or None
+        after = int(_number(request, "after", 0))
+        limit = max(1, min(int(_number(request, "limit", 200)), MAX_EVENTS))
+        wait = min(_number(request, "wait", 0), MAX_WAIT)
+        journal = self._app.journal
+        if wait == 0:
+            found = await run_in_threadpool(journal.events, guest, after, limit)
+            return _events(found, after)
+        deadline = anyio.current_time() + wait
+        while True:
+            # Taken before reading: an event that comes meanwhile ends the wait below at once.
+            seen = await run_in_threadpool(journal.last_id)
+            found = await run_in_threadpool(journal.wait_after, after, 0, guest, limit)
+            left = deadline - anyio.current_time()
+            if found or left <= 0 or self._events.closed or await request.is_disconnected():
+                return _events(found, after)
+            await self._events.until(partial(self._newer_than, seen), left)
+
+    def _newer_than(self, seen: int) -> bool:
+        return self._last_event > seen
+
+    # --- Console ----------------------------------------------------------------------------------
+
+    async def _console(self, request: Request) -> Response:
+        guest = await run_in_threadpool(self._existing, request)
+        follow = request.query_params.get("follow") in ("1", "true")
+        if self._consoles is None:
+            self._consoles = anyio.CapacityLimiter(MAX_CONSOLES)
+        limiter = self._consoles
+        if limiter.available_tokens < 1:
+            message = f"{MAX_CONSOLES} consoles are being read already; end one of them"
+            raise ApiError(503, "TooManyConsoles", message)
+
+        chunks = self._app.console(guest["host"], guest["name"], follow=follow)
+        # The first chunk is read here, so that an error is still an answer with its own status.
+        first = await anyio.to_thread.run_sync(next, chunks, None, limiter=limiter)
+
+        async def stream() -> AsyncIterator[bytes]:
+            chunk = first
+            try:
+                while chunk is not None and not self._changes.closed:
+                    if chunk:
+                        yield chunk
+                    chunk = await anyio.to_thread.run_sync(next, chunks, None, limiter=limiter)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    close = getattr(chunks, "close", _nothing)
+                    await anyio.to_thread.run_sync(close, limiter=limiter)
+
+        return StreamingResponse(stream(), media_type="text/plain; charset=utf-8")
+
+
+def _public(application: Application) -> list[BaseRoute]:
+    def metrics(_: Request) -> Response:
+        body, content_type = application.metrics()
+        return Response(body, headers={"content-type": content_type})
+
+    def health(check: Callable[[], tuple[bool, str]]) -> Callable[[Request], Response]:
+        def endpoint(_: Request) -> Response:
+            good, reason = check()
+            return PlainTextResponse(f"{reason}\n", status_code=200 if good else 503)
+
+        return endpoint
+
+    return [
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/healthz", health(application.healthy), methods=["GET"]),
+        Route("/readyz", health(application.ready), methods=["GET"]),
+    ]
+
+
+def _nothing() -> None:
+    """An iterator that is no generator has nothing to close."""
+
+
+def _events(found: Sequence[Event], after: int) -> Response:
+    items = [listing.event_view(event) for event in found]
+    return _answer({"items": items, "last": items[-1]["id"] if items else after})
+
+
+def _answer(content: Json, status: int = 200) -> Response:
+    body = json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def _detail(text: str) -> Detail:
+    try:
+        return Detail(text)
+    except ValueError as error:
+        message = f"view must be one of {', '.join(Detail)}, not `{text}`"
+        raise ApiError(400, "BadRequest", message) from error
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e15:
+        message = f"{name} must be a number that is not negative, not `{text}`"
+        raise ApiError(400, "BadRequest", message)
+    return number
+
+
+def _failed(status: int, reason: str, message: str) -> Response:
+    return _answer({"error": {"reason": reason, "message": message}}, status)
+
+
+def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
+    return _failed(error.status, error.reason, str(error))
+
+
+def _own_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GuestkeeperError)  # noqa: S101 - registered for this class
+    status = 503 if isinstance(error, HostUnreachableError) else 409
+    return _failed(status, error.reason, str(error))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _failed(
+        error.status_code, "NotFound" if error.status_code == 404 else "Refused", message
+    )
+
+
+_HANDLERS: Any = {
+    ApiError: _api_error,
+    GuestkeeperError: _own_error,
+    HTTPException: _http_error,
+}

@@ -1,0 +1,63 @@
+"""What the web room shows, as values and callables: the daemon fills it in, tests fill in fakes.
+
+Nothing here may wait long: the views are what the daemon has in memory, and the journal is local.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.desired.snapshot import Snapshot
+from controller.journal.database import Event
+from controller.loop.status import StatusStore
+from controller.observed.host import HostView
+from controller.observed.image import ImageView
+
+
+class Journal(Protocol):
+    """The part of ``journal.Journal`` that is read."""
+
+    def events(
+        self, guest: str | None = None, after_id: int = 0, limit: int = 1000
+    ) -> Sequence[Event]:
+        """The newest ``limit`` events after ``after_id``, oldest first."""
+
+    def wait_after(
+        self, after_id: int, timeout: float, guest: str | None = None, limit: int = 1000
+    ) -> Sequence[Event]:
+        """The next ``limit`` events, waiting up to ``timeout`` seconds for the first."""
+
+    def last_id(self) -> int: ...
+
+
+class Console(Protocol):
+    """Opens the serial console of a guest's domain."""
+
+    def __call__(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
+        """What the console says from now on; without ``follow`` until it is quiet.
+
+        A generator: it yields at least once a second (b'' where nothing came), so that a reader
+        who left is noticed, and is closed when nobody reads any more. Its first ``next`` raises
+        ``controller.errors`` where there is no console.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """All that the routes use. ``reconcile`` is False where no guest has that name.
+
+    ``healthy`` is about the loop's progress, ``ready`` about the first pass; both give a reason.
+    ``metrics`` gives the exposition and its content type.
+    """
+
+    version: str
+    statuses: StatusStore
+    catalog: Callable[[], Snapshot]
+    hosts: Callable[[], Sequence[HostView]]
+    images: Callable[[], Sequence[ImageView]]
+    journal: Journal
+    reconcile: Callable[[str], bool]
+    console: Console
+    metrics: Callable[[], tuple[bytes, str]]
+    healthy: Callable[[], tuple[bool, str]]
+    ready: Callable[[], tuple[bool, str]]

@@ -1,0 +1,168 @@
+"""Joins what the daemon knows (statuses, catalog, hosts, images, journal) into lists of views."""
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Collection
+
+from controller.desired.snapshot import Snapshot
+from controller.journal.database import Event
+from controller.loop.status import GuestStatus
+from controller.web.application import Application
+from controller.web.selector import parse_selector
+from controller.web.views import (
+    Detail,
+    Json,
+    guest_conditions,
+    guest_summary,
+    guest_view,
+    host_view,
+    pending_view,
+    problem_view,
+    when,
+)
+
+
+def names(application: Application) -> list[str]:
+    """Guests that have a document or a status, sorted."""
+    known = {status.name for status in application.statuses.all()}
+    return sorted(known | set(application.catalog().guests))
+
+
+def unknown_guest(application: Application, name: str) -> str:
+    """What to say where there is no guest of that name."""
+    known = names(application)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"no guest is named `{name}`; did you mean `{close[0]}`?"
+    if not known:
+        return (
+            f"no guest is named `{name}`; there are none yet: put a Guest document into the"
+            " desired-state directory"
+        )
+    return f"no guest is named `{name}`; see: guestkeeper get guests"
+
+
+def scanned(snapshot: Snapshot) -> Json:
+    """When the directory was read last; None before the first time."""
+    return {"scanned_at": when(snapshot.scanned_at or None)}
+
+
+def guests(
+    application: Application, *, names: Collection[str], labels: str, detail: Detail
+) -> list[Json]:
+    """By name; ``names`` empty means all. Raises ``SelectorError``."""
+    selected = parse_selector(labels)
+    snapshot = application.catalog()
+    statuses = {status.name: status for status in application.statuses.all()}
+    found = []
+    for name in sorted(set(names) if names else {*statuses, *snapshot.guests}):
+        view = _view(statuses.get(name), name, snapshot, detail)
+        if view is not None and selected(view["labels"]):
+            found.append(view)
+    return found
+
+
+def guest(application: Application, name: str) -> Json | None:
+    """Everything about one guest; None where there is none of that name."""
+    snapshot = application.catalog()
+    return _view(application.statuses.get(name), name, snapshot, Detail.FULL)
+
+
+def _view(status: GuestStatus | None, name: str, snapshot: Snapshot, detail: Detail) -> Json | None:
+    if status is None:
+        wanted = snapshot.guests.get(name)
+        return pending_view(wanted, detail) if wanted is not None else None
+    if detail is Detail.SUMMARY:
+        return guest_summary(status)
+    if detail is Detail.CONDITIONS:
+        return guest_conditions(status)
+    return guest_view(status, snapshot.document_problems(name))
+
+
+def images(application: Application) -> list[Json]:
+    """Image documents, each with the pools it is in."""
+    snapshot = application.catalog()
+    used = Counter(guest.spec.image for guest in snapshot.guests.values())
+    views = defaultdict(list)
+    for view in application.images():
+        views[view.name].append(view)
+    found = []
+    for name in sorted({*snapshot.images, *views}):
+        image = snapshot.images.get(name)
+        source = image.spec.source if image is not None else None
+        found.append(
+            {
+                "name": name,
+                "guests": used[name],
+                "os_family": str(image.spec.os_family) if image is not None else None,
+                "cloud_init": image.spec.cloud_init if image is not None else None,
+                "source": (source.file or source.url) if source is not None else None,
+                "digest": image.digest if image is not None else None,
+                "pools": [
+                    {
+                        "host": view.host,
+                        "pool": view.pool,
+                        "state": str(view.state),
+                        "message": view.message,
+                        "base": view.base,
+                        "capacity": view.capacity or None,
+                        "retry_at": when(view.retry_at),
+                    }
+                    for view in sorted(views[name], key=lambda view: (view.host, view.pool))
+                ],
+            }
+        )
+    return found
+
+
+def services(application: Application) -> list[Json]:
+    """Services by name: shared ones, also unused, and inline ones."""
+    snapshot = application.catalog()
+    members: dict[str, list[Json]] = defaultdict(list)
+    units: dict[str, set[str]] = defaultdict(set)
+    for name in sorted(snapshot.guests):
+        status = application.statuses.get(name)
+        ready = dict(status.plan.services_ready) if status is not None else {}
+        for service in snapshot.guests[name].services:
+            members[service.name].append({"guest": name, "ready": ready.get(service.name)})
+            if service.unit:
+                units[service.name].add(service.unit)
+    return [
+        {
+            "name": name,
+            "shared": name in snapshot.services,
+            "units": sorted(units[name]),
+            "ready": sum(1 for member in members[name] if member["ready"]),
+            "total": len(members[name]),
+            "guests": members[name],
+        }
+        for name in sorted({*snapshot.services, *members})
+    ]
+
+
+def hosts(application: Application) -> list[Json]:
+    """The libvirt connections."""
+    used = Counter(guest.spec.host for guest in application.catalog().guests.values())
+    return [
+        host_view(host, used[host.name])
+        for host in sorted(application.hosts(), key=lambda host: host.name)
+    ]
+
+
+def problems(application: Application) -> list[Json]:
+    """What is wrong with the documents."""
+    return [problem_view(problem) for problem in sorted(application.catalog().problems)]
+
+
+def event_view(event: Event) -> Json:
+    """``at`` is when it happened last, ``first_at`` when it began to repeat."""
+    return {
+        "id": event.id,
+        "at": when(event.time),
+        "first_at": when(event.first_time),
+        "count": event.count,
+        "guest": event.guest,
+        "reason": event.reason,
+        "message": event.message,
+        "warning": event.warning,
+    }

@@ -1,0 +1,65 @@
+"""The commands against a real web server on a real unix socket that shows a made-up world."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from controller.cli.app import app
+from controller.web.server import WebServer
+from tests.unit.web.support import World, a_world
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = a_world()
+    yield made
+    made.journal.close()
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Everything the settings name lies in here."""
+    with TemporaryDirectory(prefix="gk") as text:
+        path = Path(text)
+        (path / "desired").mkdir()
+        (path / "settings.toml").write_text(
+            f"""
+desired_dir = "{path}/desired"
+state_dir = "{path}/state"
+cache_dir = "{path}/cache"
+images_dir = "{path}/images"
+socket = "{path}/gk.sock"
+listen = ""
+[hosts.local]
+uri = "test:///default"
+pool = "default-pool"
+"""
+        )
+        monkeypatch.setenv("GUESTKEEPER_CONFIG", str(path / "settings.toml"))
+        yield path
+
+
+@pytest.fixture
+def cli(directory: Path) -> Cli:
+    """``cli("get", "-o", "wide")``; never raises what a command did not mean to end with."""
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def daemon(world: World, directory: Path) -> Iterator[WebServer]:
+    server = WebServer(world.application, listen="", socket=directory / "gk.sock")
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,342 @@
+"""Commands without a daemon: validate, plan, apply, render, schema, doctor, version."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from controller import daemon as composition
+from controller.daemon import Report
+from controller.desired.problems import Problem
+from controller.errors import PermanentError
+from controller.loop.status import GuestStatus, StatusStore
+from tests import factories as make
+from tests.unit.cli.conftest import Cli
+from tests.unit.web.support import WEB, World, a_status, a_world
+
+IMAGE = """
+apiVersion: guestkeeper/v1alpha1
+kind: Image
+metadata: {name: debian12}
+spec: {osFamily: debian, source: {file: debian12.qcow2}}
+"""
+GUEST = """
+apiVersion: guestkeeper/v1alpha1
+kind: Guest
+metadata: {name: web1}
+spec:
+  image: debian12
+  memory: {size: 512Mi}
+  sshAuthorizedKeysFrom: [{file: /etc/keys/SECRET.pub}]
+  services:
+    - name: page
+      packages: [nginx-light]
+      files: [{path: /var/www/html/index.html, content: "hello from {{ guest.name }}\\n"}]
+      unit: nginx.service
+"""
+
+
+@pytest.fixture
+def documents(directory: Path) -> Path:
+    desired = directory / "desired"
+    (desired / "image.yaml").write_text(IMAGE)
+    (desired / "web1.yaml").write_text(GUEST)
+    (directory / "images").mkdir()
+    (directory / "images" / "debian12.qcow2").write_bytes(b"QFI\xfb")
+    return desired
+
+
+# --- no daemon ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["get", "describe x", "explain x", "events", "logs x", "wait x", "reconcile x"]
+)
+def test_without_a_daemon_it_says_how_to_start_one(cli: Cli, directory: Path, command: str) -> None:
+    result = cli(*command.split())
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        f"error: no daemon answers on {directory}/gk.sock; start it with: systemctl start"
+        " guestkeeper (or in the foreground: guestkeeper run)\n"
+    )
+
+
+def test_settings_that_cannot_be_used_are_told(cli: Cli, directory: Path) -> None:
+    (directory / "bad.toml").write_text("workers = 'many'\n")
+    for arguments in (["get", "--config"], ["--config"]):
+        result = cli(*arguments, str(directory / "bad.toml"), *(["get"] * (len(arguments) == 1)))
+        assert result.exit_code == 2
+        assert "bad.toml: workers:" in result.stderr
+
+
+# --- validate -------------------------------------------------------------------------------------
+
+
+def test_good_documents_are_counted(cli: Cli, documents: Path) -> None:
+    result = cli("validate")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "valid: 1 guest, 1 image\n"
+
+
+def test_each_problem_is_a_line_that_an_editor_can_jump_to(cli: Cli, documents: Path) -> None:
+    (documents / "web1.yaml").write_text(GUEST.replace("512Mi", "512MB"))
+    result = cli("validate", str(documents))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{documents}/web1.yaml:7: spec.memory.size: must be a size" in result.stderr
+    assert result.stderr.endswith("1 problem in 1 place; without them: 1 image\n")
+
+
+def test_problems_as_json_are_data(cli: Cli, documents: Path) -> None:
+    (documents / "web1.yaml").write_text(GUEST.replace("512Mi", "512MB"))
+    result = cli("validate", "-o", "json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["valid"], answer["problems"][0]["line"]) == (2, False, 7)
+
+
+def test_a_path_that_is_not_there_is_told(cli: Cli, directory: Path) -> None:
+    result = cli("validate", str(directory / "nix"))
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+# --- plan and apply -------------------------------------------------------------------------------
+
+
+def a_report(*statuses: GuestStatus, **fields: object) -> Report:
+    return Report(statuses, fields.get("problems", ()), fields.get("unreachable", ()))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def statuses(world: World) -> dict[str, GuestStatus]:
+    """Converged, changed, to be made, unreachable."""
+    now, store = time.time(), StatusStore()
+    changed = make.a_guest("web2", (WEB,), memory={"size": "1Gi"})
+    old = make.a_domain(make.a_guest("web2", (WEB,)), started_at=now - 60)
+    inside = make.an_inside(changed, looked_at=now, hostname="other")
+    new = make.a_guest("new1")
+    seen = {
+        "web2": a_status(changed, make.observed(old, inside=inside), store, now),
+        "new1": a_status(new, make.observed(image=make.a_ready_image()), store, now),
+        "lost1": a_status(
+            make.a_guest("lost1"),
+            make.Observed(make.a_host(reachable=False, why="connection refused")),
+            store,
+            now,
+        ),
+    }
+    web1 = world.store.get("web1")
+    assert web1 is not None
+    return {**seen, "web1": web1}
+
+
+@pytest.fixture
+def world() -> World:
+    return a_world()
+
+
+def planning(monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
+    monkeypatch.setattr(composition, "plan_once", lambda settings, names=(): report)
+
+
+def test_a_converged_plan_says_so_and_exits_0(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    planning(monkeypatch, a_report(statuses["web1"]))
+    result = cli("plan")
+    assert (result.exit_code, result.stdout) == (0, "no changes: 1 guest as wanted\n")
+    assert cli("plan", "--detailed-exitcode").exit_code == 0
+
+
+def test_a_plan_shows_fields_classes_and_steps_and_exits_1(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    planning(monkeypatch, a_report(statuses["web1"], statuses["web2"], statuses["new1"]))
+    result = cli("plan")
+    uid = statuses["web2"].observed.domain.uuid  # type: ignore[union-attr]
+    assert result.exit_code == 1
+    made, changed = result.stdout.split("\n\n")[:2]
+    assert made.splitlines()[:3] == [
+        "new1  (guests.yaml:1)",
+        "  steps:",
+        "    1. create volume default/"
+        + made.split("default/")[1].split(" of ")[0]
+        + " of 2Gi, an overlay of gk-base-debian12-abc.qcow2",
+    ]
+    assert changed.splitlines() == [
+        "web2  (guests.yaml:1)",
+        "  memory.size:   512Mi → 1Gi  (live)",
+        "  memory.max:    512Mi → 1Gi  (restart)",
+        "  hostname:      other → web2  (guest)",
+        "  steps:",
+        f"    1. redefine domain web2 ({uid})",
+        "    2. apply identity inside the guest",
+    ]
+    assert result.stdout.endswith("2 guests to change, 1 unchanged\n")
+    assert cli("plan", "--detailed-exitcode").exit_code == 2
+
+
+def test_invalid_documents_weigh_more_than_an_unreachable_host(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    lost = a_report(statuses["lost1"], statuses["web2"], unreachable=("local",))
+    planning(monkeypatch, lost)
+    result = cli("plan")
+    assert result.exit_code == 3
+    assert "host local is not reachable (connection refused); see: guestkeeper doctor" in (
+        result.stderr
+    )
+    problem = Problem("web1.yaml", 3, "spec", "is required; add it")
+    planning(monkeypatch, a_report(unreachable=("local",), problems=(problem,)))
+    result = cli("plan")
+    assert result.exit_code == 2
+    assert "web1.yaml:3: spec: is required; add it" in result.stderr
+    assert cli("plan", "--detailed-exitcode").exit_code == 1
+
+
+def test_a_plan_as_json_has_every_guest(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    planning(monkeypatch, a_report(statuses["web1"], statuses["web2"]))
+    answer = json.loads(cli("plan", "-o", "json").stdout)
+    assert answer["format_version"] == 1
+    assert answer["differences"] is True
+    changes = [change["path"] for change in answer["items"][1]["changes"]]
+    assert changes == ["memory.size", "memory.max", "hostname"]
+
+
+def test_what_planning_refuses_is_told_and_is_no_difference(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(settings: object, names: object = ()) -> Report:
+        raise PermanentError("no usable Guest document is named nix; there are: web1")
+
+    monkeypatch.setattr(composition, "plan_once", refuse)
+    assert cli("plan", "nix").exit_code == 2
+    assert cli("plan", "nix", "--detailed-exitcode").exit_code == 1
+
+
+def test_apply_tells_progress_once_and_what_it_came_to(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    def work(settings: object, names: object, timeout: float, progress: object) -> Report:
+        assert timeout == 60.0
+        for status in (statuses["new1"], statuses["new1"], statuses["web1"]):
+            progress(status)  # type: ignore[operator]
+        return a_report(statuses["web1"])
+
+    monkeypatch.setattr(composition, "apply_once", work)
+    result = cli("apply", "--timeout", "1m")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "new1  Starting: creating it from image debian12",
+        "web1  Healthy: nothing to do: it is as wanted and healthy",
+    ]
+    assert result.stdout == "web1: Healthy\n1 guest as wanted, 0 not\n"
+
+
+def test_apply_exits_1_where_something_is_left(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    monkeypatch.setattr(composition, "apply_once", lambda *_: a_report(statuses["new1"]))
+    result = cli("apply")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("new1: Starting (creating it from image debian12)\n")
+
+
+# --- render, schema -------------------------------------------------------------------------------
+
+
+def test_render_shows_domain_and_files_and_no_secret(cli: Cli, documents: Path) -> None:
+    result = cli("render", "web1")
+    assert result.exit_code == 0
+    assert "<name>web1</name>" in result.stdout
+    assert (
+        "--- file /var/www/html/index.html of service page, root:root 0644\nhello from web1\n"
+        in (result.stdout)
+    )
+    assert "packages: nginx-light" in result.stdout
+    assert "SECRET" not in result.stdout
+    assert "accelerator: auto is decided on the host" in result.stderr
+
+
+def test_rendering_twice_gives_the_same(cli: Cli, documents: Path) -> None:
+    assert cli("render", "web1", "-o", "json").stdout == cli("render", "web1", "-o", "json").stdout
+
+
+def test_an_unknown_guest_cannot_be_rendered(cli: Cli, documents: Path) -> None:
+    result = cli("render", "nix")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there are: web1" in result.stderr
+
+
+def test_the_schema_is_json_schema(cli: Cli) -> None:
+    assert json.loads(cli("schema").stdout)["$schema"].startswith("https://json-schema.org/")
+
+
+# --- doctor, version ------------------------------------------------------------------------------
+
+
+def test_a_machine_that_can_do_the_job_is_well(cli: Cli, documents: Path) -> None:
+    result = cli("doctor")
+    assert result.exit_code == 0, result.stdout
+    assert "✗" not in result.stdout
+    assert "✓ documents: 1 guest, 1 image in" in result.stdout
+    assert "✓ host local: test:///default answers" in result.stdout
+    assert result.stderr == "\neverything needed is there\n"
+
+
+def test_each_broken_thing_comes_with_its_remedy(
+    cli: Cli, documents: Path, directory: Path
+) -> None:
+    settings = directory / "settings.toml"
+    settings.write_text(settings.read_text().replace('"default-pool"', '"nix"'))
+    (directory / "images" / "debian12.qcow2").unlink()
+    (documents / "web1.yaml").write_text(GUEST.replace("512Mi", "512MB"))
+    result = cli("doctor")
+    assert result.exit_code == 1
+    assert "✗ documents: 1 problem in" in result.stdout
+    assert "    guestkeeper validate" in result.stdout
+    assert "✗ host local: pool nix: there is none" in result.stdout
+    assert "virsh pool-define-as nix" in result.stdout
+    assert f"✗ image debian12: {directory}/images/debian12.qcow2 is missing" in result.stdout
+    assert result.stderr == "\n3 checks failed; mend the first one first\n"
+
+
+def test_doctor_as_json_is_data(cli: Cli, documents: Path) -> None:
+    answer = json.loads(cli("doctor", "-o", "json").stdout)
+    assert answer["healthy"] is True
+    assert {item["state"] for item in answer["items"]} <= {"ok", "info", "warning"}
+
+
+def test_doctor_stops_at_settings_it_cannot_read(cli: Cli, directory: Path) -> None:
+    (directory / "settings.toml").write_text("nonsense\n")
+    result = cli("doctor")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("✗ settings: ")
+
+
+def test_the_version_needs_nothing_and_loads_little(cli: Cli) -> None:
+    from controller import __version__
+
+    assert cli("version").stdout == f"guestkeeper {__version__}\n"
+    heavy = "libvirt httpx starlette uvicorn rich.table controller.settings controller.daemon"
+    code = (
+        "import sys; from controller.cli.app import app; app(['version'], standalone_mode=False);"
+        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_help(cli: Cli) -> None:
+    from controller.cli.app import app
+
+    names = [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
+    assert len(names) == 15
+    for name in names:
+        result = cli(name, "--help")
+        assert result.exit_code == 0
+        assert "Usage: " in result.stdout
