@@ -194,7 +194,9 @@ class FakeWorld:
             self.image_ready = True
 
     def seed(self, host: str, pool: str, volume: str, **kwargs: object) -> None:
-        self.create_volume(host, pool, volume, capacity=1, format="raw")
+        with self._effect(f"seed {volume}"):
+            view = VolumeView(pool, volume, f"/pool/{volume}", "iso", 1, 0, None)
+            self.volumes_there[pool, volume] = view
 
     def set_targets(self, guest: str, targets: Sequence[ProbeTarget]) -> None:
         self.targets[guest] = tuple(targets)
@@ -272,11 +274,15 @@ class Documents:
     def __init__(self, *guests: EffectiveGuest) -> None:
         self.guests = {guest.name: guest for guest in guests}
         self.orphans: dict[str, EffectiveGuest] = {}
+        self.broken: dict[str, tuple[str, ...]] = {}
 
     def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
         if name in self.guests:
             return self.guests[name], False
         return self.orphans.get(name), name in self.orphans
+
+    def problems(self, name: str) -> tuple[str, ...]:
+        return self.broken.get(name, ())
 
 
 class Daemon:

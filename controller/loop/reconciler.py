@@ -35,6 +35,9 @@ class Desired(Protocol):
     def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
         """(last good spec, is it an orphan); (None, False) where nothing is known."""
 
+    def problems(self, name: str) -> tuple[str, ...]:
+        """What is wrong with the document of that guest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -116,14 +119,15 @@ class Reconciler:
         return Result("requeue_after", max(0.05, made.recheck_at - self._clock()))
 
     def _unknown(self, name: str) -> Result:
-        """No document, now or before: an orphan this daemon never knew, or nothing at all."""
+        """No usable document since this daemon runs: a domain of ours is left alone, and told."""
         self._ports.prober.set_targets(name, ())
         for host in self._hosts():
             if not host.reachable:
                 continue
             domain = self._ports.hypervisor.domain(host.name, name)
             if domain is not None and domain.ours:
-                self._status.put(None, Observed(host, domain), orphan(name, domain), self._clock())
+                made = orphan(name, domain, self._desired.problems(name))
+                self._status.put(None, Observed(host, domain), made, self._clock())
                 return Result("success")
         self._knowledge.forget(name)
         self._status.drop(name)

@@ -47,6 +47,9 @@ class Triggers:
 
     def on_host(self, host: str, owned: Collection[str]) -> None:
         """A host came or went: every guest of it, and every domain of ours on it, is looked at."""
+        for status in self._status.all():
+            if status.observed.host.name == host:
+                self._queue.add(status.name)
         snapshot = self._snapshot()
         for name, guest in (*snapshot.guests.items(), *snapshot.orphans.items()):
             if guest.spec.host == host:

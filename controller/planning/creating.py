@@ -114,9 +114,12 @@ def _create(
         size = wanted.size or image.capacity
         steps.append(CreateVolume(wanted.pool, wanted.volume, size, overlay))
     config = wanted_config(desired, observed.host, None, image, policy.seed)
-    for disk in config.disks:
-        if disk.alias == SEED and disk.volume is not None and disk.volume not in observed.volumes:
-            steps.append(CreateSeed(disk.pool, disk.volume, config.uuid))
+    # Always anew: a seed that is there may be half of one, from a creation that was cut off.
+    steps += [
+        CreateSeed(disk.pool, disk.volume, config.uuid)
+        for disk in config.disks
+        if disk.alias == SEED and disk.volume is not None
+    ]
     owner = Ownership(uid=config.uuid, name=desired.name, generation=1, digest="", spec="")
     steps.append(DefineDomain(config, owner, new=True))
     if desired.spec.run_strategy in (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE):

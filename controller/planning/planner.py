@@ -141,23 +141,32 @@ def _conflict(desired: EffectiveGuest, domain: DomainView) -> Plan:
     )
 
 
-def orphan(name: str, domain: DomainView | None) -> Plan:
-    """A guest whose document is gone: left alone, and said so."""
+def orphan(name: str, domain: DomainView | None, problems: tuple[str, ...] = ()) -> Plan:
+    """A guest whose document is gone, or was never usable: left alone, and said so."""
     if domain is None:
         return Plan(guest=name, sentence="doing nothing: neither document nor domain is left")
-    message = f"its document is gone; domain {domain.name} is left as it is ({domain.state})"
     running = domain.state.active
+    left = f"domain {domain.name} is left as it is ({domain.state})"
+    if problems:
+        message = f"its document cannot be used ({problems[0]}); {left}"
+        why = false(C.SYNCED, "DocumentInvalid", message)
+        orphaned = false(C.ORPHANED, "DocumentInvalid", message)
+    else:
+        message = f"its document is gone; {left}"
+        why = unknown(C.SYNCED, "Orphaned", message)
+        orphaned = true(C.ORPHANED, "DocumentVanished", message)
     return Plan(
         guest=name,
         sentence=f"doing nothing: {message}",
         conditions=(
-            true(C.ORPHANED, "DocumentVanished", message),
-            unknown(C.READY, "Orphaned", message),
-            unknown(C.SYNCED, "Orphaned", message),
+            orphaned,
+            unknown(C.READY, why.reason, message),
+            why,
             true(C.RUNNING, "DomainRunning")
             if running
             else false(C.RUNNING, "DomainOff", f"the domain is {domain.state}"),
         ),
+        sync=Sync.OUT_OF_SYNC if problems else Sync.UNKNOWN,
         printable=Printable.UNKNOWN,
     )
 

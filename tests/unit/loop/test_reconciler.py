@@ -183,6 +183,19 @@ def test_an_orphan_of_an_earlier_daemon_is_listed_too(world: FakeWorld, daemon: 
     assert status.condition("Orphaned") is not None
 
 
+def test_a_document_broken_since_before_the_daemon_is_told_as_broken_not_as_gone(
+    world: FakeWorld, daemon: Daemon
+) -> None:
+    daemon.settle("web1")
+    later = Daemon(world, Documents())
+    later.documents.broken["web1"] = ("guests.yaml:6: spec.memroy: unknown field",)
+    later.reconcile("web1")
+    synced = later.status.get("web1").condition("Synced")  # type: ignore[union-attr]
+    assert synced is not None
+    assert synced[0].reason == "DocumentInvalid"
+    assert "guests.yaml:6" in synced[0].message
+
+
 def test_since_is_kept_until_the_status_moves(world: FakeWorld, daemon: Daemon) -> None:
     daemon.settle("web1")
     first = daemon.status.get("web1").condition("Ready")  # type: ignore[union-attr]
