@@ -1,0 +1,96 @@
+"""Every reason that the code can give, found in its syntax trees, so that none is left out."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+CODE = Path(__file__).resolve().parents[2] / "controller"
+
+
+def condition_reasons() -> frozenset[str]:
+    """What conditions can say, as far as the planner says it itself."""
+    found: set[str] = set()
+    for tree in _trees("planning"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                position = _POSITION.get(_name(node.func))
+                if position is not None and len(node.args) > position:
+                    found.update(_texts(node.args[position]))
+            elif isinstance(node, ast.Assign) and _assigns_reason(node):
+                found.update(_texts(node.value))
+    return frozenset(found)
+
+
+_POSITION = {"true": 1, "false": 1, "unknown": 1, "_waiting": 1, "ServiceState": 2}
+"""Where a call's reason stands."""
+
+
+def step_reasons() -> frozenset[str]:
+    """What errors can say: their ``reason``, and what libvirt's errors are translated to."""
+    found: set[str] = set()
+    for tree in _trees("."):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                for line in node.body:
+                    if isinstance(line, ast.Assign) and _assigns_reason(line):
+                        found.update(_texts(line.value))
+            elif isinstance(node, ast.keyword) and node.arg == "reason":
+                found.update(_texts(node.value))
+    for tree in _trees("hypervisor/translate.py"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                for value in node.value.values:
+                    found.update(_texts(value))
+    return frozenset(found)
+
+
+def event_reasons() -> frozenset[str]:
+    """What is recorded in the journal beside reasons of failures and of Ready."""
+    found: set[str] = set()
+    for tree in (*_trees("execution"), *_trees("daemon")):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _name(node.func) == "record":
+                found.update(text for arg in node.args[1:2] for text in _texts(arg))
+            elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                found.update(_texts(node.value.elts[0]))
+    return frozenset(found)
+
+
+def _trees(where: str) -> Iterator[ast.Module]:
+    place = CODE / where
+    for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        yield ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _assigns_reason(node: ast.Assign) -> bool:
+    names = [
+        name
+        for target in node.targets
+        for name in (target.elts if isinstance(target, ast.Tuple) else [target])
+    ]
+    return any(isinstance(name, ast.Name) and name.id == "reason" for name in names)
+
+
+def _texts(value: ast.expr) -> Iterator[str]:
+    """CamelCase words in an expression; ``f"{what}Failed"`` for both words it is used with."""
+    if isinstance(value, ast.JoinedStr):
+        tail = "".join(str(part.value) for part in value.values if isinstance(part, ast.Constant))
+        yield from (f"{what}{tail}" for what in ("Look", "Apply"))
+        return
+    compared = {
+        id(inner)
+        for node in ast.walk(value)
+        if isinstance(node, ast.IfExp)
+        for inner in ast.walk(node.test)
+    }
+    for node in ast.walk(value):
+        if id(node) in compared or not isinstance(node, ast.Constant):
+            continue
+        if isinstance(node.value, str) and node.value[:1].isupper() and node.value.isalpha():
+            yield node.value

@@ -1,0 +1,369 @@
+"""What the code does not say of itself: a sentence for each field, condition and reason.
+
+The names are checked against the code by tests: a new field or reason without words, and words
+about one that is gone, fail.
+"""
+
+from typing import Final, NamedTuple
+
+FIELDS: Final[dict[str, str]] = {
+    "Metadata.name": "What the domain is called, and what other documents name.",
+    "Metadata.labels": "For `guestkeeper get -l KEY=VALUE`; templates see them as `guest.labels`.",
+    "Metadata.annotations": "Notes of your own; nothing reads them.",
+    "SecretRef.file": "A file on the daemon's machine; only its owner (root or the daemon's user)"
+    " may be able to write it; at most 64 KiB.",
+    "SecretRef.credential": "A systemd credential of the daemon (`LoadCredential=`).",
+    # --- probes
+    "HttpGet.port": "The guest's port.",
+    "HttpGet.path": "Path and query.",
+    "HttpGet.scheme": "With `https` the certificate is not verified.",
+    "HttpGet.headers": "Sent with the request. `Host` sets the virtual host.",
+    "HttpGet.from": "`host`: asked by the daemon's machine, through a forward to that port, else"
+    " to the guest's first address. `guest`: asked inside, through the guest agent.",
+    "TcpSocket.port": "The guest's port.",
+    "TcpSocket.from": "As for `httpGet`. Through a forward of user networking QEMU accepts the"
+    " connection before it knows whether the guest will; a refusal shows within a quarter of a"
+    " second on a loopback address, a guest that is silent does not show. `guest` asks the port"
+    " itself.",
+    "ExecProbe.command": "Program and arguments; no shell.",
+    "SystemdUnitProbe.unit": "The unit, with its suffix.",
+    "Probe.name": "Unique in its service.",
+    "Probe.httpGet": "One of the five kinds.",
+    "Probe.tcpSocket": "One of the five kinds.",
+    "Probe.exec": "One of the five kinds.",
+    "Probe.systemdUnit": "One of the five kinds.",
+    "Probe.guestAgentPing": "One of the five kinds.",
+    "Probe.periodSeconds": "Seconds between checks.",
+    "Probe.timeoutSeconds": "Seconds that an answer may take.",
+    "Probe.failureThreshold": "Failures in a row that make it a failure.",
+    "Probe.successThreshold": "Successes in a row that make it a success.",
+    "Probe.initialDelaySeconds": "Seconds without a check after each start of the domain.",
+    "Probe.startupSeconds": "Seconds from the first check after a start in which a failure counts"
+    " as still starting.",
+    # --- services
+    "File.path": "Where it stands in the guest.",
+    "File.content": "The template's text. Either this or `source`.",
+    "File.source": "A file with the template's text, relative to the document's directory, inside"
+    " the desired-state directory.",
+    "File.owner": "Its owner in the guest.",
+    "File.group": "Its group in the guest.",
+    "File.mode": "In quotes, or YAML makes a number of it.",
+    "ServiceSpec.packages": "Installed if missing; never upgraded, never removed.",
+    "ServiceSpec.files": "Written whole, moved into place; a changed one is put back.",
+    "ServiceSpec.unit": "Enabled and kept active.",
+    "ServiceSpec.validate": "A command that checks the configuration before it is used.",
+    "ServiceSpec.onChange": "What the unit needs when one of the files changed.",
+    "ServiceSpec.values": "For the templates. A guest's own `values` win, mappings are merged at"
+    " every depth, lists are replaced.",
+    "ServiceSpec.probes": "What tells that it works.",
+    "GuestService.use": "A Service document's name. Beside it only `values` may stand.",
+    "GuestService.name": "Begins a service that is written here, with the fields of a Service.",
+    # --- images
+    "ImageSource.file": "A qcow2 or raw disk, relative to the settings' `images_dir`.",
+    "ImageSource.url": "Fetched into the settings' `cache_dir`. Needs `sha256`.",
+    "ImageSource.sha256": "Of what `url` serves; checked before use.",
+    "ImageSource.kickstart": "Unattended install of Fedora, RHEL and kin.",
+    "ImageSource.preseed": "Unattended install of Debian.",
+    "ImageSource.autoinstall": "Unattended install of Ubuntu.",
+    "DirectBoot.kernel": "Relative to `images_dir`; copied into the pool.",
+    "DirectBoot.initrd": "Relative to `images_dir`; copied into the pool.",
+    "DirectBoot.args": "The kernel's command line.",
+    "ImageSpec.osFamily": "How packages are handled: `debian` apt, `rhel` dnf (or yum).",
+    "ImageSpec.source": "The disk; `file`, or `url` with `sha256`.",
+    "ImageSpec.boot": "Direct kernel boot, for a disk without a boot loader.",
+    "ImageSpec.cloudInit": "`true`: a NoCloud seed gives host name and SSH keys at the first boot."
+    " `false`: the guest agent does.",
+    "ImageSpec.disk": "The disk of an unattended install.",
+    "ImageSpec.builder": "CPUs and memory of an unattended install.",
+    "ImageSpec.timeout": "How long an unattended install may take.",
+    "ImageSpec.stallTimeout": "How long an unattended install may be silent.",
+    "ImageSpec.retries": "How often an unattended install is tried again.",
+    # --- guests
+    "Cpu.vcpus": "CPUs that the guest has.",
+    "Cpu.max": "CPUs that it could have; `vcpus` where it is left out.",
+    "Memory.size": "At least 64Mi.",
+    "Memory.max": "What it could be given by the balloon; `size` where it is left out.",
+    "SystemDisk.size": "Of the overlay; the image's size where it is left out. Not smaller than"
+    " the image.",
+    "SystemDisk.pool": "Storage pool; the host's default pool where it is left out.",
+    "Disk.name": "Unique in the guest; not `system` or `seed`.",
+    "Disk.size": "An empty qcow2 volume of that size; it shows as `/dev/vdb`, `/dev/vdc`, ….",
+    "Disk.pool": "Storage pool; the host's default pool where it is left out.",
+    "UserNetwork.forwards": "`ADDRESS:HOSTPORT:GUESTPORT/tcp` or `/udp`: a port of the host that"
+    " reaches one of the guest.",
+    "Interface.name": "Unique in the guest.",
+    "Interface.mac": "Derived from the guest's UUID and the interface's name where it is left out.",
+    "Interface.user": "QEMU's own NAT; needs no bridge and no privileges.",
+    "Interface.network": "A libvirt network of the host, by name.",
+    "Interface.bridge": "A bridge of the host, by name.",
+    "UpdatePolicy.restart": "`Staged`: a change that needs a cold boot waits for one.",
+    "UpdatePolicy.replace": "`Manual`: a change that needs a new system disk is never made by"
+    " itself.",
+    "UpdatePolicy.maintenanceWindows": "When restarts and replacements may happen.",
+    "GuestSpec.host": "A host of the settings (`[hosts.NAME]`).",
+    "GuestSpec.image": "The Image document that the system disk is an overlay of.",
+    "GuestSpec.runStrategy": "`Always`: started again whenever it is off. `RerunOnFailure`: unless"
+    " it shut itself down. `Manual`: started and stopped by you only. `Halted`: shut down.",
+    "GuestSpec.cpu": "CPUs.",
+    "GuestSpec.memory": "Memory.",
+    "GuestSpec.firmware": "How it boots.",
+    "GuestSpec.accelerator": "`auto` takes KVM where the host offers it and its CPU shows `vmx` or"
+    " `svm`, else TCG.",
+    "GuestSpec.hostname": "The guest's name where it is left out.",
+    "GuestSpec.sshAuthorizedKeysFrom": "Public keys for root. Only added, never removed.",
+    "GuestSpec.systemDisk": "The system disk.",
+    "GuestSpec.disks": "Data disks. Their volumes are never deleted.",
+    "GuestSpec.interfaces": "Network interfaces; each is one of `user`, `network`, `bridge`.",
+    "GuestSpec.services": "What runs in it.",
+    "GuestSpec.driftInterval": "How often its inside is looked at without any other reason.",
+    "GuestSpec.shutdownTimeout": "With `Halted`: how long it has before it is powered off.",
+    "GuestSpec.updatePolicy": "When changes are carried out.",
+    "GuestSpec.remediation": "What is done about probes that fail.",
+    "GuestSpec.deletionPolicy": "What becomes of it when its document vanishes. `Retain`: it stays"
+    " as it is, and is listed as orphaned.",
+    "GuestSpec.guestAccess": "How the daemon gets inside. `auto` and `agent` are the same so far.",
+}
+
+CONDITIONS: Final[dict[str, str]] = {
+    "Ready": "Provisioned, and every service is ready. The one to wait for.",
+    "Synced": "The definition, the inside and the running domain are as the document says.",
+    "Provisioned": "It has its disks and its definition; cloud-init, where it is used, is done.",
+    "Running": "The domain runs.",
+    "AgentConnected": "The QEMU guest agent has its channel open.",
+    "ServicesReady": "Every service is applied and all its probes succeed.",
+    "RestartRequired": "A change is in the definition that a cold boot will apply.",
+    "Orphaned": "Its document is gone; it is left as it is.",
+}
+
+STATUSES: Final[dict[str, str]] = {
+    "Installing": "Its image is being brought into the pool.",
+    "Starting": "It is being made or started, or its services are not all ready yet.",
+    "Stopping": "It is shutting down.",
+    "Paused": "Paused by QEMU (a disk could not be written) or by somebody.",
+    "CrashLoopBackOff": "It stopped again; the next start waits.",
+    "Degraded": "Something failed that needs a look, or a domain of that name is somebody else's.",
+    "RestartRequired": "Healthy, but a change waits for a cold boot.",
+    "Healthy": "As wanted, and every service ready.",
+    "Stopped": "Off, as wanted.",
+    "Unknown": "Nothing is known: its host gives no data, or its document is gone.",
+}
+
+SYNC: Final[dict[str, str]] = {
+    "Synced": "What we own is as the documents say.",
+    "OutOfSync": "It is not, or not yet.",
+    "Unknown": "It cannot be seen.",
+}
+
+HEALTH: Final[dict[str, str]] = {
+    "Healthy": "It does its work.",
+    "Progressing": "It is on its way there.",
+    "Degraded": "Something failed.",
+    "Missing": "It has no domain of its own yet.",
+    "Suspended": "It is off, stopping, or paused by somebody.",
+    "Unknown": "It cannot be seen.",
+}
+
+
+class Reason(NamedTuple):
+    """``remedy`` '' where nothing is to be done."""
+
+    meaning: str
+    remedy: str = ""
+
+
+CONDITION_REASONS: Final[dict[str, Reason]] = {
+    "AgentConnected": Reason("The guest agent is there."),
+    "AgentNotConnected": Reason(
+        "No guest agent for ten minutes after the start.",
+        "Install and enable `qemu-guest-agent` in the image; `guestkeeper logs NAME -f`.",
+    ),
+    "AgentStarting": Reason("The guest agent has not connected yet."),
+    "ApplyFailed": Reason(
+        "A command of the apply failed in the guest; the message is what it printed.",
+        "Correct the service; it is tried again with growing pauses, at once when its document"
+        " changes.",
+    ),
+    "ChangeNotSupported": Reason(
+        "The document changed in a field that this version cannot change on an existing guest.",
+        "Put the old value back, or make a new guest.",
+    ),
+    "CloudInitFailed": Reason(
+        "cloud-init ended with an error.", "See `/var/log/cloud-init.log` in the guest."
+    ),
+    "ConfigurationOutdated": Reason("Something inside is not as wanted; it is being applied."),
+    "Configuring": Reason("The service is being applied."),
+    "CrashLoopBackOff": Reason(
+        "It stopped again soon after a start; the message says how long the next one waits.",
+        "`guestkeeper logs NAME -f`; the log of QEMU is `/var/log/libvirt/qemu/NAME.log`.",
+    ),
+    "Creating": Reason("Its disks and its definition are being made."),
+    "Defined": Reason("It has its disks and its definition."),
+    "DefinitionChanged": Reason(
+        "Changes of the definition wait for a cold boot.",
+        "`virsh shutdown NAME`; with `runStrategy: Always` it is started again.",
+    ),
+    "DefinitionOutdated": Reason("The definition is not as wanted; it is being written anew."),
+    "DocumentInvalid": Reason(
+        "The document was never usable since the daemon runs. The domain is left as it is.",
+        "`guestkeeper validate`.",
+    ),
+    "DocumentVanished": Reason(
+        "The document is gone. The domain is left as it is.",
+        "Put the document back, or remove the domain with `virsh` if you want it gone.",
+    ),
+    "DomainOff": Reason("An orphan's domain is off."),
+    "DomainRunning": Reason("The domain runs."),
+    "HostUnreachable": Reason(
+        "libvirt on its host does not answer. Nothing is done.",
+        "`guestkeeper doctor`; `guestkeeper get hosts -o wide`.",
+    ),
+    "ImageFailed": Reason("The image could not be prepared.", "See the message."),
+    "ImagePreparing": Reason("The image is being fetched, checked or copied into the pool."),
+    "LookFailed": Reason("The look inside failed.", "See the message."),
+    "NameConflict": Reason(
+        "A domain of that name exists that is not Guestkeeper's. It is never touched.",
+        "Rename the guest, or the domain with `virsh domrename`.",
+    ),
+    "NoServices": Reason("The document names no services."),
+    "NoState": Reason("libvirt does not know the domain's state."),
+    "NotDefined": Reason("There is no domain yet."),
+    "NotRunning": Reason("The domain is off."),
+    "Off": Reason("Off, as its run strategy wants."),
+    "Orphaned": Reason("As its document is gone, nothing is judged."),
+    "Paused": Reason("Somebody paused it; it is left alone.", "`virsh resume NAME`."),
+    "PausedByIOError": Reason(
+        "QEMU paused it because a disk could not be written.",
+        "Make room in the pool (`guestkeeper get hosts -o wide`), then `virsh resume NAME`.",
+    ),
+    "Personalising": Reason("cloud-init is at work in the guest."),
+    "PoolMissing": Reason(
+        "The host has no such storage pool, or it is not active.",
+        "`virsh pool-define-as`, `virsh pool-start`, or `[hosts.NAME.pools]` in the settings.",
+    ),
+    "ProbeFailed": Reason(
+        "A probe failed as often as its `failureThreshold`.",
+        "The inside is looked at and what drifted is repaired; else look at the service itself.",
+    ),
+    "ProbeUnknown": Reason("A probe has learnt nothing, or not yet.", "See the message."),
+    "Provisioned": Reason("It has its disks and its definition."),
+    "Ready": Reason("All is well."),
+    "RestartRequired": Reason(
+        "Changes of the definition wait for a cold boot.",
+        "`virsh shutdown NAME`; with `runStrategy: Always` it is started again.",
+    ),
+    "ServicesReady": Reason("Every service is ready."),
+    "Starting": Reason("It, or a service in it, is starting."),
+    "Stopping": Reason("It is shutting down."),
+    "Synced": Reason("As wanted."),
+    "SystemDiskTooSmall": Reason(
+        "`systemDisk.size` is smaller than the image's disk.", "Write at least what it says."
+    ),
+    "WaitingForAgent": Reason("Its inside is not configured yet: the guest agent is awaited."),
+}
+
+STEP_REASONS: Final[dict[str, Reason]] = {
+    "Aborted": Reason("libvirt aborted the call."),
+    "AccessDenied": Reason("libvirt refuses the daemon.", "Run it as root, or allow it in polkit."),
+    "AgentRestarted": Reason("The guest agent was started anew in the middle of a command."),
+    "AgentUnavailable": Reason("The guest agent does not answer."),
+    "AlreadyRunning": Reason("Another daemon uses this `state_dir`.", "Stop it first."),
+    "ApplyFailed": Reason(
+        "Commands of an apply failed; the message is what they printed.", "Correct the service."
+    ),
+    "ApplyIneffective": Reason(
+        "All commands went well, yet something is not as wanted after them.",
+        "Look at the service in the guest: what changes it back?",
+    ),
+    "ApplyInProgress": Reason("An apply of an earlier daemon still runs in the guest."),
+    "ApplyKilled": Reason("A signal ended the apply (the guest shut down)."),
+    "ApplyTimedOut": Reason("The apply did not end within 15 minutes."),
+    "Busy": Reason("libvirt, or another process that downloads, holds a lock."),
+    "CacheUnusable": Reason("`cache_dir` cannot be written.", "Set `cache_dir`, or its mode."),
+    "ChecksumMismatch": Reason(
+        "What was fetched is not what `sha256` says.", "Correct `sha256` or `url`."
+    ),
+    "DeadlineExceeded": Reason(
+        "libvirt did not answer in time; whether the call took effect is not known."
+    ),
+    "DestroyFailed": Reason(
+        "The domain could not be powered off.", "Look at its QEMU process on the host."
+    ),
+    "DiskFull": Reason("No room in `cache_dir`.", "Make room, or set `cache_dir`."),
+    "DomainGone": Reason("The domain went away in the middle of a step."),
+    "DomainMissing": Reason("libvirt does not know the domain."),
+    "DownloadFailed": Reason("The download failed again and again.", "See the message."),
+    "DownloadRefused": Reason("The server refuses the download.", "Correct `url`."),
+    "FactsUnreadable": Reason("What the guest answered cannot be read."),
+    "Failed": Reason("Something failed that has no word of its own."),
+    "FileRefused": Reason(
+        "A file or directory of documents cannot be used.", "See `guestkeeper get problems`."
+    ),
+    "FilesystemsFrozen": Reason("A backup or snapshot has frozen the guest's file systems."),
+    "FirmwareMissing": Reason(
+        "The host has no UEFI firmware for `firmware: efi`.", "Install `ovmf` (`edk2-ovmf`) there."
+    ),
+    "GuestExecDisabled": Reason(
+        "The guest agent refuses `guest-exec`, as on RHEL by default.",
+        "The message says which line of `/etc/sysconfig/qemu-ga` to change in the image.",
+    ),
+    "HostUnknown": Reason("The settings have no such host.", "Add `[hosts.NAME]`."),
+    "HostUnreachable": Reason("libvirt on the host does not answer.", "`guestkeeper doctor`."),
+    "ImageChanging": Reason("The image's file is being written."),
+    "ImageNotFound": Reason("The image's file is not there.", "Put it into `images_dir`."),
+    "ImageRefused": Reason(
+        "The file is no usable disk: another format, compressed, incomplete, or it names a"
+        " backing file.",
+        "Convert it: `qemu-img convert -O qcow2`.",
+    ),
+    "ImageUnreadable": Reason("The image's file cannot be read.", "Check its mode and the disk."),
+    "InputTooLarge": Reason(
+        "More than 4 MiB for one apply.", "Make the files smaller, or fetch them in the guest."
+    ),
+    "Interrupted": Reason("Somebody else's preparation of the same image was cut short."),
+    "InvalidArgument": Reason("libvirt refuses an argument.", "See the message."),
+    "InvalidDomain": Reason("libvirt refuses the domain's XML.", "`guestkeeper render NAME`."),
+    "InvalidSSHKey": Reason("A line is no public SSH key.", "Name the `.pub` file."),
+    "InvalidSelector": Reason("`-l` is malformed.", "Write `-l KEY=VALUE`."),
+    "InvalidSettings": Reason("The settings cannot be used.", "See the message."),
+    "InvalidValue": Reason("A value has a newline where none can be."),
+    "ListenFailed": Reason("`listen` or `socket` cannot be used.", "See the message."),
+    "LookFailed": Reason("The look ended with an error.", "See the message."),
+    "LookKilled": Reason("A signal ended the look (the guest shut down)."),
+    "LookTimedOut": Reason("The look did not end within 30 seconds."),
+    "NameConflict": Reason(
+        "A domain of that name exists that is not Guestkeeper's.", "Rename one of them."
+    ),
+    "NetworkMissing": Reason("The host has no such libvirt network.", "`virsh net-list --all`."),
+    "NoMemory": Reason("libvirt ran out of memory."),
+    "NotRunning": Reason("The domain is off, so it has no console."),
+    "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
+    "PermanentFailure": Reason("It will fail again until something changes.", "See the message."),
+    "PoolFull": Reason("The image does not fit into the pool.", "Make room."),
+    "PoolInactive": Reason("The pool is not active.", "`virsh pool-start POOL`."),
+    "PoolMissing": Reason("The host has no such pool.", "See the message."),
+    "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
+    "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
+    "Stopping": Reason("The daemon is stopping."),
+    "TransientFailure": Reason("It may work later; it is tried again."),
+    "UnknownGuest": Reason("No document has that name.", "`guestkeeper get guests`."),
+    "VolumeConflict": Reason(
+        "A volume of that name is there and is something else.", "Rename or remove it."
+    ),
+    "VolumeMissing": Reason("libvirt does not know the volume."),
+    "VolumeVanished": Reason("A volume vanished while it was made."),
+    "WrongState": Reason("The domain was in another state than expected."),
+}
+
+EVENT_REASONS: Final[dict[str, str]] = {
+    "ConfigurationApplied": "Host name, keys or services were applied inside.",
+    "DomainDefined": "The domain was defined, or defined anew.",
+    "DomainDestroyed": "The domain was powered off.",
+    "DomainStarted": "The domain was started; the message says why.",
+    "GuestReady": "The condition Ready became True.",
+    "ImagePrepared": "The image is in the pool.",
+    "SeedCreated": "The cloud-init seed was made.",
+    "SeedRemoved": "The used cloud-init seed was deleted.",
+    "ShutdownRequested": "The guest was asked to shut down.",
+    "SpecApplied": "A generation of the document is applied whole.",
+    "VolumeCreated": "A disk was made.",
+}
