@@ -15,7 +15,7 @@ demo-down: ## Remove every trace of the demo (PURGE=1: the cached image, too)
 	@deploy/demo/down.sh
 
 test: ## Everything CI checks: style, types, layers, unit tests, real guests (ARGS=... goes to pytest)
-	@deploy/setup.sh
+	@deploy/setup.sh --tests
 	@deploy/libvirt-up.sh >/dev/null
 	@deploy/demo/build-image.sh >/dev/null
 	@$(MAKE) --no-print-directory lint
@@ -26,7 +26,7 @@ lint: setup ## Style, types, layers; seconds, no guests
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-#	@$(PY) -m docs.generate --check
+	@$(PY) -m docs.generate --check
 
 bench: setup ## How fast and how small, against bare libvirt in the same run
 	@deploy/libvirt-up.sh >/dev/null

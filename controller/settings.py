@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     resync_seconds: float = Field(
         60.0, ge=1, description="seconds between bulk looks at every host"
     )
+    slow_resync_seconds: float = Field(
+        600.0, ge=1, description="seconds between looks at every domain's XML"
+    )
     rescan_seconds: float = Field(
         30.0, ge=1, description="seconds between rescans of the directory by content"
     )

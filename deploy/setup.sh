@@ -3,7 +3,8 @@
 # distribution packages (libvirt, QEMU, what builds the demo image) and the Python environment .venv.
 # Runs in well under a second when nothing is missing, so `make` calls it every time.
 #
-#   setup.sh [--dev]     --dev also installs what only developers use (shellcheck)
+#   setup.sh [--tests]     --tests also installs what only the tests use: promtool (in the package
+#                          prometheus, whose service is switched off again), openssl, shellcheck
 #
 # Debian and Ubuntu are tested; Fedora and RHEL (dnf) are written by the book and untested.
 set -euo pipefail
@@ -31,15 +32,15 @@ need_root() {
 
 apt_packages=(libvirt-daemon-system libvirt-clients libvirt-dev pkg-config gcc make curl python3-venv
     python3-dev qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring e2fsprogs kmod
-    busybox-static cpio dnsmasq-base procps)
+    busybox-static cpio dnsmasq-base procps ovmf)
 dnf_packages=(libvirt-daemon-kvm libvirt-client libvirt-devel pkgconf-pkg-config gcc make curl python3
     python3-devel qemu-system-x86-core qemu-img mmdebstrap debian-keyring e2fsprogs kmod busybox cpio
-    dnsmasq procps-ng)
+    dnsmasq procps-ng edk2-ovmf)
 # A plain user builds the image in a user namespace, which needs newuidmap.
 [[ $(id -u) == 0 ]] || { apt_packages+=(uidmap); dnf_packages+=(shadow-utils); }
-if [[ ${1:-} == --dev ]]; then
-    apt_packages+=(shellcheck)
-    dnf_packages+=(ShellCheck)
+if [[ ${1:-} == --tests ]]; then
+    apt_packages+=(openssl prometheus shellcheck)
+    dnf_packages+=(openssl golang-github-prometheus ShellCheck)
 fi
 
 if command -v apt-get >/dev/null; then
@@ -55,6 +56,9 @@ if command -v apt-get >/dev/null; then
         quietly "${as_root[@]}" apt-get update
         quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y --no-install-recommends "${missing[@]}"
+        if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
+            quietly "${as_root[@]}" systemctl disable --now prometheus.service
+        fi
     fi
 elif command -v dnf >/dev/null; then
     missing=()

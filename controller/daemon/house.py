@@ -77,6 +77,8 @@ class House:
         self.catalog = Catalog(settings.desired_dir, settings.hosts.keys())
         self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
         self.status = StatusStore(self._on_status)
+        self._creating: set[str] = set()
+        """Guests seen without a domain and not ready since: how long that takes is measured."""
         self.knowledge = Knowledge()
         self.queue = WorkQueue(
             time.monotonic,
@@ -141,7 +143,12 @@ class House:
             on_result=self.metrics.reconciled,
             on_panic=self._panicked,
         )
-        self.resync = Resync(self.hypervisor, self.triggers, settings.resync_seconds)
+        self.resync = Resync(
+            self.hypervisor,
+            self.triggers,
+            settings.resync_seconds,
+            settings.slow_resync_seconds,
+        )
         self.metrics.snapshot = metrics_snapshot(self)
 
     def open(self, timeout: float = 20.0) -> None:
@@ -207,7 +214,9 @@ class House:
         self.triggers.on_host(host, owned)
 
     def _on_status(self, old: GuestStatus | None, new: GuestStatus) -> None:
-        """Into the journal goes what an operator would call news: Ready moved, its reason moved."""
+        """Into the journal goes what an operator would call news: it became ready, or ceased to."""
+        if new.observed.host.reachable and new.observed.domain is None:
+            self._creating.add(new.name)
         before = old.condition(ConditionType.READY) if old is not None else None
         found = new.condition(ConditionType.READY)
         if found is None or found[0].status is Status.UNKNOWN:
@@ -218,8 +227,10 @@ class House:
         if before is None and ready.status is Status.FALSE:
             return
         if ready.status is Status.TRUE:
-            self.metrics.phase_reached("Ready", new.updated_at - new.created_at)
-            self.journal.record(new.name, "GuestReady", new.plan.sentence)
+            if new.name in self._creating:
+                self._creating.discard(new.name)
+                self.metrics.phase_reached("Ready", new.updated_at - new.created_at)
+            self.journal.record(new.name, "GuestReady", "it is ready")
         else:
             self.journal.record(
                 new.name, ready.reason, ready.message or new.plan.sentence, warning=True

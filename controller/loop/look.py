@@ -1,5 +1,7 @@
 """One look at everything of one guest: what the planner is given."""
 
+from dataclasses import replace
+
 from controller.desired.effective import EffectiveGuest
 from controller.errors import HostUnreachableError
 from controller.execution.executor import Ports
@@ -76,13 +78,14 @@ class Look:
                 view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
                 if view is not None:
                     found[volume] = view
-        return Observed(
-            host=host,
-            domain=domain,
-            image=image,
-            volumes=found,
-            inside=observed.inside,
-            probes=observed.probes,
-            operation=observed.operation,
-            failure=observed.failure,
-        )
+        elsewhere = self._elsewhere(guest) if domain is None else None
+        return replace(observed, image=image, volumes=found, elsewhere=elsewhere)
+
+    def _elsewhere(self, guest: EffectiveGuest) -> str | None:
+        """The host that has the guest's domain already; of hosts that answer."""
+        for name in self._ports.hypervisor.hosts():
+            if name != guest.spec.host and self._ports.hypervisor.host(name).reachable:
+                domain = self._ports.hypervisor.domain(name, guest.name)
+                if domain is not None and domain.ours:
+                    return name
+        return None

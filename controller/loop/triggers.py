@@ -24,7 +24,7 @@ class Hosts(Protocol):
 
     def hosts(self) -> Collection[str]: ...
     def owned(self, host: str) -> Collection[str]: ...
-    def resync(self, host: str) -> Collection[str]: ...
+    def resync(self, host: str, *, deep: bool = False) -> Collection[str]: ...
 
 
 class Triggers:
@@ -102,12 +102,18 @@ class Triggers:
 
 
 class Resync:
-    """Once a period: one bulk look at every host, then every guest on the queue."""
+    """Once a period: one bulk look at every host, then every guest on the queue.
 
-    def __init__(self, hosts: Hosts, triggers: Triggers, period: float) -> None:
+    Each ``slow`` seconds the look reads every domain's XML, for the changes that libvirt has no
+    event for (``virsh setvcpus --config``).
+    """
+
+    def __init__(self, hosts: Hosts, triggers: Triggers, period: float, slow: float) -> None:
         self._hosts = hosts
         self._triggers = triggers
         self._period = period
+        self._deep_every = max(1, round(slow / period))
+        self._count = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="resync", daemon=True)
 
@@ -121,9 +127,11 @@ class Resync:
 
     def once(self) -> None:
         """One resync now. A host that does not answer is skipped; its guests say so themselves."""
+        self._count += 1
+        deep = self._count % self._deep_every == 0
         for host in self._hosts.hosts():
             try:
-                changed = self._hosts.resync(host)
+                changed = self._hosts.resync(host, deep=deep)
             except GuestkeeperError as error:
                 log.warning("resync had no answer", host=host, why=str(error))
                 continue

@@ -42,6 +42,8 @@ class Observed:
     """Looked at only while a disk must be made from it."""
     volumes: Mapping[str, VolumeView] = field(default_factory=dict)
     """Of the volumes that a plan may have to make, those that are there."""
+    elsewhere: str | None = None
+    """Another host that has the guest's domain, where its own has none."""
     inside: InsideView | None = None
     probes: Mapping[tuple[str, str], ProbeView] = field(default_factory=dict)
     operation: Operation | None = None

@@ -40,7 +40,10 @@ def spec_document(guest: EffectiveGuest) -> str:
         }
         for service in guest.services
     }
-    document = {"spec": {**spec, "services": services}, "imageDigest": guest.image.digest}
+    document = {
+        "spec": {**spec, "services": services},
+        "image": guest.image.spec.model_dump(mode="json", by_alias=True),
+    }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -53,15 +56,27 @@ def spec_changes(last: str, guest: EffectiveGuest) -> tuple[FieldChange, ...]:
 
 @lru_cache(maxsize=4096)
 def _spec_changes(last: str, wanted: str) -> tuple[FieldChange, ...]:
-    old, new = json.loads(last), json.loads(wanted)
+    new = json.loads(wanted)
+    try:
+        old = json.loads(last)
+        old_spec, old_image = dict(old["spec"]), dict(old["image"])
+    except (ValueError, KeyError, TypeError):
+        return ()  # another version wrote it, or somebody by hand: it says nothing
     changes = [
         FieldChange(path, before, after, change_class(path))
-        for path, before, after in _walk("", old["spec"], new["spec"])
+        for path, before, after in _walk("", old_spec, new["spec"])
     ]
-    if old["imageDigest"] != new["imageDigest"] and old["spec"]["image"] == new["spec"]["image"]:
-        name = new["spec"]["image"]
-        changes.append(FieldChange("image", f"{name} as it was", f"{name} changed", Change.REPLACE))
+    if old_spec.get("image") == new["spec"]["image"]:
+        changes += [
+            FieldChange(path, was, now, _image_class(path))
+            for path, was, now in _walk("image", old_image, new["image"])
+        ]
     return tuple(changes)
+
+
+def _image_class(path: str) -> Change:
+    """Of an image only the kernel's arguments can be changed without another system disk."""
+    return Change.RESTART if path == "image.boot.args" else Change.REPLACE
 
 
 def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
@@ -109,20 +124,33 @@ def config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange
     if has == wanted:
         return ()
     return tuple(
-        FieldChange(path, old, new, change_class(path))
+        FieldChange(path, old, new, _class(path, has, wanted))
         for path, old, new in _config_pairs(has, wanted)
         if old != new
     )
 
 
+def _class(path: str, has: DomainConfig, wanted: DomainConfig) -> Change:
+    """Up to the maximum it has, a running domain gets more memory and vCPUs; not beyond."""
+    beyond = {
+        "memory.size": wanted.memory > has.max_memory,
+        "cpu.vcpus": wanted.vcpus > has.max_vcpus,
+    }
+    if path.startswith("image."):
+        return _image_class(path)
+    return Change.RESTART if beyond.get(path) else change_class(path)
+
+
 def _config_pairs(has: DomainConfig, wanted: DomainConfig) -> Iterator[tuple[str, str, str]]:
     yield "cpu.vcpus", str(has.vcpus), str(wanted.vcpus)
-    yield "cpu.max", str(has.max_vcpus), str(wanted.max_vcpus)
+    if (has.vcpus, wanted.vcpus) != (has.max_vcpus, wanted.max_vcpus):
+        yield "cpu.max", str(has.max_vcpus), str(wanted.max_vcpus)
     yield "memory.size", format_size(has.memory), format_size(wanted.memory)
-    yield "memory.max", format_size(has.max_memory), format_size(wanted.max_memory)
+    if (has.memory, wanted.memory) != (has.max_memory, wanted.max_memory):
+        yield "memory.max", format_size(has.max_memory), format_size(wanted.max_memory)
     yield "firmware", has.firmware, wanted.firmware
     yield "accelerator", has.accelerator, wanted.accelerator
-    yield "image", str(has.boot or ""), str(wanted.boot or "")
+    yield "image.boot.args", has.boot.args if has.boot else "", _args(wanted)
     disks = {disk.alias: disk for disk in has.disks}, {disk.alias: disk for disk in wanted.disks}
     for alias in sorted({*disks[0], *disks[1]}):
         name = alias.removeprefix("disk-")
@@ -132,6 +160,10 @@ def _config_pairs(has: DomainConfig, wanted: DomainConfig) -> Iterator[tuple[str
     for alias in sorted({*nics[0], *nics[1]}):
         path = f"interfaces[{alias.removeprefix('nic-')}]"
         yield path, _nic(nics[0].get(alias)), _nic(nics[1].get(alias))
+
+
+def _args(config: DomainConfig) -> str:
+    return config.boot.args if config.boot else ""
 
 
 def _disk(disk: DiskConfig | None) -> str:

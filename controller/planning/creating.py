@@ -27,6 +27,12 @@ C = ConditionType
 
 def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, policy: Policy) -> Plan:
     """Steps up to and with the first start, or why they have to wait."""
+    if observed.elsewhere is not None:
+        message = (
+            f"its domain is on host {observed.elsewhere}; host can not be changed (immutable): put"
+            f" host: {observed.elsewhere} back, or give the guest another name"
+        )
+        return _waiting(desired, "HostChanged", message, now + 60, Health.DEGRADED)
     volumes = wanted_volumes(desired, observed.host, None, policy.seed)
     failure = observed.failure
     if failure is not None and failure.digest == desired.digest and now < failure.retry_at:

@@ -94,16 +94,15 @@ def pending(
 
 def _settled(live: DomainConfig | None, wanted: DomainConfig) -> DomainConfig | None:
     """A guest has all of its maximum until its balloon driver is there; that is no difference."""
-    if live is not None and live.memory == live.max_memory:
-        return replace(live, memory=wanted.memory)
-    return live
+    if live is None or live.memory != live.max_memory or wanted.memory == wanted.max_memory:
+        return live
+    return replace(live, memory=wanted.memory)
 
 
 def _refused(path: str, change: FieldChange) -> bool:
     if change.change in (Change.REPLACE, Change.IMMUTABLE):
         return True
-    is_size = path.startswith(("disks[", "systemDisk")) and path.endswith("size")
-    return is_size and change.old != ""
+    return path.startswith(("disks[", "systemDisk")) and path.endswith("size")
 
 
 def sync_of(
@@ -160,11 +159,11 @@ def plan_running(
     if inside.step is not None:
         steps.append(inside.step)
 
-    provisioned = _provisioned(domain, inside)
+    provisioned = _provisioned(desired, domain, inside)
     probing = owner.digest != "" or (inside.known is not None and not inside.changes)
     if provisioned.status is not Status.TRUE:
         probing = False
-    targets = probe_targets(desired, domain, inside.known) if probing else ()
+    targets = probe_targets(desired, observed.host, domain, inside.known) if probing else ()
     states = service_states(desired, observed, inside, applied=owner.digest != "")
     ready = services_ready(states)
     agent = _agent(domain, now, policy)
@@ -224,11 +223,16 @@ def _remove_seed(
     ]
 
 
-def _provisioned(domain: DomainView, inside: InsidePlan) -> Condition:
+def _provisioned(desired: EffectiveGuest, domain: DomainView, inside: InsidePlan) -> Condition:
     if inside.personalising:
         return false(C.PROVISIONED, "Personalising", "cloud-init is at work in the guest")
     known: InsideView | None = inside.known
     seeded = any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
+    owner = domain.ownership
+    never_applied = owner is not None and not owner.digest
+    if known is None and (seeded or (never_applied and wants_inside(desired))):
+        message = "its inside was not seen yet: waiting for the guest agent"
+        return false(C.PROVISIONED, "WaitingForAgent", message)
     if seeded and known is not None and known.cloud_init == "error":
         message = "cloud-init ended with an error; see /var/log/cloud-init.log in the guest"
         return false(C.PROVISIONED, "CloudInitFailed", message)
@@ -272,6 +276,8 @@ def _sentence(steps: list[Step], ready: Condition, synced: Condition, todo: Pend
         return "; ".join(str(step) for step in steps)
     if todo.refused:
         return f"doing nothing: {synced.message}"
+    if todo.restart and ready.status is Status.TRUE:
+        return f"nothing to do until a cold boot, which applies {_fields(todo.restart)}"
     if ready.status is Status.TRUE:
         return "nothing to do: it is as wanted and healthy"
     return f"waiting: {ready.message or ready.reason}"

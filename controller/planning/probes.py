@@ -1,19 +1,22 @@
 """Which probes should run for a guest now, and where each has to knock."""
 
+from urllib.parse import urlsplit
+
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import Probe
 from controller.observed.domain import DomainView
 from controller.observed.health import ProbeTarget
+from controller.observed.host import HostView
 from controller.observed.inside import InsideView
 
 
 def probe_targets(
-    guest: EffectiveGuest, domain: DomainView, inside: InsideView | None
+    guest: EffectiveGuest, host: HostView, domain: DomainView, inside: InsideView | None
 ) -> tuple[ProbeTarget, ...]:
     """Every probe of every service; thresholds begin anew with each boot of the domain."""
     epoch = f"{domain.uuid}/{domain.started_at}"
     return tuple(
-        _target(guest, domain, inside, service.name, probe, epoch)
+        _target(guest, host, domain, inside, service.name, probe, epoch)
         for service in guest.services
         for probe in service.probes
     )
@@ -21,6 +24,7 @@ def probe_targets(
 
 def _target(
     guest: EffectiveGuest,
+    host: HostView,
     domain: DomainView,
     inside: InsideView | None,
     service: str,
@@ -36,7 +40,7 @@ def _target(
         if within:
             address = "127.0.0.1"
         else:
-            address, port = _from_host(guest, inside, network.port)
+            address, port = _from_host(guest, host, inside, network.port)
     http = probe.http_get
     return ProbeTarget(
         guest=guest.name,
@@ -79,14 +83,22 @@ def _command(probe: Probe) -> tuple[str, ...]:
 
 
 def _from_host(
-    guest: EffectiveGuest, inside: InsideView | None, port: int
+    guest: EffectiveGuest, host: HostView, inside: InsideView | None, port: int
 ) -> tuple[str | None, int]:
-    """Through a forward of user networking, else to the guest's own first address."""
+    """Through a forward of user networking, else to the guest's own first address.
+
+    A forward stands on the host that runs the guest; what it binds to loopback there is out of
+    reach of a daemon on another machine.
+    """
+    remote = urlsplit(host.uri).hostname
     for nic in guest.spec.interfaces:
         for forward in nic.user.forwards if nic.user is not None else ():
-            if forward.guest_port == port and forward.protocol == "tcp":
-                any_address = forward.address == "0.0.0.0"  # noqa: S104 - compared, not bound
-                return ("127.0.0.1" if any_address else forward.address), forward.host_port
+            if forward.guest_port != port or forward.protocol != "tcp":
+                continue
+            if forward.address == "0.0.0.0":  # noqa: S104 - compared, not bound
+                return remote or "127.0.0.1", forward.host_port
+            if remote is None or not forward.address.startswith("127."):
+                return forward.address, forward.host_port
     routed = any(nic.user is None for nic in guest.spec.interfaces)
     if routed and inside is not None and inside.addresses:
         return inside.addresses[0], port

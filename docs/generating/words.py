@@ -217,6 +217,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "libvirt on its host does not answer. Nothing is done.",
         "`guestkeeper doctor`; `guestkeeper get hosts -o wide`.",
     ),
+    "HostChanged": Reason(
+        "The document names another host than the one that has the domain; that is refused.",
+        "Put the host back, or give the guest another name.",
+    ),
     "ImageFailed": Reason("The image could not be prepared.", "See the message."),
     "ImagePreparing": Reason("The image is being fetched, checked or copied into the pool."),
     "LookFailed": Reason("The look inside failed.", "See the message."),

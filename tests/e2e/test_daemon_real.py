@@ -295,7 +295,7 @@ def test_a_changed_directory_plans_fields_class_and_steps(served: Site, first: s
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert re.search(r"memory\.size.*256Mi.*320Mi.*live", done.stdout), done.stdout
+    assert re.search(r"memory\.size.*256Mi.*320Mi.*restart", done.stdout), done.stdout
     assert re.search(r"files\[/var/www/html/index\.html\].*guest", done.stdout), done.stdout
     assert "redefine domain" in done.stdout
     assert "apply web" in done.stdout
@@ -398,7 +398,9 @@ def test_a_cloud_init_image_is_personalised_and_its_seed_is_gone_afterwards(serv
     served.write("personal.yaml", PERSONAL.format(name=name, key=key))
     served.wait_ready(name)
     wait_until(lambda: served.guest(name)["sync"] == "Synced", 60, "it is Synced")
-    assert not any(volume.endswith(".iso") for volume in served.volumes())
+    wait_until(
+        lambda: not any(v.endswith((".iso", ".iso.ok")) for v in served.volumes()), 30, "no seed"
+    )
     said = _inside(served, name, "hostname; grep -c admin@example /root/.ssh/authorized_keys")
     assert said.split() == ["personal", "1"]
     # And once more without the seed, which is gone for good.

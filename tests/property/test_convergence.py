@@ -119,6 +119,7 @@ def _happen(
             world.stop("web1", StateReason(reason))
         case "boot" if domain is not None and not running:
             world.fail.clear()
+            world.kill_at = None
             world.start("local", "web1")
         case "drift" if "web1" in world.insides:
             inside = world.insides["web1"]

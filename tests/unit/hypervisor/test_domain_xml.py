@@ -87,7 +87,7 @@ def test_what_libvirt_made_of_it_reads_back_the_same(path: Path) -> None:
 
 
 def test_a_domain_has_spare_ports_beyond_its_devices() -> None:
-    root = ET.fromstring(render(LARGE, OURS))  # noqa: S314 - our own
+    root = ET.fromstring(render(LARGE, OURS))
     ports = root.findall("devices/controller[@model='pcie-root-port']")
     assert len(ports) >= SPARE_PORTS + 2 + 2
 

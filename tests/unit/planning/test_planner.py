@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import BootConfig, DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed, Operation
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.observed.host import PoolView
@@ -418,6 +418,79 @@ def test_another_image_is_refused_and_named_with_its_class() -> None:
     assert reason(made, "Synced") == "False/ChangeNotSupported"
     assert "image (replace)" in made.sentence
     assert made.health is Health.HEALTHY
+
+
+def test_a_disk_size_given_later_is_refused_not_swallowed() -> None:
+    bigger = a_guest(services=(WEB,), systemDisk={"size": "9Gi"})
+    made = planned(bigger, running(domain=a_domain(GUEST)))
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/ChangeNotSupported"
+    assert "systemDisk.size (live)" in made.sentence
+
+
+def test_other_kernel_arguments_wait_for_a_cold_boot() -> None:
+    def guest(args: str):  # type: ignore[no-untyped-def]
+        return a_guest(services=(WEB,), image=an_image(boot={"kernel": "k", "args": args}))
+
+    domain = a_domain(guest("quiet"))
+    boot = BootConfig("/pool/k", None, "quiet")
+    config = replace(domain.config, boot=boot)
+    made = planned(guest("debug"), running(domain=replace(domain, config=config, live=config)))
+    assert names(made) == ["DefineDomain"]
+    assert [(c.path, c.old, c.new, c.change) for c in made.changes] == [
+        ("image.boot.args", "quiet", "debug", "restart")
+    ]
+
+
+def test_memory_beyond_the_maximum_needs_a_cold_boot_and_below_it_none() -> None:
+    grown = a_guest(services=(WEB,), memory={"size": "1Gi"})
+    roomy = a_guest(services=(WEB,), memory={"size": "512Mi", "max": "2Gi"})
+    more = a_guest(services=(WEB,), memory={"size": "1Gi", "max": "2Gi"})
+    beyond = planned(grown, running(domain=a_domain(GUEST))).changes
+    within = planned(more, running(roomy, domain=a_domain(roomy))).changes
+    assert [(c.path, c.change) for c in beyond] == [("memory.size", "restart")]
+    assert [(c.path, c.change) for c in within] == [("memory.size", "live")]
+
+
+def test_until_its_balloon_is_there_a_guest_has_all_of_its_maximum_and_that_is_no_drift() -> None:
+    roomy = a_guest(services=(WEB,), memory={"size": "512Mi", "max": "2Gi"})
+    domain = a_domain(roomy)
+    booting = replace(domain, live=replace(domain.config, memory=domain.config.max_memory))
+    made = planned(roomy, running(roomy, domain=booting))
+    assert (made.changes, reason(made, "RestartRequired")) == ((), "")
+
+
+def test_a_guest_moved_to_another_host_is_refused_not_made_twice() -> None:
+    made = planned(seen=observed(image=a_ready_image(), elsewhere="other"))
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/HostChanged"
+
+
+@pytest.mark.parametrize("spec", ["not json", "[]", "{}", '{"spec": 1, "image": {}}'])
+def test_a_damaged_record_of_the_last_spec_is_written_anew(spec: str) -> None:
+    domain = a_domain(GUEST)
+    assert domain.ownership is not None
+    damaged = replace(domain, ownership=replace(domain.ownership, spec=spec, digest="other"))
+    assert names(planned(seen=running(domain=damaged))) == ["RecordApplied"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "forward", "address"),
+    [
+        ("qemu:///system", "127.0.0.1:18080:80", "127.0.0.1"),
+        ("qemu:///system", "0.0.0.0:18080:80", "127.0.0.1"),
+        ("qemu+ssh://far/system", "0.0.0.0:18080:80", "far"),
+        ("qemu+ssh://far/system", "127.0.0.1:18080:80", None),
+    ],
+)
+def test_a_probe_through_a_forward_knocks_on_the_host_that_runs_the_guest(
+    uri: str, forward: str, address: str | None
+) -> None:
+    nic = {"name": "lan", "user": {"forwards": [forward]}}
+    guest = a_guest(services=(a_service(probes=(a_probe(),)),), interfaces=[nic])
+    seen = replace(running(guest), host=a_host(uri=uri))
+    (target,) = planned(guest, seen).probes or ()
+    assert target.address == address
 
 
 def test_a_failed_definition_waits_and_what_follows_waits_with_it() -> None:
