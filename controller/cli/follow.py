@@ -78,9 +78,9 @@ def follow_events(
 
 
 def logs(client: Client, name: str, *, follow: bool) -> int:
-    """The serial console, from now on; without ``follow`` until it is silent for a second."""
+    """What the guest said on its serial port and, with ``follow``, what it says from now on."""
     if follow:
-        say(f"the serial console of {name} from now on; end with Ctrl-C")
+        say(f"the serial console of {name}; end with Ctrl-C")
     last = b""
     for block in client.stream(f"guests/{name}/console", follow="1" if follow else "0"):
         last = block
@@ -89,7 +89,7 @@ def logs(client: Client, name: str, *, follow: bool) -> int:
     if last and not last.endswith(b"\n") and sys.stdout.isatty():
         sys.stdout.write("\n")
     if not last and not follow:
-        say(f"{name} says nothing now, and a serial console keeps no history;")
+        say(f"{name} says nothing now, and what it said before is not kept on its host;")
         say(f"to see what comes: guestkeeper logs {name} -f")
     return DONE
 

@@ -47,6 +47,7 @@ from controller.settings import Settings, machine_identity
 from controller.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+SERIAL_LOG_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,14 @@ class House:
         return views
 
     def console(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
-        """The guest's serial console from now on; without ``follow`` until it is quiet for 1 s."""
+        """What the guest said on its serial port, as far as it is kept; with ``follow`` also what
+        it says from now on. Where nothing is kept, what it says until it is quiet for 1 s.
+        """
+        kept = self.hypervisor.serial_log(host, name, SERIAL_LOG_BYTES)
+        if kept:
+            yield kept
+            if not follow:
+                return
         with self.hypervisor.open_console(host, name) as console:
             while (block := console.read(1.0)) is not None:
                 if not block and not follow:

@@ -52,12 +52,16 @@ ET.register_namespace("gktest", TEST_ARGUMENTS_NAMESPACE)
 
 
 def render(
-    config: DomainConfig, ownership: Ownership | None, dialect: Dialect = Dialect.QEMU
+    config: DomainConfig,
+    ownership: Ownership | None,
+    dialect: Dialect = Dialect.QEMU,
+    serial_log: str | None = None,
 ) -> str:
     """The domain XML for ``virDomainDefineXMLFlags(VALIDATE)``.
 
     Raises ``PermanentError`` where ``config`` has no form in XML (a malformed forward, more user
-    interfaces than slots). ``ownership`` None is for showing only.
+    interfaces than slots). ``ownership`` None is for showing only. ``serial_log`` is a path on the
+    host, where what the guest says on its serial port is kept.
     """
     root = ET.Element("domain", type=_type(config, dialect))
     _text(root, "name", config.name)
@@ -82,7 +86,7 @@ def render(
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "restart")
     _text(root, "on_crash", "destroy")
-    _devices(root, config)
+    _devices(root, config, serial_log)
     _user_nics(root, metadata, [nic for nic in config.nics if nic.kind == "user"], dialect)
     if not len(metadata):
         root.remove(metadata)
@@ -134,7 +138,7 @@ def _boot(os: ET.Element, boot: BootConfig) -> None:
         _text(os, "cmdline", boot.args)
 
 
-def _devices(root: ET.Element, config: DomainConfig) -> None:
+def _devices(root: ET.Element, config: DomainConfig, serial_log: str | None) -> None:
     devices = ET.SubElement(root, "devices")
     nics = [nic for nic in config.nics if nic.kind != "user"]
     disks = [disk for disk in config.disks if disk.device == "disk"]
@@ -149,6 +153,8 @@ def _devices(root: ET.Element, config: DomainConfig) -> None:
     for nic in nics:
         _nic(devices, nic)
     serial = ET.SubElement(devices, "serial", type="pty")
+    if serial_log is not None:
+        ET.SubElement(serial, "log", file=serial_log, append="on")
     ET.SubElement(serial, "target", port="0")
     console = ET.SubElement(devices, "console", type="pty")
     ET.SubElement(console, "target", type="serial", port="0")

@@ -14,6 +14,7 @@ from controller.hypervisor.connection import HostLink
 from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import Dialect, render, render_drive, render_ownership
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.serial_log import serial_log
 from controller.observed.domain import NAMESPACE, DomainConfig, Ownership
 from controller.observed.domain_xml import parse_config, parse_ownership
 
@@ -41,7 +42,8 @@ class Domains:
         Raises ``PermanentError(reason='NameConflict')`` when a domain of that name exists that is
         not ours or has another UUID.
         """
-        xml = render(config, ownership, self._dialect)
+        log = serial_log(self._link.config.uri, config.name)
+        xml = render(config, ownership, self._dialect, str(log) if log is not None else None)
 
         def define(connection: libvirt.virConnect) -> None:
             domain = _find(connection, config.name)

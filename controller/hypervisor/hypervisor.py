@@ -16,6 +16,7 @@ from controller.hypervisor.console import Console, open_console
 from controller.hypervisor.domains import Domains
 from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
 from controller.hypervisor.index import HostIndex
+from controller.hypervisor.serial_log import last_of
 from controller.hypervisor.storage import Storage
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.host import HostView, VolumeView
@@ -249,6 +250,10 @@ class Hypervisor:
     def open_console(self, host: str, name: str, *, force: bool = False) -> Console:
         """The serial console as a stream of bytes from now on; see ``console``."""
         return open_console(self._of(host).link, name, force=force)
+
+    def serial_log(self, host: str, name: str, limit: int) -> bytes:
+        """The last ``limit`` bytes of what the domain said so far; see ``serial_log``."""
+        return last_of(self._of(host).config.uri, name, limit)
 
     def _of(self, host: str) -> _Host:
         try:

@@ -36,6 +36,7 @@ if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
         say "removing the guest $guest"
         "${virsh[@]}" destroy "$guest" >/dev/null 2>&1 || true # off already
         "${virsh[@]}" undefine "$guest" --managed-save --nvram --snapshots-metadata --checkpoints-metadata >/dev/null
+        rm -f "/var/log/libvirt/qemu/$guest-serial.log" 2>/dev/null || true # a plain user has none
     done
     if "${virsh[@]}" pool-info "$pool" >/dev/null 2>&1; then
         say "removing the pool $pool"

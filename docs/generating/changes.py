@@ -37,8 +37,8 @@ _MEANING = {
 
 _TAIL = """
 A disk's `size` has the class `live`, but changing the size of a disk that exists is refused in this
-version. A data disk that is added is made at once and appears with the next cold boot; one that is taken out of the
-document leaves the definition the same way, and its volume stays in the pool.
+version. A data disk that is added is made at once and appears with the next cold boot; one that is
+taken out of the document leaves the definition the same way, and its volume stays in the pool.
 
 A change of a field that is refused holds back nothing else: other changes of the same document are
 carried out, and `Synced` stays False until the old value is put back.

@@ -167,8 +167,7 @@ def test_a_plan_shows_fields_classes_and_steps_and_exits_1(
     ]
     assert changed.splitlines() == [
         "web2  (guests.yaml:1)",
-        "  memory.size:   512Mi → 1Gi  (live)",
-        "  memory.max:    512Mi → 1Gi  (restart)",
+        "  memory.size:   512Mi → 1Gi  (restart)",
         "  hostname:      other → web2  (guest)",
         "  steps:",
         f"    1. redefine domain web2 ({uid})",
@@ -204,7 +203,7 @@ def test_a_plan_as_json_has_every_guest(
     assert answer["format_version"] == 1
     assert answer["differences"] is True
     changes = [change["path"] for change in answer["items"][1]["changes"]]
-    assert changes == ["memory.size", "memory.max", "hostname"]
+    assert changes == ["memory.size", "hostname"]
 
 
 def test_what_planning_refuses_is_told_and_is_no_difference(

@@ -250,3 +250,10 @@ def test_what_libvirt_returns_after_define_is_what_was_asked_for(
         assert parsed.ownership == ownership
     finally:
         domain.undefine()
+
+
+def test_what_the_guest_says_on_its_serial_port_is_kept_where_the_host_has_a_place() -> None:
+    xml = render(SMALL, None, serial_log="/var/log/libvirt/qemu/web1-serial.log")
+    log = ET.fromstring(xml).find("devices/serial/log")
+    assert log is not None
+    assert log.attrib == {"file": "/var/log/libvirt/qemu/web1-serial.log", "append": "on"}
