@@ -1,0 +1,107 @@
+"""``make demo`` and the README's commands, run as a stranger runs them; then ``make demo-down``.
+
+The demo has fixed names and ports, so where one runs already this is skipped rather than taking it
+down.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from tests.e2e.conftest import ROOT
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+def make(target: str, state: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["make", "--no-print-directory", target],
+        cwd=ROOT, env={**os.environ, "GUESTKEEPER_DEMO_STATE": str(state)},
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+
+
+def run(state: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        **os.environ,
+        "GUESTKEEPER_CONFIG": str(state / "guestkeeper.toml"),
+        "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+        "NO_COLOR": "1",
+    }
+    return subprocess.run(
+        ["bash", "-c", command], env=environment, cwd=ROOT,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo(connection: libvirt.virConnect, qemu_directory: Path) -> Iterator[Path]:
+    if any(domain.name() in ("web1", "web2") for domain in connection.listAllDomains()):
+        pytest.skip("domains web1 or web2 are there already: a demo runs on this machine")
+    state = qemu_directory / "demo"
+    up = make("demo", state)
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert "Good morning from web1" in up.stdout
+        assert "make demo-down" in up.stdout
+        yield state
+    finally:
+        down = make("demo-down", state)
+        assert down.returncode == 0, down.stdout + down.stderr
+    assert not state.exists()
+    left = {domain.name() for domain in connection.listAllDomains()}
+    assert not {"web1", "web2"} & left
+    assert "guestkeeper-demo" not in {pool.name() for pool in connection.listAllStoragePools()}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("curl -sf http://127.0.0.1:18080/", "Good morning from web1"),
+        ("guestkeeper get guests", "web1   Healthy   Synced   Healthy   True    2/2"),
+        ("guestkeeper get images", "debian12"),
+        ("guestkeeper get services", "web"),
+        ("guestkeeper get hosts", "reachable"),
+        ("guestkeeper get problems", ""),
+        ("guestkeeper validate", ""),
+        ("guestkeeper plan", "no changes"),
+        ("guestkeeper render web1", "<domain"),
+        ("guestkeeper describe web1", "nginx.service"),
+        ("guestkeeper explain web1", "Decided"),
+        ("guestkeeper events web1 --limit 3", "GuestReady"),
+        ("guestkeeper wait web1 --for=condition=Ready", "web1 condition met"),
+        ("guestkeeper reconcile web1", ""),
+        ("guestkeeper doctor", "answers"),
+        ("guestkeeper schema", '"$schema"'),
+        ("guestkeeper version", "guestkeeper"),
+        ("curl -sf http://127.0.0.1:9750/metrics | promtool check metrics", ""),
+        ("curl -sf http://127.0.0.1:9750/healthz", ""),
+        ("curl -sf http://127.0.0.1:9750/readyz", "2 guests"),
+    ],
+)
+def test_what_the_readme_shows_works(demo: Path, command: str, said: str) -> None:
+    done = run(demo, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+def test_the_serial_log_tells_how_the_guest_booted(demo: Path, libvirt_uri: str) -> None:
+    if not libvirt_uri.endswith("/system"):
+        pytest.skip("a plain user's libvirt keeps no serial log")
+    assert "Linux version" in run(demo, "guestkeeper logs web1").stdout
+
+
+def test_a_guest_whose_plug_was_pulled_comes_back(
+    demo: Path, connection: libvirt.virConnect
+) -> None:
+    domain = connection.lookupByName("web1")
+    before = domain.ID()
+    assert not run(demo, "virsh -c $(grep uri $GUESTKEEPER_CONFIG | cut -d'\"' -f2) destroy web1").returncode
+    wait_until(lambda: domain.isActive() and domain.ID() != before, 30, "web1 runs again")
+    done = run(demo, "guestkeeper wait web1 --for=condition=Ready --timeout 50")
+    assert done.returncode == 0, done.stdout + done.stderr
