@@ -112,6 +112,7 @@ def a_domain(
         digest=guest.digest if applied else "",
         spec=spec_document(guest) if applied else "",
         memory=memory or Memory(),
+        created=NOW - 3600,
     )
     return DomainView(
         name=guest.name,
@@ -136,7 +137,7 @@ def an_inside(guest: EffectiveGuest, *, looked_at: float = NOW - 1, **fields: An
         hostname=guest.hostname,
         packages={p: "1.0" for service in guest.services for p in service.packages},
         files={f.path: FileFact(f.path, f.sha256, f.owner, f.group, f.mode) for f in files},
-        units={unit: UnitFact(unit, "loaded", "active", "enabled") for unit in units},
+        units={unit: UnitFact(unit, "active", "enabled") for unit in units},
     )
     return replace(view, **fields)
 

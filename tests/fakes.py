@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
-from controller.desired.schema import SecretRef
 from controller.errors import GuestkeeperError, PermanentError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
@@ -36,7 +35,7 @@ class KilledError(BaseException):
 
 
 class FakeWorld:
-    """Implements Hypervisor, Inside, Images, Prober, Journal and Secrets at once."""
+    """Implements Hypervisor, Inside, Images, Prober and Journal at once."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -69,9 +68,6 @@ class FakeWorld:
     def domain(self, host: str, name: str) -> DomainView | None:
         return self.domains.get(name)
 
-    def owned(self, host: str) -> Collection[str]:
-        return [name for name, domain in self.domains.items() if domain.ours]
-
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         return self.volumes_there.get((pool, name))
 
@@ -90,9 +86,6 @@ class FakeWorld:
                 pool, name, f"/pool/{name}", format, capacity, 0, backing[0] if backing else None
             )
             return self.volumes_there.setdefault((pool, name), view)
-
-    def upload_volume(self, *args: object, **kwargs: object) -> VolumeView:
-        raise AssertionError("images are faked whole")
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
         with self._effect(f"delete_volume {name}"):
@@ -135,9 +128,6 @@ class FakeWorld:
                 started_at=self.now,
             )
 
-    def resume(self, host: str, name: str) -> None:
-        raise AssertionError("the planner never resumes")
-
     def shutdown(self, host: str, name: str) -> None:
         with self._effect(f"shutdown {name}"):
             self.stop(name, StateReason.SHUTDOWN)
@@ -160,30 +150,48 @@ class FakeWorld:
 
     def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
         with self._effect(f"look {guest.name}"):
-            fresh = InsideView(looked_at=self.now, boot_id="boot", hostname="localhost")
-            there = self.insides.get(guest.name, fresh)
-            unknown = an_inside(guest)
-            return replace(
-                there,
-                looked_at=self.now,
-                packages={p: there.packages.get(p) for p in unknown.packages},
-                files={
-                    p: there.files.get(p, replace(f, sha256=None)) for p, f in unknown.files.items()
-                },
-                units={
-                    u: there.units.get(u, replace(f, active="inactive"))
-                    for u, f in unknown.units.items()
-                },
-            )
+            return self._seen(guest)
+
+    def _seen(self, guest: EffectiveGuest) -> InsideView:
+        fresh = InsideView(looked_at=self.now, boot_id="boot", hostname="localhost")
+        there = self.insides.get(guest.name, fresh)
+        unknown = an_inside(guest)
+        return replace(
+            there,
+            looked_at=self.now,
+            packages={p: there.packages.get(p) for p in unknown.packages},
+            files={
+                p: there.files.get(p, replace(f, sha256=None)) for p, f in unknown.files.items()
+            },
+            units={
+                u: there.units.get(u, replace(f, active="inactive"))
+                for u, f in unknown.units.items()
+            },
+        )
+
+    def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
+        return ["ssh-ed25519 AAAA test"]
 
     def apply(
         self, guest: EffectiveGuest, domain: DomainView, services: Sequence[EffectiveService]
     ) -> InsideView:
         with self._effect(f"apply {guest.name}"):
-            self.insides[guest.name] = an_inside(guest, looked_at=self.now)
+            there, whole = self._seen(guest), an_inside(guest, looked_at=self.now)
+            files = {f.path for service in services for f in service.files}
+            units = {service.unit for service in services}
+            packages = {p for service in services for p in service.packages}
+            self.insides[guest.name] = replace(
+                there,
+                hostname=guest.hostname,
+                files={p: whole.files[p] if p in files else f for p, f in there.files.items()},
+                units={u: whole.units[u] if u in units else f for u, f in there.units.items()},
+                packages={
+                    p: whole.packages[p] if p in packages else v for p, v in there.packages.items()
+                },
+            )
             return self.insides[guest.name]
 
-    # --- Images, Prober, Journal, Secrets ---------------------------------------------------------
+    # --- Images, Prober, Journal ------------------------------------------------------------------
 
     def view_image(self) -> ImageView:
         state = ImageState.READY if self.image_ready else ImageState.MISSING
@@ -210,9 +218,6 @@ class FakeWorld:
 
     def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None:
         self.events.append((guest, reason))
-
-    def read(self, ref: SecretRef) -> str:
-        return "ssh-ed25519 AAAA test"
 
     # --- what happens to it -----------------------------------------------------------------------
 
@@ -295,7 +300,7 @@ class Daemon:
         self.status = StatusStore()
         operations = InlineOperations()
         images = _Images(world)
-        ports = Ports(world, world, images, world, world, world)  # type: ignore[arg-type]
+        ports = Ports(world, world, images, world, world)  # type: ignore[arg-type]
         look = Look(ports, self.knowledge, operations, POLICY.seed)
         clock = lambda: world.now  # noqa: E731
         executor = Executor(ports, self.knowledge, operations, clock=clock)

@@ -13,10 +13,12 @@ from pathlib import Path
 import structlog
 
 from controller import __version__
+from controller.daemon import memory
 from controller.daemon.samples import QUEUE, metrics_snapshot
+from controller.daemon.telling import Telling
 from controller.desired.catalog import Catalog
 from controller.desired.effective import EffectiveGuest, EffectiveImage
-from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.errors import GuestkeeperError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
@@ -32,17 +34,13 @@ from controller.journal.journal import Journal
 from controller.loop.look import Look
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Reconciler
-from controller.loop.status import GuestStatus, StatusStore
+from controller.loop.status import StatusStore
 from controller.loop.triggers import Resync, Triggers
 from controller.loop.workers import Workers
-from controller.observed.guest import Observed
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
-from controller.planning import steps
-from controller.planning.conditions import ConditionType, Status
 from controller.planning.plan import Policy
-from controller.planning.steps import Step
 from controller.settings import Settings, machine_identity
 from controller.telemetry.metrics import Metrics
 
@@ -77,9 +75,8 @@ class House:
         self.metrics = Metrics(__version__)
         self.catalog = Catalog(settings.desired_dir, settings.hosts.keys())
         self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
-        self.status = StatusStore(self._on_status)
-        self._creating: set[str] = set()
-        """Guests seen without a domain and not ready since: how long that takes is measured."""
+        self.told = Telling(self.journal, self.metrics)
+        self.status = StatusStore(self.told.on_status, self.told.on_drop)
         self.knowledge = Knowledge()
         self.queue = WorkQueue(
             time.monotonic,
@@ -100,15 +97,12 @@ class House:
             on_host=self._on_host,
             on_call=self.metrics.host_call,
         )
-        self.agent = GuestAgent(
-            self.hypervisor.agent_command, time.monotonic, threading.Event().wait
-        )
-        secrets = FileSecrets()
+        self._stopping = threading.Event()
+        self.agent = GuestAgent(self.hypervisor.agent_command, time.monotonic, self._stopping.wait)
         asker = InsideProber(self.agent)
         self.prober = Prober(
             inside=lambda target: asker.probe(target, target.guest),
             on_transition=self.triggers.on_probe,
-            on_result=_ignore_result,
             on_error=_probe_failed,
         )
         self.images = ImagePreparer(
@@ -119,15 +113,16 @@ class House:
         )
         self.ports = Ports(
             hypervisor=self.hypervisor,
-            inside=InsideAccess(self.agent, secrets, time.time),
+            inside=InsideAccess(self.agent, FileSecrets(), time.time),
             images=self.images,
             prober=self.prober,
             journal=self.journal,
-            secrets=secrets,
         )
         policy = Policy(machine_identity(settings), self.started_at)
         self.look = Look(self.ports, self.knowledge, self.operations, policy.seed)
-        self.executor = Executor(self.ports, self.knowledge, self.operations, on_step=self._on_step)
+        self.executor = Executor(
+            self.ports, self.knowledge, self.operations, on_step=self.told.on_step
+        )
         self.reconciler = Reconciler(
             CatalogView(self.catalog),
             self.ports,
@@ -149,6 +144,7 @@ class House:
             self.triggers,
             settings.resync_seconds,
             settings.slow_resync_seconds,
+            tidy=memory.trim,
         )
         self.metrics.snapshot = metrics_snapshot(self)
 
@@ -162,14 +158,19 @@ class House:
         self.workers.start()
         self.resync.start()
 
+    def stopping(self) -> None:
+        """Whoever waits for a guest or moves an image ends at the next piece."""
+        self._stopping.set()
+        self.images.close()
+
     def close(self, timeout: float = 10.0) -> None:
         """Stops everything that was started; what still runs after ``timeout`` is left."""
+        self.stopping()
         self.resync.stop(1.0)
         if not self.workers.stop(timeout):
             log.warning("passes still running were left", timeout=timeout)
         if not self.operations.stop(timeout):
             log.warning("long actions still running were left", timeout=timeout)
-        self.images.close()
         self.prober.stop()
         self.hypervisor.close()
         self.journal.close()
@@ -212,56 +213,15 @@ class House:
 
     # --- what goes on, told -----------------------------------------------------------------------
 
-    def _on_host(self, host: str, reachable: bool, why: str) -> None:
-        if not reachable:
-            log.warning("host lost", host=host, why=why)
+    def _on_host(self, host: str, reachable: bool, _: str) -> None:
         try:
             owned = self.hypervisor.owned(host) if reachable else ()
-        except HostUnreachableError:  # gone again: that is told by another call of this
+            if reachable:
+                self.look.listed(host, owned)
+        except GuestkeeperError as error:  # gone again: that is told by another call of this
+            log.info("host went at once", host=host, why=str(error))
             owned = ()
         self.triggers.on_host(host, owned)
-
-    def _on_status(self, old: GuestStatus | None, new: GuestStatus) -> None:
-        """Into the journal goes what an operator would call news: it became ready, or ceased to."""
-        if new.observed.host.reachable and new.observed.domain is None:
-            self._creating.add(new.name)
-        before = old.condition(ConditionType.READY) if old is not None else None
-        found = new.condition(ConditionType.READY)
-        if found is None or found[0].status is Status.UNKNOWN:
-            return
-        ready, _ = found
-        if before is not None and before[0].status is ready.status:
-            return
-        if before is None and ready.status is Status.FALSE:
-            return
-        if ready.status is Status.TRUE:
-            if new.name in self._creating:
-                self._creating.discard(new.name)
-                self.metrics.phase_reached("Ready", new.updated_at - new.created_at)
-            self.journal.record(new.name, "GuestReady", "it is ready")
-        else:
-            self.journal.record(
-                new.name, ready.reason, ready.message or new.plan.sentence, warning=True
-            )
-
-    def _on_step(
-        self, guest: EffectiveGuest, observed: Observed, step: Step, outcome: str, _: float
-    ) -> None:
-        """What is counted as it happens."""
-        done = outcome == "success"
-        domain = observed.domain
-        match step:
-            case steps.StartDomain() if not done:
-                self.metrics.guest_start_failed(guest.name)
-            case steps.StartDomain() if domain is not None:
-                self.metrics.guest_restarted(guest.name, domain.reason.value)
-            case steps.ApplyInside(services=services):
-                for service in services:
-                    self.metrics.service_applied(guest.name, service, ok=done)
-            case steps.DefineDomain(new=False) if done:
-                self.metrics.drift_found(guest.name, "definition")
-            case _:
-                pass
 
     def _panicked(self, _: str) -> None:
         self.metrics.reconcile_panicked()
@@ -277,10 +237,6 @@ def _hosts(settings: Settings) -> Sequence[HostConfig]:
         )
         for name, host in settings.hosts.items()
     ]
-
-
-def _ignore_result(_target: ProbeTarget, _ok: bool | None, _seconds: float) -> None:
-    """Probes are exported as they stand when somebody scrapes."""
 
 
 def _probe_failed(target: ProbeTarget | None, error: Exception) -> None:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from controller.daemon.house import House
+from controller.daemon.lock import locked
 from controller.desired.effective import EffectiveGuest
 from controller.desired.problems import Problem
 from controller.errors import GuestkeeperError, PermanentError
 from controller.loop.status import GuestStatus
-from controller.planning.conditions import ConditionType, Health, Sync
+from controller.planning.conditions import Health, Sync
 from controller.planning.steps import LookInside
 from controller.settings import Settings
 
@@ -47,7 +48,7 @@ def apply_once(
 
     ``progress`` hears each new word on a guest. Raises as ``plan_once`` does.
     """
-    with _opened(settings) as house:
+    with locked(settings.state_dir), _opened(settings) as house:
         guests = _chosen(house, names)
         deadline = time.monotonic() + timeout
         house.start_loop()
@@ -104,15 +105,14 @@ def _preview(house: House, guest: EffectiveGuest) -> GuestStatus:
 
 
 def _ended(house: House, status: GuestStatus) -> bool:
-    """Nothing more comes of waiting: it is as wanted and ready, or told why it cannot be."""
-    if house.operations.current(status.name) is not None or status.plan.steps:
-        return False
+    """Nothing more comes of waiting: it is as wanted, or told why it cannot be."""
     plan = status.plan
-    if plan.sync is Sync.SYNCED and plan.health in (Health.HEALTHY, Health.SUSPENDED):
-        return True
-    synced = plan.condition(ConditionType.SYNCED)
-    refused = synced is not None and synced.reason in ("ChangeNotSupported", "RestartRequired")
-    return refused or plan.health in (Health.DEGRADED, Health.UNKNOWN)
+    if house.operations.current(status.name) is not None or plan.steps:
+        return False
+    stuck = plan.health in (Health.DEGRADED, Health.UNKNOWN)
+    # What is out of sync, healthy and without a step waits for somebody: a cold boot, an old value.
+    held = plan.sync is Sync.OUT_OF_SYNC and plan.health is Health.HEALTHY
+    return plan.settled or stuck or held
 
 
 def _report(house: House, statuses: tuple[GuestStatus, ...]) -> Report:

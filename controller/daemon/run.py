@@ -5,21 +5,21 @@ coming puts its guests on the queue), the sockets before READY, the loop last. s
 fed only while a heartbeat still comes through the work queue.
 """
 
-import fcntl
 import os
+import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from controller import __version__
+from controller.daemon import memory
 from controller.daemon.house import House
+from controller.daemon.lock import locked
 from controller.desired.watcher import Watcher
-from controller.errors import PermanentError
 from controller.settings import Settings, SettingsError, load_settings
 from controller.telemetry import logging
 from controller.telemetry.notify import Notifier
@@ -31,11 +31,15 @@ HEARTBEAT_PERIOD = 5.0
 HEARTBEAT_LATE = 60.0
 """Seconds without a heartbeat through the queue after which the daemon calls itself unhealthy."""
 
+_THREADS = frozenset({"desired-watcher", "journal", "libvirt-events", "prober", "resync", "web"})
+"""Without one of them the daemon would look alive and be blind."""
+
 
 def run(settings: Settings, config: Path | None) -> int:
     """The daemon: until SIGTERM or SIGINT; SIGHUP reloads. Raises ``PermanentError`` at start."""
     logging.configure(settings.log_level)
-    with _lock(settings.state_dir):
+    memory.be_frugal()
+    with locked(settings.state_dir):
         return _Daemon(settings, config).run()
 
 
@@ -44,9 +48,10 @@ class _Daemon:
         self._config = config
         self._house = House(settings)
         self._notifier = Notifier()
-        self._stop = threading.Event()
-        self._reload = threading.Event()
-        self._wake = threading.Event()
+        # Set by signal handlers, which may do no more: an Event's lock could be held by the very
+        # code they interrupt.
+        self._stop = False
+        self._reload = False
         house = self._house
         self._watcher = Watcher(
             house.catalog,
@@ -54,6 +59,8 @@ class _Daemon:
             house.triggers.on_scan,
             debounce=settings.debounce_seconds,
             rescan=settings.rescan_seconds,
+            on_failure=lambda what, error: log.error("failed", doing=what, error=repr(error)),
+            on_notice=lambda text: log.warning("watching by looking alone", why=text),
         )
         self._web = WebServer(
             application(house, self._healthy), listen=settings.listen, socket=settings.socket
@@ -63,8 +70,10 @@ class _Daemon:
         settings = self._house.settings
         log.info("starting", version=__version__, desired_dir=str(settings.desired_dir))
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._signalled(self._stop))
-        signal.signal(signal.SIGHUP, lambda *_: self._signalled(self._reload))
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+        wakes, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         try:
             self._house.triggers.on_scan(self._house.catalog.scan())
             self._web.start()
@@ -73,24 +82,29 @@ class _Daemon:
             self._house.start_loop()
             self._notifier.ready(f"{len(self._house.catalog.snapshot.guests)} guests")
             log.info("started", guests=len(self._house.catalog.snapshot.guests))
-            self._serve()
+            self._serve(wakes)
         finally:
             self._close()
+            signal.set_wakeup_fd(-1)
+            os.close(wakes)
+            os.close(woken)
         return 0
 
-    def _signalled(self, what: threading.Event) -> None:
-        what.set()
-        self._wake.set()
+    def _on_stop(self, *_: object) -> None:
+        self._stop = True
 
-    def _serve(self) -> None:
+    def _on_reload(self, *_: object) -> None:
+        self._reload = True
+
+    def _serve(self, wakes: int) -> None:
         """Feeds the watchdog and reloads; everything else has its own thread."""
         interval = self._notifier.watchdog_interval() or HEARTBEAT_PERIOD
-        while not self._stop.is_set():
+        while not self._stop:
             self._house.workers.probe_progress()
-            self._wake.wait(min(interval, HEARTBEAT_PERIOD))
-            self._wake.clear()
-            if self._reload.is_set():
-                self._reload.clear()
+            if select.select([wakes], [], [], min(interval, HEARTBEAT_PERIOD))[0]:
+                os.read(wakes, 4096)
+            if self._reload:
+                self._reload = False
                 self._reloaded()
             healthy, why = self._healthy()
             if healthy:
@@ -116,6 +130,10 @@ class _Daemon:
         self._notifier.ready()
 
     def _healthy(self) -> tuple[bool, str]:
+        alive = {thread.name for thread in threading.enumerate()}
+        ended = sorted(_THREADS - alive)
+        if ended:
+            return False, f"thread {ended[0]} has ended"
         late = time.monotonic() - self._house.workers.last_beat
         if late > HEARTBEAT_LATE:
             return False, f"no worker was free for {late:.0f} s"
@@ -124,6 +142,7 @@ class _Daemon:
     def _close(self) -> None:
         log.info("stopping")
         self._notifier.stopping()
+        self._house.stopping()
         self._watcher.stop()
         self._web.stop()
         self._house.close()
@@ -161,25 +180,3 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         healthy=healthy,
         ready=ready,
     )
-
-
-@contextmanager
-def _lock(state_dir: Path) -> Iterator[None]:
-    """One daemon a state directory; the kernel lets go of the lock however the daemon ends."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise PermanentError(
-            f"{state_dir}: {error.strerror}; set state_dir to a directory the daemon may write",
-            reason="StateDirUnusable",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise PermanentError(
-            f"another daemon holds {state_dir}/lock; stop it first", reason="AlreadyRunning"
-        ) from error
-    finally:
-        os.close(descriptor)

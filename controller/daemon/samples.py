@@ -1,4 +1,4 @@
-"""What the house shows of itself at the moment somebody asks: metrics' samples, images' views."""
+"""What the house shows of itself at the moment somebody scrapes its metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def metrics_snapshot(house: House) -> Snapshot:
         desired=lambda: _desired(house),
         queues=lambda: _queues(house),
         events_dropped=lambda: house.journal.dropped,
-        probes_shed=lambda: house.prober.stats().shed,
+        probes_shed=lambda: house.prober.shed,
     )
 
 

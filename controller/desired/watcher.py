@@ -95,16 +95,16 @@ class Watcher:
         *,
         debounce: float = 0.2,
         rescan: float = 30.0,
-        on_failure: Callable[[str, Exception], None] | None = None,
-        on_notice: Callable[[str], None] | None = None,
+        on_failure: Callable[[str, Exception], None],
+        on_notice: Callable[[str], None],
     ) -> None:
         self._catalog = catalog
         self._root = root
         self._on_change = on_change
         self._debounce = debounce
         self._rescan = rescan
-        self._on_failure = on_failure or (lambda _what, _error: None)
-        self._on_notice = on_notice or (lambda _text: None)
+        self._on_failure = on_failure
+        self._on_notice = on_notice
         self._condition = threading.Condition()
         self._scanning = threading.Lock()
         self._first_event: float | None = None

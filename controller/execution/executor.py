@@ -19,7 +19,7 @@ from controller.errors import (
 )
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
-from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober, Secrets
+from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
 from controller.guest_access.inside import ApplyFailedError
 from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
@@ -39,12 +39,10 @@ class Ports:
     images: Images
     prober: Prober
     journal: Journal
-    secrets: Secrets
 
 
-StepHook = Callable[[EffectiveGuest, Observed, Step, str, float], None]
-"""(guest, what was seen before, step, outcome, seconds): for the metrics. The outcome is 'success'
-or the error's reason."""
+StepHook = Callable[[EffectiveGuest, Observed, Step, bool], None]
+"""(guest, what was seen before, step, did it go well): for the metrics."""
 
 
 def image_key(host: str, pool: str, image: str) -> str:
@@ -85,16 +83,15 @@ class Executor:
     def _short(self, guest: EffectiveGuest, observed: Observed, step: Step) -> None:
         name = step_name(step)
         log.info("executing step", guest=guest.name, step=name, what=str(step))
-        began = time.monotonic()
         try:
             said = self._effect(guest, step)
         except HostUnreachableError:
             raise
         except GuestkeeperError as error:
-            self._told_failure(guest, observed, step, error, began)
+            self._told_failure(guest, observed, step, error)
             raise
         self._knowledge.succeeded(guest.name, name)
-        self._on_step(guest, observed, step, "success", time.monotonic() - began)
+        self._on_step(guest, observed, step, True)
         if said is not None:
             reason, message = said
             log.info("step done", guest=guest.name, host=guest.spec.host, step=name, reason=reason)
@@ -145,14 +142,13 @@ class Executor:
                 raise PermanentError(f"no effect is known for step {step_name(step)}")
 
     def _create_seed(self, guest: EffectiveGuest, step: steps.CreateSeed) -> None:
-        keys = [self._ports.secrets.read(ref) for ref in guest.spec.ssh_authorized_keys_from]
         self._ports.images.seed(
             guest.spec.host,
             step.pool,
             step.volume,
             instance_id=step.instance_id,
             hostname=guest.hostname,
-            keys=[line.strip() for key in keys for line in key.splitlines() if line.strip()],
+            keys=self._ports.inside.authorized_keys(guest),
         )
 
     def _write_down(self, guest: EffectiveGuest, change: Callable[[Ownership], Ownership]) -> None:
@@ -170,13 +166,12 @@ class Executor:
         key = image_key(guest.spec.host, step.pool, step.image)
 
         def action() -> None:
-            began = time.monotonic()
             try:
                 self._ports.images.prepare(guest.spec.host, step.pool, guest.image)
             except GuestkeeperError as error:  # remembered by images, with its next try
-                self._told_failure(guest, observed, step, error, began)
+                self._told_failure(guest, observed, step, error)
                 return
-            self._on_step(guest, observed, step, "success", time.monotonic() - began)
+            self._on_step(guest, observed, step, True)
             self._ports.journal.record(
                 guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
             )
@@ -202,7 +197,6 @@ class Executor:
         name = step_name(step)
         domain = _owned(observed)
         log.info("executing step", guest=guest.name, step=name, what=str(step))
-        began = time.monotonic()
         try:
             if isinstance(step, steps.LookInside):
                 self._knowledge.learnt(guest.name, self._ports.inside.look(guest, domain))
@@ -213,10 +207,15 @@ class Executor:
             self._knowledge.failed(guest.name, name, error, guest.digest, self._clock())
         except GuestkeeperError as error:
             self._knowledge.failed(guest.name, name, error, guest.digest, self._clock())
-            self._told_failure(guest, observed, step, error, began)
+            self._told_failure(guest, observed, step, error)
+        except Exception as error:
+            # A bug; it is counted by the operations, and tried again with growing pauses only.
+            bug = PermanentError(f"unexpected {error!r}; please report it", reason="InternalError")
+            self._knowledge.failed(guest.name, name, bug, guest.digest, self._clock())
+            raise
         else:
             self._knowledge.succeeded(guest.name, name)
-            self._on_step(guest, observed, step, "success", time.monotonic() - began)
+            self._on_step(guest, observed, step, True)
 
     def _apply(self, guest: EffectiveGuest, domain: DomainView, step: steps.ApplyInside) -> None:
         wanted = [service for service in guest.services if service.name in step.services]
@@ -243,13 +242,12 @@ class Executor:
         observed: Observed,
         step: Step,
         error: GuestkeeperError,
-        began: float,
     ) -> None:
         name = step_name(step)
         log.warning(
             "step failed", guest=guest.name, step=name, reason=error.reason, error=str(error)
         )
-        self._on_step(guest, observed, step, error.reason, time.monotonic() - began)
+        self._on_step(guest, observed, step, False)
         self._ports.journal.record(guest.name, error.reason, f"{name}: {error}", warning=True)
 
 

@@ -68,6 +68,12 @@ class Knowledge:
             if last is not None and last.step == step:
                 del self._failures[guest]
 
+    def mended(self, guest: str) -> None:
+        """All is well: no failure is left to tell of."""
+        if guest in self._failures:
+            with self._lock:
+                self._failures.pop(guest, None)
+
     def forget(self, guest: str) -> None:
         """The guest is gone."""
         with self._lock:

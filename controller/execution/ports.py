@@ -6,11 +6,10 @@ class that fits; tests give fakes. Every call has a deadline of its own and rais
 a retry may help, ``PermanentError`` where it will not.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import BinaryIO, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
-from controller.desired.schema import SecretRef
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.health import ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
@@ -28,9 +27,6 @@ class Hypervisor(Protocol):
     def domain(self, host: str, name: str) -> DomainView | None:
         """From the index; XML is read again only if an event or an own write marked it dirty."""
 
-    def owned(self, host: str) -> Collection[str]:
-        """Names of the domains of that host that carry our ownership element."""
-
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
 
     def create_volume(
@@ -45,19 +41,6 @@ class Hypervisor(Protocol):
     ) -> VolumeView:
         """``backing`` is (path, format) of the base. An existing volume is returned as it is."""
 
-    def upload_volume(
-        self,
-        host: str,
-        pool: str,
-        name: str,
-        stream: BinaryIO,
-        size: int,
-        *,
-        format: str,
-        progress: Callable[[int], None],
-    ) -> VolumeView:
-        """Makes the volume and fills it from ``stream`` (``size`` bytes), replacing any there."""
-
     def delete_volume(self, host: str, pool: str, name: str) -> None: ...
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None: ...
@@ -65,8 +48,6 @@ class Hypervisor(Protocol):
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None: ...
 
     def start(self, host: str, name: str) -> None: ...
-
-    def resume(self, host: str, name: str) -> None: ...
 
     def shutdown(self, host: str, name: str) -> None:
         """Asks the guest (agent, then ACPI) to power off; does not wait."""
@@ -81,6 +62,9 @@ class Hypervisor(Protocol):
 class Inside(Protocol):
     """The inside of guests."""
 
+    def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
+        """The public keys that root of this guest shall accept, read where they stand."""
+
     def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
         """One exec: the facts of everything the guest's services and identity name."""
 
@@ -89,7 +73,8 @@ class Inside(Protocol):
     ) -> InsideView:
         """One exec: applies identity and ``services``, then looks.
 
-        Raises ``PermanentError(reason="ApplyFailed")`` with what the failed command printed.
+        Raises ``guest_access.inside.ApplyFailedError`` (with what the failed command printed, and
+        a ``view`` of what was reached), or ``PermanentError`` where nothing could be run.
         """
 
 
@@ -122,9 +107,3 @@ class Journal(Protocol):
     """History."""
 
     def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None: ...
-
-
-class Secrets(Protocol):
-    """Values that stand outside the documents, read when they are used."""
-
-    def read(self, ref: SecretRef) -> str: ...

@@ -1,5 +1,6 @@
 """One look at everything of one guest: what the planner is given."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
@@ -28,6 +29,13 @@ class Look:
         self._knowledge = knowledge
         self._operations = operations
         self._seed = seed
+        self._listed: set[str] = set()
+        self._placed: dict[str, str] = {}
+
+    def listed(self, host: str, owned: Collection[str]) -> None:
+        """That host answered, and has these domains of ours."""
+        self._placed.update(dict.fromkeys(owned, host))
+        self._listed.add(host)
 
     def at(self, guest: EffectiveGuest) -> Observed:
         """A host that gives no answer is an observation too (``host.reachable`` is False)."""
@@ -40,6 +48,8 @@ class Look:
     def _reachable(self, guest: EffectiveGuest, host: HostView) -> Observed:
         domain = self._ports.hypervisor.domain(guest.spec.host, guest.name)
         name = guest.name
+        if domain is not None and domain.ours:
+            self._placed[name] = guest.spec.host
         observed = Observed(
             host=host,
             domain=domain,
@@ -78,14 +88,30 @@ class Look:
                 view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
                 if view is not None:
                     found[volume] = view
-        elsewhere = self._elsewhere(guest) if domain is None else None
-        return replace(observed, image=image, volumes=found, elsewhere=elsewhere)
+        if domain is not None:
+            return replace(observed, volumes=found)
+        return replace(
+            observed,
+            image=image,
+            volumes=found,
+            elsewhere=self._elsewhere(guest),
+            unseen_host=self._unseen(guest),
+        )
 
     def _elsewhere(self, guest: EffectiveGuest) -> str | None:
-        """The host that has the guest's domain already; of hosts that answer."""
-        for name in self._ports.hypervisor.hosts():
-            if name != guest.spec.host and self._ports.hypervisor.host(name).reachable:
-                domain = self._ports.hypervisor.domain(name, guest.name)
-                if domain is not None and domain.ours:
+        """The other host that has the guest's domain, or last had it when it answered."""
+        for name in self._others(guest):
+            if not self._ports.hypervisor.host(name).reachable:
+                if self._placed.get(guest.name) == name:
                     return name
+                continue
+            domain = self._ports.hypervisor.domain(name, guest.name)
+            if domain is not None and domain.ours:
+                return name
         return None
+
+    def _unseen(self, guest: EffectiveGuest) -> str | None:
+        return next((name for name in self._others(guest) if name not in self._listed), None)
+
+    def _others(self, guest: EffectiveGuest) -> list[str]:
+        return [name for name in self._ports.hypervisor.hosts() if name != guest.spec.host]

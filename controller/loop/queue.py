@@ -57,6 +57,16 @@ class WorkQueue:
         with self._changed:
             self._add(key, low=low)
 
+    def add_first(self, key: str) -> None:
+        """Have ``key`` processed by the next worker that is free, whatever waits already."""
+        with self._changed:
+            if self._closed or key in self._dirty or key in self._processing:
+                return
+            self._dirty[key] = self._clock()
+            self._high.add(key)
+            self._queue.appendleft(key)
+            self._changed.notify()
+
     def _add(self, key: str, *, low: bool) -> None:
         if self._closed:
             return

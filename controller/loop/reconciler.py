@@ -21,8 +21,8 @@ from controller.observed.domain import Memory
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.plan import Plan, Policy
-from controller.planning.planner import orphan, plan
-from controller.planning.steps import step_name
+from controller.planning.planner import orphan, plan, unseen
+from controller.planning.steps import LONG, step_name
 
 log = structlog.get_logger(__name__)
 UNREACHABLE_RETRY = 10.0
@@ -81,9 +81,15 @@ class Reconciler:
         guest, orphaned = self._desired.guest(name)
         if guest is None:
             return self._unknown(name)
-        observed, made = self.preview(guest, orphaned=orphaned)
+        try:
+            observed, made = self.preview(guest, orphaned=orphaned)
+        except GuestkeeperError as error:
+            return self._not_seen(guest, error)
+        self._knowledge.succeeded(guest.name, "Look")
         self._say(guest, observed, made)
         if not made.steps:
+            if made.settled:  # whatever failed before is mended
+                self._knowledge.mended(name)
             return self._later(made)
         for step in made.steps:
             try:
@@ -97,10 +103,18 @@ class Reconciler:
                 )
                 self._say(guest, *self.preview(guest, orphaned=orphaned))
                 return Result("error", max(0.0, failure.retry_at - self._clock()))
-        if made.steps[-1].long:  # its end puts the guest on the queue again
+        if isinstance(made.steps[-1], LONG):  # its end puts the guest on the queue again
             self._say(guest, *self.preview(guest, orphaned=orphaned))
             return self._later(made)
         return Result("requeue")
+
+    def _not_seen(self, guest: EffectiveGuest, error: GuestkeeperError) -> Result:
+        """The look itself failed: that is told, and nothing is done."""
+        failure = self._knowledge.failed(guest.name, "Look", error, guest.digest, self._clock())
+        log.warning("look failed", guest=guest.name, reason=error.reason, error=str(error))
+        host = HostView(guest.spec.host, "", reachable=False, why=str(error))
+        self._say(guest, Observed(host), unseen(guest, error.reason, str(error)))
+        return Result("error", max(0.0, failure.retry_at - self._clock()))
 
     def _plan(self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool) -> Plan:
         domain = observed.domain

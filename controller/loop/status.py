@@ -24,7 +24,13 @@ class GuestStatus:
     plan: Plan
     since: tuple[float, ...]
     updated_at: float
-    created_at: float
+
+    @property
+    def created_at(self) -> float | None:
+        """When the guest was made; None where it is not, or nobody wrote it down."""
+        domain = self.observed.domain
+        owner = domain.ownership if domain is not None else None
+        return owner.created or None if owner is not None else None
 
     def condition(self, type: ConditionType | str) -> tuple[Condition, float] | None:
         """The condition of this type and since when, or None where it was never set."""
@@ -35,12 +41,17 @@ class GuestStatus:
 
 
 class StatusStore:
-    """Thread-safe. ``on_change(old, new)`` is called outside the lock, when a condition moved."""
+    """Thread-safe. ``on_change(old, new)`` is called when a condition moved, ``on_drop(name)``
+    when nothing is left to tell of a guest; both outside the lock.
+    """
 
     def __init__(
-        self, on_change: Callable[[GuestStatus | None, GuestStatus], None] = lambda *_: None
+        self,
+        on_change: Callable[[GuestStatus | None, GuestStatus], None] = lambda *_: None,
+        on_drop: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._on_change = on_change
+        self._on_drop = on_drop
         self._changed = threading.Condition()
         self._statuses: dict[str, GuestStatus] = {}
         self._version = 0
@@ -58,7 +69,6 @@ class StatusStore:
                 plan=plan,
                 since=_since(old, plan, now),
                 updated_at=now,
-                created_at=old.created_at if old else now,
             )
             self._statuses[plan.guest] = new
             moved = old is None or _told(old) != _told(new)
@@ -71,9 +81,12 @@ class StatusStore:
 
     def drop(self, name: str) -> None:
         with self._changed:
-            if self._statuses.pop(name, None) is not None:
+            dropped = self._statuses.pop(name, None) is not None
+            if dropped:
                 self._version += 1
                 self._changed.notify_all()
+        if dropped:
+            self._on_drop(name)
 
     def get(self, name: str) -> GuestStatus | None:
         return self._statuses.get(name)

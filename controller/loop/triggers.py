@@ -23,7 +23,6 @@ class Hosts(Protocol):
     """What a resync asks of the hypervisor room."""
 
     def hosts(self) -> Collection[str]: ...
-    def owned(self, host: str) -> Collection[str]: ...
     def resync(self, host: str, *, deep: bool = False) -> Collection[str]: ...
 
 
@@ -108,12 +107,22 @@ class Resync:
     event for (``virsh setvcpus --config``).
     """
 
-    def __init__(self, hosts: Hosts, triggers: Triggers, period: float, slow: float) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        triggers: Triggers,
+        period: float,
+        slow: float,
+        *,
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``tidy`` is called before each look, when the work of the last one is long done."""
         self._hosts = hosts
         self._triggers = triggers
         self._period = period
         self._deep_every = max(1, round(slow / period))
         self._count = 0
+        self._tidy = tidy
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="resync", daemon=True)
 
@@ -141,4 +150,8 @@ class Resync:
 
     def _run(self) -> None:
         while not self._stop.wait(self._period):
-            self.once()
+            try:
+                self._tidy()
+                self.once()
+            except Exception:  # told, and tried again a period later: this thread may not end
+                log.exception("resync panicked")

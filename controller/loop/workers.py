@@ -58,7 +58,7 @@ class Workers:
 
     def probe_progress(self) -> None:
         """Sends a heartbeat through the queue."""
-        self._queue.add(HEARTBEAT)
+        self._queue.add_first(HEARTBEAT)
 
     @property
     def last_beat(self) -> float:

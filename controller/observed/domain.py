@@ -135,6 +135,8 @@ class Memory:
     last_start_attempt: float | None = None
     shutdown_requested: float | None = None
     """When the guest was last asked to shut down because it should be halted."""
+    finished: bool = False
+    """It shut itself down; libvirt forgets that reason when it is restarted itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Ownership:
     spec: str
     """That spec, as canonical JSON (``planning.changes.spec_document``); '' before."""
     memory: Memory = field(default_factory=Memory)
+    created: float = 0.0
+    """When the guest was made, epoch seconds; 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

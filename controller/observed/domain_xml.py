@@ -97,6 +97,7 @@ def ownership_element(ownership: Ownership, *, namespaced: bool = True) -> ET.El
             "name": ownership.name,
             "generation": str(ownership.generation),
             "digest": ownership.digest,
+            "created": repr(ownership.created),
         },
     )
     ET.SubElement(element, f"{prefix}spec").text = _xml_safe(ownership.spec)
@@ -154,6 +155,13 @@ def _int(text: str | None, default: int) -> int:
         return int(text) if text is not None else default
     except ValueError:
         return default
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else 0.0
+    except ValueError:
+        return 0.0
 
 
 def _size(element: ET.Element | None) -> int:
@@ -291,6 +299,7 @@ def _ownership_element(element: ET.Element) -> Ownership:
         generation=_int(element.get("generation"), 0),
         digest=element.get("digest", ""),
         spec=texts.get("spec", ""),
+        created=_float(element.get("created")),
         memory=parse_memory(texts.get("memory", "")),
     )
 

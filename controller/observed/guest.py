@@ -44,6 +44,8 @@ class Observed:
     """Of the volumes that a plan may have to make, those that are there."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""
+    unseen_host: str | None = None
+    """A host that never answered since the daemon started: it may have the guest's domain."""
     inside: InsideView | None = None
     probes: Mapping[tuple[str, str], ProbeView] = field(default_factory=dict)
     operation: Operation | None = None

@@ -40,10 +40,9 @@ def spec_document(guest: EffectiveGuest) -> str:
         }
         for service in guest.services
     }
-    document = {
-        "spec": {**spec, "services": services},
-        "image": guest.image.spec.model_dump(mode="json", by_alias=True),
-    }
+    # An address is no part of what an image is (its sha256 is), and may hold a password.
+    image = guest.image.spec.model_dump(mode="json", by_alias=True, exclude={"source": {"url"}})
+    document = {"spec": {**spec, "services": services}, "image": image}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -131,10 +130,10 @@ def config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange
 
 
 def _class(path: str, has: DomainConfig, wanted: DomainConfig) -> Change:
-    """Up to the maximum it has, a running domain gets more memory and vCPUs; not beyond."""
+    """Up to its maximum a running domain can get more memory and vCPUs; an unplug may not end."""
     beyond = {
         "memory.size": wanted.memory > has.max_memory,
-        "cpu.vcpus": wanted.vcpus > has.max_vcpus,
+        "cpu.vcpus": not has.vcpus <= wanted.vcpus <= has.max_vcpus,
     }
     if path.startswith("image."):
         return _image_class(path)

@@ -33,6 +33,12 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
             f" host: {observed.elsewhere} back, or give the guest another name"
         )
         return _waiting(desired, "HostChanged", message, now + 60, Health.DEGRADED)
+    if observed.unseen_host is not None:
+        message = (
+            f"host {observed.unseen_host} has not answered since the daemon started, and may have"
+            " this guest; mend it, or take it out of the settings"
+        )
+        return _waiting(desired, "HostUnseen", message, now + 10, Health.PROGRESSING)
     volumes = wanted_volumes(desired, observed.host, None, policy.seed)
     failure = observed.failure
     if failure is not None and failure.digest == desired.digest and now < failure.retry_at:
@@ -60,7 +66,7 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
             f" {image.name}; write at least {format_size(image.capacity)}"
         )
         return _waiting(desired, "SystemDiskTooSmall", message, None, Health.DEGRADED)
-    return _create(desired, observed, image, volumes, policy)
+    return _create(desired, observed, image, volumes, now, policy)
 
 
 def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: float) -> Plan:
@@ -110,6 +116,7 @@ def _create(
     observed: Observed,
     image: ImageView,
     volumes: tuple[WantedVolume, ...],
+    now: float,
     policy: Policy,
 ) -> Plan:
     steps: list[Step] = []
@@ -126,11 +133,18 @@ def _create(
         for disk in config.disks
         if disk.alias == SEED and disk.volume is not None
     ]
-    owner = Ownership(uid=config.uuid, name=desired.name, generation=1, digest="", spec="")
+    owner = Ownership(
+        uid=config.uuid, name=desired.name, generation=1, digest="", spec="", created=now
+    )
     steps.append(DefineDomain(config, owner, new=True))
+    again = volumes[0].volume in observed.volumes
     if desired.spec.run_strategy in (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE):
-        steps.append(StartDomain("it is new"))
-    message = f"creating it from image {image.name}"
+        steps.append(StartDomain("it was defined again" if again else "it is new"))
+    message = (
+        "its definition is gone and its system disk is there: defining it again"
+        if again
+        else f"creating it from image {image.name}"
+    )
     return Plan(
         guest=desired.name,
         sentence=message,

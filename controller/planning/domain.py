@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema import Accelerator, Disk, Interface
+from controller.desired.schema import Accelerator, Interface
 from controller.observed.domain import (
     BootConfig,
     DiskConfig,
@@ -48,10 +48,10 @@ def wanted_volumes(
         name = volume_name(guest.name, uid, disk)
         return WantedVolume(alias, pool or host.default_pool, name, size)
 
-    system = guest.spec.system_disk
+    system, disks = guest.spec.system_disk, guest.spec.disks
     return (
         wanted(SYSTEM, "system", system.pool, system.size),
-        *(wanted(f"disk-{disk.name}", disk.name, disk.pool, disk.size) for disk in _disks(guest)),
+        *(wanted(f"disk-{disk.name}", disk.name, disk.pool, disk.size) for disk in disks),
     )
 
 
@@ -79,7 +79,7 @@ def unused_seed(guest: EffectiveGuest, domain: DomainView) -> bool:
 
 def missing_disks(guest: EffectiveGuest, domain: DomainView | None) -> frozenset[str]:
     """Aliases of disks the domain does not have yet: their volumes must be looked at."""
-    wanted = {SYSTEM, *(f"disk-{disk.name}" for disk in _disks(guest))}
+    wanted = {SYSTEM, *(f"disk-{disk.name}" for disk in guest.spec.disks)}
     return frozenset(wanted - {disk.alias for disk in domain.config.disks} if domain else wanted)
 
 
@@ -111,10 +111,6 @@ def wanted_config(
         nics=tuple(_nic(nic, uid, domain) for nic in spec.interfaces),
         title=domain.config.title if domain else "",
     )
-
-
-def _disks(guest: EffectiveGuest) -> list[Disk]:
-    return guest.spec.disks
 
 
 def _target(index: int) -> str:

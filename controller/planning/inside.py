@@ -10,7 +10,7 @@ from controller.observed.inside import InsideView
 from controller.planning.changes import FieldChange, covers, inside_changes
 from controller.planning.steps import ApplyInside, LookInside
 
-CLOUD_INIT_BUSY = ("running", "not started", "not run")
+CLOUD_INIT_BUSY = "running"
 CLOUD_INIT_POLL = 5.0
 """Seconds between looks while cloud-init is still at work."""
 
@@ -41,7 +41,7 @@ def plan_inside(
         known = None
     if not domain.agent_connected:
         return InsidePlan(None, known, _flat(guest, known), None)
-    if known is not None and known.cloud_init in CLOUD_INIT_BUSY:
+    if known is not None and known.cloud_init == CLOUD_INIT_BUSY:
         due = known.looked_at + CLOUD_INIT_POLL
         look = LookInside("cloud-init is at work") if now >= due else None
         return InsidePlan(_held(look, observed, guest, now), known, (), due, personalising=True)

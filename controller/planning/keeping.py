@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import Change
-from controller.observed.domain import DomainConfig, DomainView, Ownership
+from controller.observed.domain import DomainConfig, DomainView, Memory, Ownership
 from controller.observed.guest import Observed
 from controller.observed.inside import InsideView
 from controller.planning.changes import FieldChange, config_changes, spec_changes, spec_document
@@ -34,13 +34,14 @@ from controller.planning.domain import (
 from controller.planning.inside import InsidePlan, plan_inside, wants_inside
 from controller.planning.plan import Plan, Policy
 from controller.planning.probes import probe_targets
-from controller.planning.services import ServiceState, service_states, services_ready
+from controller.planning.services import service_states, services_ready
 from controller.planning.steps import (
     CreateVolume,
     DefineDomain,
     DeleteSeed,
     EjectSeed,
     RecordApplied,
+    RecordMemory,
     Step,
 )
 
@@ -70,13 +71,17 @@ def pending(
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
     live = _settled(domain.live, wanted)
-    same = domain.config == wanted and (live is None or live == wanted)
+    same = domain.config == wanted and (live is None or live == wanted) and domain.persistent
     if same and owner.digest == desired.digest:
         return _NOTHING
+    refused = tuple(change for change in spec_changes(owner.spec, desired) if _refused(change))
+    if any(change.path.startswith("image") for change in refused):
+        # What belongs to the refused image stays as the present one has it.
+        wanted = replace(wanted, boot=domain.config.boot)
+        live = _settled(domain.live, wanted)
     changes = config_changes(domain.config, wanted)
-    refused = tuple(
-        change for change in spec_changes(owner.spec, desired) if _refused(change.path, change)
-    )
+    if not domain.persistent:
+        changes = (FieldChange("definition", "", "persistent", Change.LIVE), *changes)
     steps: list[Step] = []
     if changes:
         absent = missing_disks(desired, domain)
@@ -99,10 +104,10 @@ def _settled(live: DomainConfig | None, wanted: DomainConfig) -> DomainConfig | 
     return replace(live, memory=wanted.memory)
 
 
-def _refused(path: str, change: FieldChange) -> bool:
+def _refused(change: FieldChange) -> bool:
     if change.change in (Change.REPLACE, Change.IMMUTABLE):
         return True
-    return path.startswith(("disks[", "systemDisk")) and path.endswith("size")
+    return change.path.startswith(("disks[", "systemDisk")) and change.path.endswith("size")
 
 
 def sync_of(
@@ -142,6 +147,7 @@ def plan_running(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
+    memory: Memory,
     now: float,
     policy: Policy,
 ) -> Plan:
@@ -156,6 +162,8 @@ def plan_running(
     seeded = any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not seeded:
         steps.append(_record(desired, owner))
+    if memory.finished:  # somebody started it again
+        steps.append(RecordMemory(replace(memory, finished=False)))
     if inside.step is not None:
         steps.append(inside.step)
 
@@ -295,6 +303,3 @@ def _recheck(
         times.append((domain.started_at or policy.daemon_started) + AGENT_BUDGET)
     later = [time for time in times if time > now]
     return min(later) if later else None
-
-
-__all__ = ["Pending", "ServiceState", "pending", "plan_running", "sync_of"]

@@ -12,7 +12,7 @@ from controller.planning.conditions import (
     Status,
     Sync,
 )
-from controller.planning.steps import Step
+from controller.planning.steps import LookInside, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,23 @@ class Plan:
 
     def condition(self, type: ConditionType) -> Condition | None:
         return next((found for found in self.conditions if found.type is type), None)
+
+    @property
+    def differs(self) -> bool:
+        """Is there anything to do, or something not as wanted that cannot be done?"""
+        acts = any(not isinstance(step, LookInside) for step in self.steps)
+        return (
+            acts
+            or bool(self.changes)
+            or self.sync is Sync.OUT_OF_SYNC
+            or self.printable is Printable.CRASH_LOOP
+        )
+
+    @property
+    def settled(self) -> bool:
+        """As wanted, and doing its work or meant to be off."""
+        good = self.is_true(ConditionType.READY) or self.printable is Printable.STOPPED
+        return good and not self.differs
 
     def is_true(self, type: ConditionType) -> bool:
         found = self.condition(type)

@@ -1,6 +1,6 @@
 """``plan(desired, observed, memory, now)``: every decision the daemon can take, and nothing else.
 
-One branch for each thing a guest can be: not known about, orphaned, somebody else's, not there
+One branch for each thing a guest can be: on a silent host, orphaned, somebody else's, not there
 yet, off, paused, running. Each gives the whole answer: the steps in order, what to say in
 conditions, and when to look again. A crash between two steps is survived by planning again.
 """
@@ -24,7 +24,7 @@ from controller.planning.conditions import (
 from controller.planning.creating import plan_creation
 from controller.planning.keeping import pending, plan_running, sync_of
 from controller.planning.plan import Plan, Policy
-from controller.planning.running import backoff, decide_start
+from controller.planning.starting import backoff, decide_start
 from controller.planning.steps import (
     DestroyDomain,
     RecordMemory,
@@ -78,8 +78,8 @@ def _decide(
     if domain.state is DomainState.UNKNOWN:
         return _no_data(desired, observed)
     if desired.spec.run_strategy is RunStrategy.HALTED:
-        return _halt(desired, memory, now)
-    return plan_running(desired, observed, domain, now, policy)
+        return _halt(desired, domain, memory, now, policy)
+    return plan_running(desired, observed, domain, memory, now, policy)
 
 
 _OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
@@ -111,8 +111,13 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
 
 
 def _no_data(desired: EffectiveGuest, observed: Observed) -> Plan:
-    why = observed.host.why or "the domain's state is not known"
-    reason = "HostUnreachable" if not observed.host.reachable else "NoState"
+    if observed.host.reachable:
+        return unseen(desired, "NoState", "the domain's state is not known")
+    return unseen(desired, "HostUnreachable", observed.host.why)
+
+
+def unseen(desired: EffectiveGuest, reason: str, why: str) -> Plan:
+    """Nothing was learnt, so nothing is done."""
     types = (C.READY, C.SYNCED, C.PROVISIONED, C.RUNNING, C.AGENT_CONNECTED, C.SERVICES_READY)
     return Plan(
         guest=desired.name,
@@ -187,6 +192,8 @@ def _off(
     steps: list[Step] = list(todo.steps)
     if start.due is None:
         message = f"off, as wanted: {start.why}"
+        if domain.reason is StateReason.SHUTDOWN and not memory.finished:
+            steps.append(RecordMemory(replace(memory, finished=True)))
         return Plan(
             guest=desired.name,
             sentence=message,
@@ -254,11 +261,18 @@ def _stopping(
     )
 
 
-def _halt(desired: EffectiveGuest, memory: Memory, now: float) -> Plan:
-    """Ask once, wait for ``shutdownTimeout``, then pull the plug. Asked-when is in the metadata."""
+def _halt(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float, policy: Policy
+) -> Plan:
+    """Ask once, wait for ``shutdownTimeout``, then pull the plug. Asked-when is in the metadata.
+
+    A request from before the domain's start was another run's; one from the future, another
+    clock's. Neither may cost a guest its orderly shutdown.
+    """
     asked = memory.shutdown_requested
     timeout = desired.spec.shutdown_timeout
-    if asked is None or now - asked >= 2 * timeout:
+    started = domain.started_at if domain.started_at is not None else policy.daemon_started
+    if asked is None or not started <= asked <= now:
         wish = RecordMemory(Memory(shutdown_requested=now))
         message = "it runs and should be halted; asking it to shut down"
         return _stopping(desired, message, now + timeout, (wish, ShutdownDomain()))

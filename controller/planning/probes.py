@@ -16,7 +16,7 @@ def probe_targets(
     """Every probe of every service; thresholds begin anew with each boot of the domain."""
     epoch = f"{domain.uuid}/{domain.started_at}"
     return tuple(
-        _target(guest, host, domain, inside, service.name, probe, epoch)
+        _target(guest, host, inside, service.name, probe, epoch)
         for service in guest.services
         for probe in service.probes
     )
@@ -25,7 +25,6 @@ def probe_targets(
 def _target(
     guest: EffectiveGuest,
     host: HostView,
-    domain: DomainView,
     inside: InsideView | None,
     service: str,
     probe: Probe,
@@ -45,7 +44,6 @@ def _target(
     return ProbeTarget(
         guest=guest.name,
         host=guest.spec.host,
-        domain_uuid=domain.uuid,
         service=service,
         probe=probe.name,
         kind=_kind(probe),

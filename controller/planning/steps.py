@@ -1,11 +1,10 @@
 """The steps a plan can have: data only, each one idempotent effect, for ``execution/``.
 
 A step holds all that its effect needs, so what ``guestkeeper plan`` prints is what would be done.
-``long`` steps run beside the loop, one at a time for a guest; nothing may follow one in a plan.
+``LONG`` steps run beside the loop, one at a time for a guest; nothing may follow one in a plan.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from controller.desired.quantities import format_size
 from controller.observed.domain import DomainConfig, Memory, Ownership
@@ -15,7 +14,6 @@ from controller.observed.domain import DomainConfig, Memory, Ownership
 class PrepareImage:
     """Bring the image's base volume into the pool."""
 
-    long: ClassVar[bool] = True
     pool: str
     image: str
 
@@ -27,7 +25,6 @@ class PrepareImage:
 class CreateVolume:
     """Make a disk: an overlay of ``backing`` (path, format), or an empty one. Bytes."""
 
-    long: ClassVar[bool] = False
     pool: str
     volume: str
     capacity: int
@@ -42,7 +39,6 @@ class CreateVolume:
 class CreateSeed:
     """Make the NoCloud seed that personalises the guest at its first boot."""
 
-    long: ClassVar[bool] = False
     pool: str
     volume: str
     instance_id: str
@@ -55,7 +51,6 @@ class CreateSeed:
 class EjectSeed:
     """Empty the seed's drive: it has been used."""
 
-    long: ClassVar[bool] = False
     alias: str
 
     def __str__(self) -> str:
@@ -66,7 +61,6 @@ class EjectSeed:
 class DeleteSeed:
     """Delete the seed, which no drive holds any more."""
 
-    long: ClassVar[bool] = False
     pool: str
     volume: str
 
@@ -78,7 +72,6 @@ class DeleteSeed:
 class DefineDomain:
     """Define the domain, or redefine it under the same UUID."""
 
-    long: ClassVar[bool] = False
     config: DomainConfig
     ownership: Ownership
     new: bool
@@ -92,7 +85,6 @@ class DefineDomain:
 class RecordMemory:
     """Write what must outlive the daemon into the domain's metadata, before acting on it."""
 
-    long: ClassVar[bool] = False
     memory: Memory
 
     def __str__(self) -> str:
@@ -103,7 +95,6 @@ class RecordMemory:
 class RecordApplied:
     """Write down that the spec with this digest is applied whole."""
 
-    long: ClassVar[bool] = False
     generation: int
     digest: str
     spec: str
@@ -114,7 +105,6 @@ class RecordApplied:
 
 @dataclass(frozen=True, slots=True)
 class StartDomain:
-    long: ClassVar[bool] = False
     why: str
 
     def __str__(self) -> str:
@@ -123,15 +113,12 @@ class StartDomain:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownDomain:
-    long: ClassVar[bool] = False
-
     def __str__(self) -> str:
         return "ask the guest to shut down (agent, then ACPI)"
 
 
 @dataclass(frozen=True, slots=True)
 class DestroyDomain:
-    long: ClassVar[bool] = False
     why: str
 
     def __str__(self) -> str:
@@ -142,7 +129,6 @@ class DestroyDomain:
 class LookInside:
     """One exec that finds the state of everything the guest's services name."""
 
-    long: ClassVar[bool] = True
     why: str
 
     def __str__(self) -> str:
@@ -153,7 +139,6 @@ class LookInside:
 class ApplyInside:
     """One exec that applies identity and these services, and looks again."""
 
-    long: ClassVar[bool] = True
     services: tuple[str, ...]
     identity: bool
 
@@ -177,6 +162,9 @@ Step = (
     | LookInside
     | ApplyInside
 )
+
+
+LONG = (PrepareImage, LookInside, ApplyInside)
 
 
 def step_name(step: Step) -> str:

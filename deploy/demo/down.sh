@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# `make demo-down`: removes every trace of the demo, and nothing else: only domains named as the demo's guests
-# *and* marked as Guestkeeper's own *and* stored in the demo's directory go. The cached image stays, unless
-# PURGE=1. Can be repeated.
+# `make demo-down`: removes every trace of the demo, and nothing else: only domains that are marked as
+# Guestkeeper's own *and* stored in the demo's pool go. The cached image stays, unless PURGE=1. Can be repeated.
 set -euo pipefail
 # shellcheck source=deploy/demo/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -23,21 +22,20 @@ fi
 
 if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
     virsh=(timeout 60 virsh --quiet --connect "$uri")
-    for guest in "${guests[@]}"; do
-        "${virsh[@]}" dominfo "$guest" >/dev/null 2>&1 || continue
-        if ! "${virsh[@]}" metadata "$guest" urn:guestkeeper:v1 >/dev/null 2>&1; then
-            say "leaving the domain $guest alone: it is not Guestkeeper's"
-            continue
-        fi
-        if ! "${virsh[@]}" dumpxml --inactive "$guest" | grep -qE "'$state/pool/|pool='$pool'"; then
-            say "leaving the domain $guest alone: its disk is not in $state"
-            continue
+    # Every guest whose disk is in the demo's pool, whatever it is called; the documents may have grown.
+    while read -r guest; do
+        [[ -n $guest ]] || continue
+        xml=$("${virsh[@]}" dumpxml --inactive "$guest")
+        grep -qE "'$state/pool/|pool='$pool'" <<<"$xml" || continue
+        if ! grep -q "urn:guestkeeper:v1" <<<"$xml"; then
+            die "the domain $guest has its disk in $state and is not Guestkeeper's; remove it yourself first"
         fi
         say "removing the guest $guest"
         "${virsh[@]}" destroy "$guest" >/dev/null 2>&1 || true # off already
-        "${virsh[@]}" undefine "$guest" --managed-save --nvram --snapshots-metadata --checkpoints-metadata >/dev/null
+        "${virsh[@]}" undefine "$guest" --managed-save --nvram --snapshots-metadata --checkpoints-metadata >/dev/null 2>&1 ||
+            ! "${virsh[@]}" dominfo "$guest" >/dev/null 2>&1 || die "the domain $guest could not be removed"
         rm -f "/var/log/libvirt/qemu/$guest-serial.log" 2>/dev/null || true # a plain user has none
-    done
+    done < <("${virsh[@]}" list --all --name)
     if "${virsh[@]}" pool-info "$pool" >/dev/null 2>&1; then
         say "removing the pool $pool"
         "${virsh[@]}" pool-destroy "$pool" >/dev/null 2>&1 || true # not active

@@ -31,6 +31,6 @@ daemon_pid() {
     local pid
     pid=$(cat "$pidfile" 2>/dev/null) || return 1
     [[ $pid =~ ^[0-9]+$ ]] || return 1
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--config $config" || return 1
+    [[ -r /proc/$pid/cmdline && "$(tr '\0' ' ' <"/proc/$pid/cmdline")" == *"--config $config"* ]] || return 1
     echo "$pid"
 }

@@ -21,7 +21,7 @@ def condition_reasons() -> frozenset[str]:
     return frozenset(found)
 
 
-_POSITION = {"true": 1, "false": 1, "unknown": 1, "_waiting": 1, "ServiceState": 2}
+_POSITION = {"true": 1, "false": 1, "unknown": 1, "_waiting": 1, "unseen": 1, "ServiceState": 2}
 """Where a call's reason stands."""
 
 

@@ -221,6 +221,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "The document names another host than the one that has the domain; that is refused.",
         "Put the host back, or give the guest another name.",
     ),
+    "HostUnseen": Reason(
+        "Another host has not answered since the daemon started, and may have this guest.",
+        "Mend that host, or take it out of the settings.",
+    ),
     "ImageFailed": Reason("The image could not be prepared.", "See the message."),
     "ImagePreparing": Reason("The image is being fetched, checked or copied into the pool."),
     "LookFailed": Reason("The look inside failed.", "See the message."),
@@ -343,8 +347,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
     "PermanentFailure": Reason("It will fail again until something changes.", "See the message."),
     "PoolFull": Reason("The image does not fit into the pool.", "Make room."),
-    "PoolInactive": Reason("The pool is not active.", "`virsh pool-start POOL`."),
     "PoolMissing": Reason("The host has no such pool.", "See the message."),
+    "InternalError": Reason(
+        "A bug of the daemon; it is tried again with growing pauses.", "Please report it."
+    ),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),

@@ -191,6 +191,7 @@ def test_a_failing_callback_is_reported_and_the_watcher_goes_on(root: Path, seen
         fail_once,
         debounce=0.05,
         on_failure=lambda what, error: seen.failures.put((what, error)),
+        on_notice=seen.notices.put,
     )
     watcher.start()
     try:
@@ -204,7 +205,13 @@ def test_a_failing_callback_is_reported_and_the_watcher_goes_on(root: Path, seen
 
 
 def test_scan_now_tells_like_any_other_scan(root: Path, seen: Seen) -> None:
-    watcher = Watcher(catalog(root), root, seen.results.put)
+    watcher = Watcher(
+        catalog(root),
+        root,
+        seen.results.put,
+        on_failure=lambda what, error: seen.failures.put((what, error)),
+        on_notice=seen.notices.put,
+    )
     assert watcher.scan_now().changed == {"web1", "db1"}
     assert seen.results.get_nowait().changed == {"web1", "db1"}
     watcher.scan_now()

@@ -198,7 +198,8 @@ def test_a_paused_guest_is_left_paused(why: StateReason, told: str) -> None:
 def test_run_strategies(strategy: str, why: StateReason, starts: bool) -> None:
     guest = a_guest(services=(WEB,), runStrategy=strategy)
     made = planned(guest, observed(a_domain(guest, DomainState.SHUTOFF, why)))
-    assert names(made) == (["RecordMemory", "StartDomain"] if starts else [])
+    finished = ["RecordMemory"] if why is StateReason.SHUTDOWN else []
+    assert names(made) == (["RecordMemory", "StartDomain"] if starts else finished)
     assert made.printable is (Printable.STARTING if starts else Printable.STOPPED)
 
 
@@ -224,6 +225,46 @@ def test_after_an_hour_the_count_begins_at_one_again() -> None:
     domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
     record = planned(seen=observed(domain)).steps[0]
     assert record.memory == Memory(1, NOW)  # type: ignore[union-attr]
+
+
+def test_a_finished_guest_is_not_rerun_when_libvirt_has_forgotten_why_it_is_off() -> None:
+    guest = a_guest(services=(WEB,), runStrategy="RerunOnFailure")
+    finished = Memory(finished=True)
+    off = a_domain(guest, DomainState.SHUTOFF, StateReason.OTHER, memory=finished)
+    assert planned(guest, observed(off)).steps == ()
+    again = planned(guest, running(guest, domain=a_domain(guest, memory=finished)))
+    assert names(again) == ["RecordMemory"]
+
+
+def test_an_orderly_shutdown_is_no_failed_start_unless_it_comes_at_once() -> None:
+    def off(ago: float):  # type: ignore[no-untyped-def]
+        memory = Memory(4, NOW - ago)
+        shut = a_domain(GUEST, DomainState.SHUTOFF, StateReason.SHUTDOWN, memory=memory)
+        return planned(seen=observed(shut))
+
+    assert names(off(61)) == ["RecordMemory", "StartDomain"]
+    assert off(61).steps[0].memory.start_attempts == 4  # type: ignore[union-attr]
+    assert off(59).printable is Printable.CRASH_LOOP
+
+
+def test_a_clock_set_back_keeps_no_guest_down() -> None:
+    memory = Memory(5, NOW + 10_000_000)
+    dead = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    assert "StartDomain" in names(planned(seen=observed(dead)))
+
+
+@pytest.mark.parametrize("asked", [NOW - 130, NOW + 500])
+def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float) -> None:
+    guest = a_guest(runStrategy="Halted")
+    domain = a_domain(guest, memory=Memory(shutdown_requested=asked), started_at=NOW - 100)
+    assert names(planned(guest, observed(domain))) == ["RecordMemory", "ShutdownDomain"]
+
+
+def test_a_start_forgets_an_earlier_wish_to_halt() -> None:
+    memory = Memory(shutdown_requested=NOW - 50)
+    off = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    record = planned(seen=observed(off)).steps[0]
+    assert record.memory.shutdown_requested is None  # type: ignore[union-attr]
 
 
 def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
@@ -491,6 +532,39 @@ def test_a_probe_through_a_forward_knocks_on_the_host_that_runs_the_guest(
     seen = replace(running(guest), host=a_host(uri=uri))
     (target,) = planned(guest, seen).probes or ()
     assert target.address == address
+
+
+def test_nothing_of_a_refused_image_is_taken_over() -> None:
+    def guest(name: str, args: str):  # type: ignore[no-untyped-def]
+        return a_guest(services=(WEB,), image=an_image(name, boot={"kernel": "k", "args": args}))
+
+    domain = a_domain(guest("one", "quiet"))
+    config = replace(domain.config, boot=BootConfig("/pool/k", None, "quiet"))
+    seen = running(domain=replace(domain, config=config, live=config))
+    made = planned(guest("two", "debug"), seen)
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/ChangeNotSupported"
+    assert reason(made, "RestartRequired") == ""
+
+
+def test_a_running_domain_whose_definition_was_taken_away_gets_it_back() -> None:
+    transient = replace(a_domain(GUEST), persistent=False)
+    made = planned(seen=running(domain=transient))
+    assert names(made) == ["DefineDomain"]
+    assert made.sync is Sync.OUT_OF_SYNC
+
+
+def test_a_guest_that_another_silent_host_may_have_is_not_made() -> None:
+    made = planned(seen=observed(image=a_ready_image(), unseen_host="other"))
+    assert made.steps == ()
+    assert reason(made, "Synced") == "False/HostUnseen"
+
+
+def test_an_address_with_a_password_is_written_down_nowhere() -> None:
+    source = {"url": "https://me:secret@example.org/x.qcow2", "sha256": "0" * 64}
+    guest = a_guest(services=(WEB,), image=an_image(source=source))
+    made = planned(guest, running(guest, domain=a_domain(guest, applied=False)))
+    assert "secret" not in repr(made)
 
 
 def test_a_failed_definition_waits_and_what_follows_waits_with_it() -> None:

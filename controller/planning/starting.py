@@ -5,7 +5,7 @@ before, at most 300 s; the first is at once. The count is kept in the domain's m
 restarted daemon does not begin again, and is forgotten after an hour without a stop.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
@@ -13,6 +13,8 @@ from controller.observed.domain import DomainState, DomainView, Memory, StateRea
 START_BACKOFF = 10.0
 START_BACKOFF_CAP = 300.0
 START_FORGET = 3600.0
+ORDERLY = 60.0
+"""Seconds since the last start after which an orderly shutdown is not a failed start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +34,21 @@ def backoff(attempts: int) -> float:
 def decide_start(
     strategy: RunStrategy, domain: DomainView, memory: Memory, now: float
 ) -> StartDecision:
-    """For a domain that is shut off or crashed."""
-    why = _why_start(strategy, domain.reason)
+    """For a domain that is shut off or crashed. The memory of a start knows of no other wish."""
+    why = _why_start(strategy, domain.reason, finished=memory.finished)
     if not why:
         return StartDecision(
             None, f"run strategy {strategy} leaves a guest off that {_off(domain)}", memory
         )
     last = memory.last_start_attempt
     attempts = memory.start_attempts
-    if last is None or now - last >= START_FORGET:
+    if last is None or not 0 <= now - last < START_FORGET:  # a clock set back begins anew, too
         attempts = 0
-    due = last + backoff(attempts) if last is not None and attempts else now
-    return StartDecision(
-        due, why, replace(memory, start_attempts=attempts + 1, last_start_attempt=now)
-    )
+    orderly = stopped_by_itself(domain) and (last is None or now - last >= ORDERLY)
+    due = last + backoff(attempts) if last is not None and attempts and not orderly else now
+    # An orderly shutdown is no failure, unless the guest does nothing else.
+    counted = attempts if orderly else attempts + 1
+    return StartDecision(due, why, Memory(start_attempts=counted, last_start_attempt=now))
 
 
 def stopped_by_itself(domain: DomainView) -> bool:
@@ -53,10 +56,11 @@ def stopped_by_itself(domain: DomainView) -> bool:
     return domain.state is DomainState.SHUTOFF and domain.reason is StateReason.SHUTDOWN
 
 
-def _why_start(strategy: RunStrategy, reason: StateReason) -> str:
+def _why_start(strategy: RunStrategy, reason: StateReason, *, finished: bool) -> str:
     if strategy in (RunStrategy.MANUAL, RunStrategy.HALTED):
         return ""
-    if strategy is RunStrategy.RERUN_ON_FAILURE and reason is StateReason.SHUTDOWN:
+    ended = reason is StateReason.SHUTDOWN or (reason is StateReason.OTHER and finished)
+    if strategy is RunStrategy.RERUN_ON_FAILURE and ended:
         return ""
     return {
         StateReason.CRASHED: "it crashed",
