@@ -35,6 +35,8 @@ def test_a_run_of_one_benchmark_keeps_the_figures_of_the_others(tmp_path: Path) 
     write([Result("a", 2.0, None, "s", None)], file)
     found = {one["name"]: one["value"] for one in json.loads(file.read_text())}
     assert found == {"a": 2.0, "b": 1.0}
+    write([Result("a", 3.0, None, "s", None)], file, everything=True)
+    assert [one["name"] for one in json.loads(file.read_text())] == ["a"]
 
 
 def test_a_broken_results_file_is_written_anew(tmp_path: Path) -> None:
@@ -71,7 +73,8 @@ def test_the_median_is_not_moved_by_one_slow_run() -> None:
 
 
 def _world(seconds: float, **more: int) -> dict[str, object]:
-    return {"seconds": [seconds], "floors": [seconds / 10], "xml_reads": 0, "steps": 0, **more}
+    world = {"seconds": [seconds], "floors": [seconds / 10], "slow_seconds": 9.0}
+    return {**world, "xml_reads": 0, "steps": 0, **more}
 
 
 def test_a_resync_that_grows_with_the_number_of_guests_only_holds() -> None:

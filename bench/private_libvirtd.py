@@ -1,0 +1,163 @@
+"""A libvirtd of the benchmarks' own, below a subreaper; the machine's own one is left alone.
+
+It is an unprivileged one (``nobody``'s where we are root), with its sockets and directories in a
+scratch directory, so its domains, pools and pid files cannot be mistaken for anybody else's.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import libvirt
+
+from bench.scratch import PREFIX
+from controller.hypervisor.event_loop import ensure_running
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 30.0
+
+
+class PrivateLibvirtd:
+    """Started by ``private_libvirtd``; ``uri`` reaches it as long as that block lasts."""
+
+    def __init__(self, root: Path) -> None:
+        """``root`` is a directory of its own, which has to be short: a socket's path is."""
+        self.root = root
+        self.socket = self.root / "run" / "libvirt" / "libvirt-sock"
+        self.uri = f"qemu+unix:///session?socket={self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        user = ""
+        for name in ("run", "c/libvirt", "cache", "data", "pool"):
+            (self.root / name).mkdir(parents=True)
+        (self.root / "c/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
+        (self.root / "c/libvirt/libvirtd.conf").write_text("")
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            for path in self.root.rglob("*"):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+            user = nobody.pw_name
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "bench.reaper", user),
+                *("libvirtd", "-f", str(self.root / "c/libvirt/libvirtd.conf")),
+            ],
+            cwd=ROOT,
+            env={
+                "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
+                "HOME": str(self.root),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "XDG_RUNTIME_DIR": str(self.root / "run"),
+                "XDG_CONFIG_HOME": str(self.root / "c"),
+                "XDG_CACHE_HOME": str(self.root / "cache"),
+                "XDG_DATA_HOME": str(self.root / "data"),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=(self.root / "libvirtd.log").open("wb"),
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.socket.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = (self.root / "libvirtd.log").read_text(errors="replace")
+                raise RuntimeError(f"the private libvirtd did not start: {log[-500:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+
+    def qemu_pid(self, name: str) -> int:
+        """The QEMU process of a running domain of this libvirtd."""
+        return int((self.root / "run/libvirt/qemu/run" / f"{name}.pid").read_text())
+
+
+@contextmanager
+def private_libvirtd() -> Iterator[PrivateLibvirtd]:
+    """Everything on it is gone when the block ends."""
+    root = Path(f"/tmp/{PREFIX}l")  # noqa: S108 - made by us alone or not at all
+    root.mkdir(mode=0o711)
+    daemon = PrivateLibvirtd(root)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        try:
+            _remove_domains(daemon)
+        finally:
+            daemon.stop()
+            shutil.rmtree(root)
+
+
+def _remove_domains(daemon: PrivateLibvirtd) -> None:
+    if not daemon.socket.exists():
+        return
+    ensure_running()
+    connection = libvirt.open(daemon.uri)
+    for domain in connection.listAllDomains():
+        remove_domain(domain)
+    connection.close()
+
+
+def remove_domain(domain: libvirt.virDomain) -> None:
+    """Pulls the plug and forgets it; its volumes stay."""
+    if domain.isActive():
+        domain.destroy()
+    if domain.isPersistent():
+        domain.undefine()
+
+
+class Lifecycle:
+    """An independent connection that notes when domains started and stopped."""
+
+    def __init__(self, uri: str) -> None:
+        ensure_running()
+        self.connection = libvirt.open(uri)
+        self._changed = threading.Condition()
+        self._seen: list[tuple[str, int, float]] = []
+        self._callback = self.connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None
+        )
+
+    def _happened(
+        self, _connection: object, domain: libvirt.virDomain, event: int, *_: object
+    ) -> None:
+        now = time.perf_counter()
+        with self._changed:
+            self._seen.append((domain.name(), event, now))
+            self._changed.notify_all()
+
+    def wait(self, name: str, event: int, since: float, timeout: float) -> float:
+        """When the domain's ``event`` came (``perf_counter``), the first after ``since``."""
+        found: list[float] = []
+
+        def there() -> bool:
+            found[:] = [at for who, what, at in self._seen if (who, what) == (name, event)]
+            found[:] = [at for at in found if at >= since]
+            return bool(found)
+
+        with self._changed:
+            if not self._changed.wait_for(there, timeout):
+                raise TimeoutError(f"no event {event} of {name} within {timeout:g} s")
+        return found[0]
+
+    def close(self) -> None:
+        self.connection.domainEventDeregisterAny(self._callback)
+        self.connection.close()
+
+
+def wait_until(predicate: Callable[[], object], timeout: float, what: str) -> None:
+    """Polls; raises ``TimeoutError`` with ``what``."""
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
