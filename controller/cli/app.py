@@ -84,10 +84,11 @@ def common(ctx: typer.Context, config: Config = None) -> None:
 @app.command(rich_help_panel=DAEMON)
 def run(ctx: typer.Context, config: Config = None) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads."""
-    from controller import daemon
-
-    settings = settings_of(ctx, config)
-    raise typer.Exit(daemon.run(settings, config or config_of(ctx)))
+    settings_of(ctx, config)  # told by the command line where they are wrong
+    file = config or config_of(ctx)
+    arguments = ["--config", str(file)] if file is not None else []
+    # The same process goes on as the daemon, without what the commands brought into its memory.
+    os.execv(sys.executable, [sys.executable, "-m", "controller.daemon", *arguments])  # noqa: S606
 
 
 @app.command(rich_help_panel=DOCUMENTS)

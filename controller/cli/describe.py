@@ -23,7 +23,8 @@ from controller.cli.terminal import (
 )
 
 EVENTS = 12
-_BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled", "Suspended")
+BAD_WHEN_TRUE = ("Orphaned", "RestartRequired")
+"""Conditions that say that something is amiss; all others, when False, do."""
 
 
 def describe(client: Client, name: str) -> None:
@@ -180,7 +181,7 @@ def _conditions(item: Json) -> list[Text]:
     rows: list[tuple[Cell, ...]] = []
     for found in item["conditions"]:
         status = found["status"]
-        bad = status == ("True" if found["type"] in _BAD_WHEN_TRUE else "False")
+        bad = status == ("True" if found["type"] in BAD_WHEN_TRUE else "False")
         good = status != "Unknown" and not bad
         rows.append(
             (

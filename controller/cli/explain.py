@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from controller.cli.client import Client, Json
-from controller.cli.describe import change_lines, state_of, step_lines
+from controller.cli.describe import BAD_WHEN_TRUE, change_lines, state_of, step_lines
 from controller.cli.terminal import (
     age,
     clock,
@@ -115,7 +115,7 @@ def _decided(item: Json) -> Iterator[str]:
 def _because(item: Json) -> Iterator[str]:
     same: dict[tuple[str, str, str], list[str]] = {}
     for found in item["conditions"]:
-        wanted = "False" if found["type"] in ("Orphaned", "RestartRequired") else "True"
+        wanted = "False" if found["type"] in BAD_WHEN_TRUE else "True"
         if found["status"] == wanted:
             continue
         message = found["message"] or found["reason"]

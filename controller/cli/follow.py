@@ -12,6 +12,7 @@ from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
 from controller.cli.formats import dump
 from controller.cli.options import Output
 from controller.cli.terminal import BAD, age, clock, columns, say, show, stdout
+from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 _RETRY = 0.5
@@ -63,13 +64,14 @@ def follow_events(
     while True:
         for event in answer["items"]:
             if output in (Output.JSON, Output.YAML):
-                sys.stdout.write(json.dumps({"format_version": 1, "item": event}) + "\n")
+                line = json.dumps({"format_version": FORMAT_VERSION, "item": event})
+                sys.stdout.write(line + "\n")
                 continue
-            line = Text(clock(event["at"]) + "  ")
-            line.append((event["guest"] or "-").ljust(_GUEST) + "  ")
+            text = Text(clock(event["at"]) + "  ")
+            text.append((event["guest"] or "-").ljust(_GUEST) + "  ")
             reason = _reason(event)
             reason.pad_right(max(0, _REASON - len(reason.plain)))
-            show(console, [line.append_text(reason).append(f"  {said(event)}")])
+            show(console, [text.append_text(reason).append(f"  {said(event)}")])
         sys.stdout.flush()
         wait = min(POLL, deadline - time.monotonic())
         if wait <= 0:

@@ -5,8 +5,7 @@ import sys
 from typing import Any
 
 from controller.cli.options import Output
-
-FORMAT_VERSION = 1
+from controller.web import FORMAT_VERSION
 
 
 def dump(content: dict[str, Any], output: Output) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from controller.cli.client import Client, Json
 from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
-from controller.cli.formats import FORMAT_VERSION, dump
+from controller.cli.formats import dump
 from controller.cli.options import Output
 from controller.cli.terminal import (
     BAD,
@@ -28,6 +28,7 @@ from controller.cli.terminal import (
     size,
     stdout,
 )
+from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 """Seconds of one long poll."""

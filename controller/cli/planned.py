@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -201,6 +201,3 @@ class Progress:
             row = Text(name.ljust(width + 2), no_wrap=True, overflow="ellipsis")
             rows.append(row.append_text(coloured(word)).append(f"  {rest}"))
         return Group(*rows)
-
-
-Callback = Callable[[GuestStatus], None]

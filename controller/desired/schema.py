@@ -4,6 +4,8 @@ Pydantic at the edge: a document becomes one of these frozen models or one clear
 change class (DESIGN section 5) stands beside each field of a Guest, so that the planner, the CLI
 and the reference page read the same word. A field whose behaviour is not built yet is declared
 and refused (``NotYet``), never silently ignored.
+
+Longer than other modules on purpose: the whole language of documents stands on one page.
 """
 
 import re

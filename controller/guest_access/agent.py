@@ -60,14 +60,13 @@ class ExecResult:
     exit_code: int
     stdout: bytes
     stderr: bytes
-    truncated: bool
     timed_out: bool
 
 
 class GuestAgent:
     """Runs commands through an injected agent channel. Safe for many threads.
 
-    ``clock`` is monotonic seconds. ``execs`` and ``agent_calls`` count what was asked so far.
+    ``clock`` is monotonic seconds. ``execs`` counts the commands so far.
     """
 
     def __init__(self, agent_command: AgentCommand, clock: Callable[[], float], wait: Wait) -> None:
@@ -76,7 +75,6 @@ class GuestAgent:
         self._wait = wait
         self._lock = threading.Lock()
         self.execs = 0
-        self.agent_calls = 0
 
     def ping(self, host: str, name: str, timeout: float = CALL_TIMEOUT) -> None:
         """Returns when the agent answered ``guest-ping``; raises ``AgentUnavailableError``."""
@@ -94,7 +92,8 @@ class GuestAgent:
         """Runs ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
 
         Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, or the command cannot
-        be started. ``TransientError``: frozen file systems, an agent that restarted meanwhile.
+        be started or prints too much. ``TransientError``: frozen file systems, an agent that
+        restarted meanwhile.
         """
         arguments: dict[str, Any] = {
             "path": "timeout",
@@ -154,9 +153,9 @@ class GuestAgent:
             else:
                 lost = 0
             if status.get("exited"):
-                return _result(status, expired=self._clock() - started >= timeout)
+                return _result(name, status, expired=self._clock() - started >= timeout)
             if self._clock() >= deadline:
-                return ExecResult(124, b"", b"", truncated=False, timed_out=True)
+                return ExecResult(124, b"", b"", timed_out=True)
 
     def _refused(self, host: str, name: str, error: PermanentError) -> Exception:
         """What a refusal of guest-exec means. QEMU says "disabled" for both of two reasons."""
@@ -190,8 +189,6 @@ class GuestAgent:
         request: dict[str, Any] = {"execute": command}
         if arguments is not None:
             request["arguments"] = arguments
-        with self._lock:
-            self.agent_calls += 1
         text = self._command(host, name, json.dumps(request), timeout)
         try:
             reply = json.loads(text)
@@ -216,14 +213,18 @@ def _frozen(name: str) -> AgentUnavailableError:
     )
 
 
-def _result(status: dict[str, Any], *, expired: bool) -> ExecResult:
+def _result(name: str, status: dict[str, Any], *, expired: bool) -> ExecResult:
+    if status.get("out-truncated") or status.get("err-truncated"):
+        raise PermanentError(
+            f"a command in {name} printed more than its guest agent passes on (16 MiB), so what it"
+            " found is not known"
+        )
     signal = status.get("signal")
     code = 128 + signal if isinstance(signal, int) else int(status.get("exitcode", 0))
     return ExecResult(
         exit_code=code,
         stdout=_decoded(status, "out-data"),
         stderr=_decoded(status, "err-data"),
-        truncated=bool(status.get("out-truncated") or status.get("err-truncated")),
         # timeout(1) exits 124, or is killed with its command when that ignored TERM.
         timed_out=expired and code in (124, 137),
     )

@@ -25,8 +25,7 @@ APPLY_TIMEOUT: Final = 900.0
 class ApplyFailedError(PermanentError):
     """Commands of an apply failed; the other services were applied all the same.
 
-    ``view`` is what the look that ended it found; ``service`` is the first that failed ('' for
-    hostname and SSH keys), ``failures`` are all.
+    ``view`` is what the look that ended it found.
     """
 
     reason = "ApplyFailed"
@@ -34,7 +33,6 @@ class ApplyFailedError(PermanentError):
     def __init__(self, failures: Sequence[Failure], view: InsideView) -> None:
         super().__init__("\n".join(_told(failure) for failure in failures))
         self.failures = tuple(failures)
-        self.service = failures[0].service
         self.view = view
 
 
@@ -51,7 +49,7 @@ class InsideAccess:
     def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
         """One exec: the facts of everything the guest's services and identity name."""
         what = asked(guest)
-        script = look_script(guest.os_family.value, what, self._keys(guest))
+        script = look_script(guest.os_family.value, what, self.authorized_keys(guest))
         text = self._run(guest, domain, script, LOOK_TIMEOUT, "Look")
         try:
             return parse_look(text, what, self._clock())
@@ -69,7 +67,7 @@ class InsideAccess:
         """
         what = asked(guest)
         script = apply_script(
-            guest.os_family.value, what, self._keys(guest), services, random.token_hex(8)
+            guest.os_family.value, what, self.authorized_keys(guest), services, random.token_hex(8)
         )
         text = self._run(guest, domain, script, APPLY_TIMEOUT, "Apply")
         try:
@@ -86,7 +84,8 @@ class InsideAccess:
             raise ApplyFailedError(applied.failures, applied.view)
         return applied.view
 
-    def _keys(self, guest: EffectiveGuest) -> list[str]:
+    def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
+        """The public keys that root of this guest shall accept; raises as ``Secrets.read``."""
         keys: dict[str, None] = {}
         for ref in guest.spec.ssh_authorized_keys_from:
             keys.update(dict.fromkeys(keys_of(self._secrets.read(ref), _label(ref))))

@@ -82,11 +82,6 @@ class InsideChecks:
         for _ in range(self._workers):
             self._jobs.put(None)
 
-    @property
-    def in_flight(self) -> int:
-        """Guests that are being asked, or stand in line for a thread."""
-        return len(self._busy)
-
     def _submit(self, job: _Job) -> None:
         with self._lock:
             needed = self._idle <= self._jobs.qsize() and self._workers < self._max_workers

@@ -28,13 +28,11 @@ from controller.health.thresholds import ProbeState, Result, Thresholds, advance
 from controller.observed.health import ProbeTarget, ProbeView
 
 OnTransition = Callable[[str, ProbeView, ProbeView], None]
-OnResult = Callable[[ProbeTarget, bool | None, float], None]
 OnError = Callable[[ProbeTarget | None, Exception], None]
 
 _FROM_HOST = frozenset({"httpGet", "tcpSocket"})
 _FIRST_SPREAD = 1.0  # seconds over which new probes' first checks are spread
 _TICK = 0.05  # seconds; what falls due within one is asked together: waking up costs most
-_HEARTBEAT = 5.0  # seconds between ticks at most, so that ``ticked_at`` shows life
 _RESULTS = {True: Result.OK, False: Result.FAILED, None: Result.UNKNOWN}
 
 
@@ -44,16 +42,6 @@ class LastCheck:
 
     ok: bool | None
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProberStats:
-    """The prober's own state. ``shed`` counts checks since the start that could not be in time."""
-
-    targets: int
-    in_flight: int
-    waiting: int
-    shed: int
 
 
 class _Entry:
@@ -88,7 +76,6 @@ class Prober:
         *,
         inside: InsideCheck,
         on_transition: OnTransition,
-        on_result: OnResult,
         on_error: OnError,
         concurrency: int = 256,
         inside_workers: int = 16,
@@ -97,13 +84,12 @@ class Prober:
         """``inside`` asks within a guest and may block; it runs in ``inside_workers`` threads.
 
         The callbacks run in the loop's thread (``on_error`` in any) and must not block:
-        ``on_transition(guest, old, new)`` after a change of status, ``on_result(target, ok,
-        seconds)`` after every check that was made, ``on_error(target, error)`` for a bug.
-        ``concurrency`` bounds the sockets in use; ``wall`` gives the epoch seconds of the views.
+        ``on_transition(guest, old, new)`` after a change of status, ``on_error(target, error)``
+        for a bug. ``concurrency`` bounds the sockets in use; ``wall`` gives the epoch seconds of
+        the views.
         """
         self._inside_check = inside
         self._on_transition = on_transition
-        self._on_result = on_result
         self._on_error = on_error
         self._concurrency = concurrency
         self._inside_workers = inside_workers
@@ -125,8 +111,6 @@ class Prober:
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._running = threading.Event()
-        self.ticked_at = time.monotonic()
-        """When the loop last looked at its schedule (``time.monotonic``); every 5 s at least."""
 
     # --- Any thread -------------------------------------------------------------------------------
 
@@ -182,12 +166,10 @@ class Prober:
             entries = self._entries.get(guest, {}).items()
             return {key: entry.last for key, entry in entries if entry.last is not None}
 
-    def stats(self) -> ProberStats:
-        """How busy the prober is, now."""
-        inside = self._inside.in_flight if self._inside is not None else 0
-        with self._lock:
-            targets = sum(map(len, self._entries.values()))
-        return ProberStats(targets, len(self._tasks) + inside, len(self._waiting), self._shed)
+    @property
+    def shed(self) -> int:
+        """Checks since the start that could not be made, or judged, in time."""
+        return self._shed
 
     def _entry(self, target: ProbeTarget, old: Mapping[tuple[str, str], _Entry]) -> _Entry:
         before = old.get((target.service, target.probe))
@@ -240,7 +222,7 @@ class Prober:
 
     def _tick(self) -> None:
         """Begins what is due and sets the alarm for what is next."""
-        now = self.ticked_at = time.monotonic()
+        now = time.monotonic()
         self._ticking = True
         with self._lock:
             new, self._new = self._new, []
@@ -250,17 +232,18 @@ class Prober:
             entry = heapq.heappop(self._heap)[2]
             if not entry.dropped:
                 self._begin(entry)
-        self._arm(now)
+        self._arm()
         self._ticking = False
 
-    def _arm(self, now: float) -> None:
-        due = min(self._heap[0][0] if self._heap else math.inf, now + _HEARTBEAT)
-        due = math.ceil(due / _TICK) * _TICK
+    def _arm(self) -> None:
+        due = math.ceil(self._heap[0][0] / _TICK) * _TICK if self._heap else math.inf
         if self._timer is not None:
             if self._timer.when() <= due and not self._ticking:
                 return  # it rings early enough: most calls end here
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+            self._timer = None
+        if self._heap:
+            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _push(self, entry: _Entry) -> None:
         heapq.heappush(self._heap, (entry.due, next(self._sequence), entry))
@@ -340,9 +323,7 @@ class Prober:
             )
         entry.due = self._next_due(entry, now)
         self._push(entry)
-        self._arm(now)
-        if seconds is not None:
-            self._call(entry.target, lambda: self._on_result(entry.target, ok, seconds))
+        self._arm()
         if changed:
             guest, new = entry.target.guest, entry.view
             self._call(entry.target, lambda: self._on_transition(guest, old, new))

@@ -17,10 +17,8 @@ import libvirt_qemu  # type: ignore[import-untyped]
 from controller.errors import AgentUnavailableError, HostUnreachableError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
-from controller.hypervisor.translate import lost
 
 _SUSPECTS_AT_ONCE = 2
-_ADDRESS_TIMEOUT = 10.0
 _MARGIN = 10.0  # seconds for libvirt beyond the agent's own timeout
 
 
@@ -80,44 +78,3 @@ class Agents:
                 self._places.release()
         finally:
             one.release()
-
-    def addresses(self, name: str, *, ask_agent: bool) -> tuple[str, ...]:
-        """The guest's addresses, loopback and link-local left out.
-
-        From the DHCP leases of libvirt's networks, else from the agent where ``ask_agent``
-        (``virDomainInterfaceAddresses``); () where neither knows any.
-        """
-        found = self._link.call(
-            Role.LOOK,
-            "read leases",
-            lambda connection: _addresses(
-                connection, name, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
-            ),
-            _ADDRESS_TIMEOUT,
-        )
-        if found or not ask_agent:
-            return found
-        with self._turn(name, self._monotonic() + _ADDRESS_TIMEOUT):
-            return self._link.call(
-                Role.AGENT,
-                "read addresses",
-                lambda connection: _addresses(
-                    connection, name, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
-                ),
-                _ADDRESS_TIMEOUT,
-            )
-
-
-def _addresses(connection: libvirt.virConnect, name: str, source: int) -> tuple[str, ...]:
-    try:
-        interfaces = connection.lookupByName(name).interfaceAddresses(source, 0)
-    except libvirt.libvirtError as error:
-        if lost(error) or error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            raise
-        return ()  # the domain is off, has no such interface, or no agent
-    return tuple(
-        address["addr"]
-        for interface in interfaces.values()
-        for address in interface["addrs"] or ()
-        if not address["addr"].startswith(("127.", "::1", "fe80:", "169.254."))
-    )

@@ -17,30 +17,26 @@ class Capabilities:
     """What a host told about itself when it was connected. Versions as 'major.minor.release'."""
 
     kvm: bool
-    arch: str
     libvirt_version: str
     hypervisor_version: str
 
 
 def read_capabilities(connection: libvirt.virConnect) -> Capabilities:
     """``virConnectGetCapabilities``, ``GetLibVersion``, ``GetVersion``; raises libvirt's errors."""
-    xml = connection.getCapabilities()
-    root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
+    root = ET.fromstring(connection.getCapabilities())  # noqa: S314 - libvirt's own output
     return Capabilities(
-        kvm=kvm_usable(xml, _expanded(connection, root)),
-        arch=root.findtext("host/cpu/arch", ""),
+        kvm=kvm_usable(root, _expanded(connection, root)),
         libvirt_version=_version(connection.getLibVersion()),
         hypervisor_version=_version(connection.getVersion()),
     )
 
 
-def kvm_usable(capabilities: str, features: frozenset[str] = frozenset()) -> bool:
+def kvm_usable(root: ET.Element, features: frozenset[str] = frozenset()) -> bool:
     """Does the host offer domains of type kvm and, on x86, does its CPU show vmx or svm?
 
-    ``features`` are CPU features known beside those that the capabilities XML lists, which leaves
-    out what the CPU's model implies.
+    ``root`` is the capabilities XML. ``features`` are CPU features known beside those that it
+    lists, which leaves out what the CPU's model implies.
     """
-    root = ET.fromstring(capabilities)  # noqa: S314 - libvirt's own output
     arch = root.findtext("host/cpu/arch", "")
     offered = any(
         domain.get("type") == "kvm"

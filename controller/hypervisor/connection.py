@@ -128,6 +128,13 @@ class HostLink:
 
     # --- Calls ------------------------------------------------------------------------------------
 
+    def ensure_reachable(self) -> Session:
+        """The live session. Raises ``HostUnreachableError`` with the reason while it is lost."""
+        session = self._session
+        if session is None or session.lost:
+            raise HostUnreachableError(f"host {self.config.name} is not reachable: {self.why}")
+        return session
+
     def call(
         self,
         role: Role,
@@ -142,9 +149,7 @@ class HostLink:
         Raises ``HostUnreachableError`` while the host is lost and when the deadline passes, and
         whatever ``translate`` makes of libvirt's error.
         """
-        session = self._session
-        if session is None or session.lost:
-            raise HostUnreachableError(f"host {self.config.name} is not reachable: {self.why}")
+        session = self.ensure_reachable()
         return self.call_in(session, role, operation, function, timeout, late=late)
 
     def call_in(

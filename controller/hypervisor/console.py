@@ -50,10 +50,6 @@ class Console:
             return None if self._closed.is_set() else b""
         return block
 
-    def send(self, data: bytes) -> None:
-        """Types ``data`` into the console."""
-        self._link.call(Role.ACT, "type", lambda _: self._stream.send(data), _TIMEOUT)
-
     def close(self) -> None:
         if self._closed.is_set():
             return
@@ -104,11 +100,11 @@ class Console:
         )
 
 
-def open_console(link: HostLink, name: str, *, force: bool = False) -> Console:
+def open_console(link: HostLink, name: str) -> Console:
     """``virDomainOpenConsole`` of the first serial port.
 
-    ``force`` throws out whoever has it open. Raises ``PermanentError(reason='NotRunning')`` for a
-    domain that is off, and as a call does (``ConsoleBusy`` comes as libvirt words it).
+    Whoever has it open keeps it. Raises ``PermanentError(reason='NotRunning')`` for a domain that
+    is off, and as a call does (``ConsoleBusy`` comes as libvirt words it).
     """
 
     def open_it(connection: libvirt.virConnect) -> Console:
@@ -116,8 +112,7 @@ def open_console(link: HostLink, name: str, *, force: bool = False) -> Console:
         if not domain.isActive():
             raise PermanentError(f"domain {name} is not running", reason="NotRunning")
         stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        flags = libvirt.VIR_DOMAIN_CONSOLE_FORCE if force else libvirt.VIR_DOMAIN_CONSOLE_SAFE
-        domain.openConsole(None, stream, flags)
+        domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_SAFE)
         console = Console(link, stream)
         console.listen()
         return console

@@ -80,18 +80,6 @@ class Domains:
 
         self._write(name, "start", write, LIFECYCLE)
 
-    def resume(self, name: str) -> None:
-        """``virDomainResume`` of a paused one, ``PMWakeup`` of a sleeping one; else nothing."""
-
-        def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
-            state = domain.state()[0]
-            if state == libvirt.VIR_DOMAIN_PAUSED:
-                domain.resume()
-            elif state == libvirt.VIR_DOMAIN_PMSUSPENDED:
-                domain.pMWakeup(0)
-
-        self._write(name, "resume", write, LIFECYCLE)
-
     def shutdown(self, name: str) -> None:
         """``virDomainShutdownFlags``, by the guest agent, else by ACPI; does not wait for it."""
 

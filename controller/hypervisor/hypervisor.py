@@ -116,7 +116,7 @@ class Hypervisor:
     def host(self, host: str) -> HostView:
         """Never raises for a lost host: the view says that it is not reachable, and why."""
         one = self._of(host)
-        known = one.capabilities or Capabilities(False, "", "", "")
+        known = one.capabilities or Capabilities(False, "", "")
         reachable, why = one.link.reachable, one.link.why
         pools = one.storage.known_pools()
         if reachable:
@@ -214,10 +214,6 @@ class Hypervisor:
         """Starts the domain; a running one is fine."""
         self._of(host).domains.start(name)
 
-    def resume(self, host: str, name: str) -> None:
-        """Resumes a paused or sleeping domain; any other is left as it is."""
-        self._of(host).domains.resume(name)
-
     def shutdown(self, host: str, name: str) -> None:
         """Asks the guest (agent, then ACPI) to power off; does not wait."""
         self._of(host).domains.shutdown(name)
@@ -239,17 +235,9 @@ class Hypervisor:
         """
         return self._of(host).agents.command(name, command, timeout)
 
-    def addresses(self, host: str, name: str) -> tuple[str, ...]:
-        """The guest's addresses as its network's leases or its agent know them; () if none."""
-        one = self._of(host)
-        view = one.index.domain(name)
-        if view is None or not view.state.active:
-            return ()
-        return one.agents.addresses(name, ask_agent=view.agent_connected)
-
-    def open_console(self, host: str, name: str, *, force: bool = False) -> Console:
+    def open_console(self, host: str, name: str) -> Console:
         """The serial console as a stream of bytes from now on; see ``console``."""
-        return open_console(self._of(host).link, name, force=force)
+        return open_console(self._of(host).link, name)
 
     def serial_log(self, host: str, name: str, limit: int) -> bytes:
         """The last ``limit`` bytes of what the domain said so far; see ``serial_log``."""

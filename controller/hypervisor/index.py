@@ -91,9 +91,7 @@ class HostIndex:
 
         Raises ``HostUnreachableError`` where nothing is known, also while the host is lost.
         """
-        if not self._link.reachable:
-            # Raises with the reason; what was known before may be long untrue.
-            self._link.call(Role.LOOK, "look", lambda _: None, READ_TIMEOUT)
+        self._link.ensure_reachable()  # what was known before may be long untrue
         with self._lock:
             entry = self._entries.get(name)
             if entry is None:
@@ -104,8 +102,7 @@ class HostIndex:
 
     def owned(self) -> Collection[str]:
         """Names of the domains with our ownership element. Raises as ``domain``."""
-        if not self._link.reachable:
-            self._link.call(Role.LOOK, "look", lambda _: None, READ_TIMEOUT)
+        self._link.ensure_reachable()
         with self._lock:
             unread = [name for name, entry in self._entries.items() if entry.view is None]
         for name in unread:

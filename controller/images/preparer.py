@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from controller.images.seed import build_seed
 from controller.images.sources import Content, Role, Sources, roles
 from controller.images.transfer import Pace
 from controller.images.volumes import Storage, Volumes, volume_name
-from controller.observed.host import PoolView, VolumeView
+from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 
 _log = structlog.get_logger(__name__)
@@ -173,14 +174,6 @@ class ImagePreparer:
         with self._lock:
             return tuple(slot.progress for slot in self._slots.values() if slot.progress)
 
-    def forget_failures(self, image: str) -> None:
-        """The operator wants the next ``prepare`` of ``image`` to try at once."""
-        with self._lock:
-            for key, slot in self._slots.items():
-                if key[2] == image:
-                    slot.failure = None
-        self._on_change(image)
-
     def close(self) -> None:
         """Ends what is under way at its next piece; what was fetched so far is kept."""
         self._stop.set()
@@ -225,7 +218,6 @@ class ImagePreparer:
             self._on_change(image.name)
 
     def _prepare(self, host: str, pool: str, image: EffectiveImage, slot: _Slot) -> None:
-        pool_view = self._pool(host, pool)
         contents: list[Content] = []
         found: dict[Role, VolumeView] = {}
         wanted: dict[Role, FileFacts] = {}
@@ -233,9 +225,7 @@ class ImagePreparer:
             content = self._sources.known(image, role)
             volume = self._find(host, pool, image, content) if content is not None else None
             if content is None or volume is None:
-                facts = self._sources.obtain(
-                    image, role, lambda phase, done, total: self._report(slot, phase, done, total)
-                )
+                facts = self._sources.obtain(image, role, partial(self._report, slot))
                 content = Content(role, facts.sha256, facts.format, facts.virtual_size)
                 volume = self._find(host, pool, image, content)
                 if volume is None:
@@ -243,7 +233,7 @@ class ImagePreparer:
             if volume is not None:
                 found[role] = volume
             contents.append(content)
-        self._check_room(host, pool_view, image, wanted)
+        self._check_room(host, pool, image, wanted)
         total = sum(facts.signature.size for facts in wanted.values())
         before = 0
         for role, facts in wanted.items():
@@ -253,51 +243,35 @@ class ImagePreparer:
                 volume_name(image.name, role, facts.sha256, facts.format),
                 facts,
                 check=self._sources.check_stop,
-                progress=lambda done, start=before: self._report(  # type: ignore[misc]
-                    slot, Phase.UPLOADING, start + done, total
-                ),
+                progress=partial(self._report_upload, slot, before, total),
             )
             before += facts.signature.size
         self._keep_ready(host, pool, image, tuple(contents), found)
 
-    def _pool(self, host: str, pool: str) -> PoolView:
-        view = self._storage.host(host)
-        if not view.reachable:
-            raise HostUnreachableError(f"host {host} does not answer: {view.why}")
-        found = view.pools.get(pool)
-        if found is None:
-            names = ", ".join(sorted(view.pools)) or "none"
-            raise TransientError(
-                f"host {host} has no storage pool {pool} (it has: {names}); define it with virsh"
-                " pool-define-as, or name another",
-                reason="PoolMissing",
-            )
-        if not found.active:
-            raise TransientError(
-                f"storage pool {pool} of host {host} is not active; start it with: virsh"
-                f" pool-start {pool}",
-                reason="PoolInactive",
-            )
-        return found
-
     def _check_room(
-        self, host: str, pool: PoolView, image: EffectiveImage, wanted: dict[Role, FileFacts]
+        self, host: str, pool: str, image: EffectiveImage, wanted: dict[Role, FileFacts]
     ) -> None:
-        needed = sum(facts.signature.size for facts in wanted.values())
-        if needed <= pool.available:
+        if not wanted:
             return
+        needed = sum(facts.signature.size for facts in wanted.values())
+        view = self._storage.host(host).pools.get(pool)
+        if view is None or not view.active or needed <= view.available:
+            return  # what is wrong with the pool itself, the upload tells
         freed = sum(
             self._volumes.remains(
-                host, pool.name, volume_name(image.name, role, facts.sha256, facts.format)
+                host, pool, volume_name(image.name, role, facts.sha256, facts.format)
             )
             for role, facts in wanted.items()
         )
-        if needed > pool.available + freed:
+        if needed > view.available + freed:
             raise TransientError(
-                f"storage pool {pool.name} of host {host} has {human(pool.available + freed)}"
+                f"storage pool {pool} of host {host} has {human(view.available + freed)}"
                 f" free, and image {image.name} needs {human(needed)}; make room there",
                 reason="PoolFull",
             )
+
+    def _report_upload(self, slot: _Slot, before: int, total: int, done: int) -> None:
+        self._report(slot, Phase.UPLOADING, before + done, total)
 
     def _report(self, slot: _Slot, phase: Phase, done: int, total: int | None) -> None:
         now = self._monotonic()

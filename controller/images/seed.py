@@ -7,7 +7,6 @@ The bytes depend on the arguments alone (fixed dates), so that equal seeds are e
 
 from io import BytesIO
 
-import pycdlib
 import yaml
 
 from controller.images.iso_dates import fix_dates
@@ -40,28 +39,14 @@ def user_data(*, hostname: str, keys: list[str]) -> bytes:
     return b"#cloud-config\n" + _yaml(config)
 
 
-def network_config() -> bytes:
-    """``network-config`` (version 2): DHCP on every Ethernet interface.
-
-    Off by default: without it cloud-init does DHCP on the first interface, and only netplan
-    understands names with wildcards.
-    """
-    dhcp = {"dhcp4": True, "optional": True}
-    ethernets = {
-        "predictable": {"match": {"name": "en*"}, **dhcp},
-        "classic": {"match": {"name": "eth*"}, **dhcp},
-    }
-    return _yaml({"version": 2, "ethernets": ethernets})
-
-
-def build_seed(*, instance_id: str, hostname: str, keys: list[str], dhcp: bool = False) -> bytes:
+def build_seed(*, instance_id: str, hostname: str, keys: list[str]) -> bytes:
     """The ISO's bytes: ISO 9660 with Joliet and Rock Ridge, labelled ``cidata``."""
     files = {
         "meta-data": meta_data(instance_id=instance_id, hostname=hostname),
         "user-data": user_data(hostname=hostname, keys=keys),
     }
-    if dhcp:
-        files["network-config"] = network_config()
+    import pycdlib  # two megabytes that only seeds need
+
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
     try:

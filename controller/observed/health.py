@@ -32,7 +32,6 @@ class ProbeTarget:
 
     guest: str
     host: str
-    domain_uuid: str
     service: str
     probe: str
     kind: str  # httpGet | tcpSocket | exec | systemdUnit | guestAgentPing

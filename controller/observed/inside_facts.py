@@ -78,7 +78,7 @@ def parse_look(text: str, asked: Asked, looked_at: float) -> InsideView:
     lines = text.split("\n")
     if lines[0] != "guestkeeper-look\t1":
         raise FactsError(f"a look begins otherwise: {lines[0][:80]!r}")
-    return _view(lines[1:], asked, looked_at, changes=())
+    return _view(lines[1:], asked, looked_at)
 
 
 def parse_apply(text: str, asked: Asked, looked_at: float) -> Applied:
@@ -86,14 +86,13 @@ def parse_apply(text: str, asked: Asked, looked_at: float) -> Applied:
     lines = text.split("\n")
     if lines[0] != "guestkeeper-apply\t1":
         raise FactsError(f"an apply begins otherwise: {lines[0][:80]!r}")
-    changes: list[str] = []
     failures: list[tuple[str, str, int, list[str]]] = []
     for number, line in enumerate(lines[1:], 1):
         tag, _, rest = line.partition("\t")
         if line == "busy":
             return Applied(None, (), busy=True)
         if line == "guestkeeper-look\t1":
-            view = _view(lines[number + 1 :], asked, looked_at, changes=tuple(changes))
+            view = _view(lines[number + 1 :], asked, looked_at)
             return Applied(
                 view,
                 tuple(
@@ -101,10 +100,7 @@ def parse_apply(text: str, asked: Asked, looked_at: float) -> Applied:
                     for service, action, code, output in failures
                 ),
             )
-        if tag == "did":
-            service, action, detail = _fields(line, rest, 3)
-            changes.append(f"{service or 'guest'}: {action} {detail}")
-        elif tag == "error":
+        if tag == "error":
             service, code, action = _fields(line, rest, 3)
             failures.append((service, action, _number(line, code), []))
         elif tag == "output" and failures:
@@ -121,7 +117,7 @@ def _printed(lines: Iterable[str]) -> str:
     return "\n".join([line for line in clean if line][-MAX_OUTPUT_LINES:])
 
 
-def _view(lines: list[str], asked: Asked, looked_at: float, changes: tuple[str, ...]) -> InsideView:
+def _view(lines: list[str], asked: Asked, looked_at: float) -> InsideView:
     facts = _Facts()
     block: dict[str, str] = {}
     ended = False
@@ -153,7 +149,6 @@ def _view(lines: list[str], asked: Asked, looked_at: float, changes: tuple[str, 
         addresses=tuple(facts.addresses),
         cloud_init=_cloud_init(facts),
         pending=tuple(facts.pending),
-        changes=changes,
     )
 
 
@@ -244,27 +239,15 @@ def _file(facts: _Facts, path: str) -> FileFact:
     if path not in facts.stats:
         return FileFact(path, None)
     mode, owner, group = facts.stats[path]
-    kind = {stat.S_IFREG: "", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}.get(
-        stat.S_IFMT(mode), "other"
-    )
-    digest = None if kind else facts.hashes.get(path)
-    return FileFact(path, digest, owner, group, stat.S_IMODE(mode), kind)
+    digest = facts.hashes.get(path) if stat.S_ISREG(mode) else None
+    return FileFact(path, digest, owner, group, stat.S_IMODE(mode))
 
 
 def _unit(facts: _Facts, unit: str) -> UnitFact:
     block = facts.units.get(unit)
     if block is None:
-        return UnitFact(unit, "not-found", "inactive", "")
-    text = block.get("ActiveEnterTimestampMonotonic", "")
-    microseconds = int(text) if text.isdecimal() else 0
-    return UnitFact(
-        unit,
-        load=block.get("LoadState", ""),
-        active=block.get("ActiveState", ""),
-        enabled=block.get("UnitFileState", ""),
-        since=microseconds / 1e6 if microseconds else None,
-        sub=block.get("SubState", ""),
-    )
+        return UnitFact(unit, "inactive", "")
+    return UnitFact(unit, block.get("ActiveState", ""), block.get("UnitFileState", ""))
 
 
 def _cloud_init(facts: _Facts) -> str:

@@ -7,7 +7,6 @@ are given the methods as callbacks.
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,21 +23,6 @@ from prometheus_client.registry import Collector
 from controller.telemetry import catalog
 from controller.telemetry.catalog import Definition
 from controller.telemetry.samples import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class MetricReference:
-    """A line of the reference page."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-
-
-def reference() -> list[MetricReference]:
-    """Every metric of the daemon's own, in the order of the reference page."""
-    return [MetricReference(d.name, d.kind, d.labels, d.help) for d in catalog.DEFINITIONS]
 
 
 class Metrics:

@@ -31,13 +31,9 @@ class Notifier:
         """A reload begins; ``ready`` ends it. For ``Type=notify-reload``."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self, status: str = "") -> bool:
+    def stopping(self) -> bool:
         """The daemon begins to end."""
-        return self._send("STOPPING=1", *_status(status))
-
-    def status(self, text: str) -> bool:
-        """One line for ``systemctl status``."""
-        return self._send(*_status(text or "-"))
+        return self._send("STOPPING=1")
 
     def watchdog(self) -> bool:
         """The loop is alive. Due every ``watchdog_interval`` seconds."""

@@ -21,10 +21,10 @@ from starlette.routing import BaseRoute, Route
 
 from controller.errors import GuestkeeperError, HostUnreachableError
 from controller.journal.database import Event
-from controller.web import listing
+from controller.web import FORMAT_VERSION, listing
 from controller.web.application import Application
 from controller.web.selector import SelectorError
-from controller.web.views import FORMAT_VERSION, Detail, Json
+from controller.web.views import Detail, Json
 from controller.web.waiting import Waiter
 
 MAX_WAIT = 60.0

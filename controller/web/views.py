@@ -17,10 +17,9 @@ from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView
-from controller.planning.conditions import ConditionType, Health, Printable, Sync
+from controller.planning.conditions import ConditionType
+from controller.planning.plan import Plan
 from controller.planning.steps import step_name
-
-FORMAT_VERSION = 1
 
 Json = dict[str, Any]
 
@@ -125,39 +124,20 @@ def guest_view(status: GuestStatus, problems: Sequence[Problem] = ()) -> Json:
 def pending_view(guest: EffectiveGuest, detail: Detail) -> Json:
     """A guest that is in the catalog and was not looked at yet; the same keys."""
     sentence = "not looked at yet"
-    summary: Json = {
-        "name": guest.name,
-        "labels": dict(guest.labels),
-        "printable": str(Printable.UNKNOWN),
-        "sync": str(Sync.UNKNOWN),
-        "health": str(Health.UNKNOWN),
-        "ready": "Unknown",
-        "services_ready": 0,
-        "services_total": len(guest.services),
-        "sentence": sentence,
-        "message": sentence,
-        "orphan": False,
-        "host": guest.spec.host,
-        "image": guest.spec.image,
-        "addresses": [],
-        "forwards": _forwards(guest, None),
-        "created_at": None,
-        "updated_at": None,
-    }
+    status = GuestStatus(
+        name=guest.name,
+        guest=guest,
+        observed=Observed(HostView(guest.spec.host, "", reachable=False)),
+        plan=Plan(guest.name, sentence),
+        since=(),
+        updated_at=0.0,
+    )
+    unknown: Json = {"message": sentence, "updated_at": None}
     if detail is Detail.SUMMARY:
-        return summary
+        return guest_summary(status) | unknown
     if detail is Detail.CONDITIONS:
-        return {**summary, "conditions": []}
-    nothing = ("recheck_at", "uuid", "domain", "inside", "operation", "failure", "generation")
-    empty = ("conditions", "changes", "steps", "services", "problems")
-    return {
-        **summary,
-        **dict.fromkeys((*nothing, "applied_digest")),
-        **{key: [] for key in empty},
-        "digest": guest.digest,
-        "origin": {"file": guest.origin.file, "line": guest.origin.line},
-        "wanted": _wanted(guest),
-    }
+        return guest_conditions(status) | unknown
+    return guest_view(status) | unknown | {"services": []}
 
 
 def _wanted(guest: EffectiveGuest) -> Json:

@@ -101,7 +101,9 @@ def test_a_guest_whose_plug_was_pulled_comes_back(
 ) -> None:
     domain = connection.lookupByName("web1")
     before = domain.ID()
-    assert not run(demo, "virsh -c $(grep uri $GUESTKEEPER_CONFIG | cut -d'\"' -f2) destroy web1").returncode
+    assert not run(
+        demo, "virsh -c $(grep uri $GUESTKEEPER_CONFIG | cut -d'\"' -f2) destroy web1"
+    ).returncode
     wait_until(lambda: domain.isActive() and domain.ID() != before, 30, "web1 runs again")
     done = run(demo, "guestkeeper wait web1 --for=condition=Ready --timeout 50")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -140,7 +140,6 @@ def test_the_life_of_a_domain(hypervisor: Hypervisor) -> None:
     view = hypervisor.domain("a", "web1")
     assert view is not None
     assert view.live == config_of()
-    hypervisor.resume("a", "web1")
     for _ in range(2):
         hypervisor.shutdown("a", "web1")
         assert state(hypervisor, "a", "web1") == (DomainState.SHUTOFF, StateReason.SHUTDOWN)

@@ -16,12 +16,6 @@ gk_units_moved=no
 
 # --- Reports --------------------------------------------------------------------------------------
 
-# $1 action, $2 detail: something was changed.
-gk_did() {
-    gk_done=yes
-    printf 'did\t%s\t%s\t%s\n' "$gk_service" "$1" "$2"
-}
-
 # $1 action, $2 exit code; the reason stands in the log. Nothing more is done for this service.
 gk_fail() {
     gk_failed=yes
@@ -112,7 +106,7 @@ gk_hostname() {
     if ! printf '%s\n' "$1" 2>/dev/null >|"$gk_root/proc/sys/kernel/hostname"; then
         gk_run hostname hostname "$1" || return 0
     fi
-    gk_did hostname "$1"
+    gk_done=yes
 }
 
 # The name must resolve to this machine: Debian's convention is a line for 127.0.1.1.
@@ -173,7 +167,7 @@ gk_ssh_keys() {
     # sshd ignores keys that others could write.
     gk_run ssh-keys chmod go-w "${gk_keys_file%/*}" "$gk_keys_file" || return 0
     gk_relabel -R "${gk_keys_file%/*}"
-    gk_did ssh-keys "$gk_count added"
+    gk_done=yes
 }
 
 gk_number=0

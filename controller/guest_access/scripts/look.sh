@@ -2,7 +2,7 @@
 # The facts of a guest, in as few processes as possible: under TCG each costs 10 to 30 ms.
 #
 # POSIX sh (dash, bash). Fed to "sh -s" on stdin, followed by calls of these functions that
-# scripts.py renders with quoted values. What it prints is read by observed/inside_facts.py; every
+# rendering.py renders with quoted values. What it prints is read by observed/inside_facts.py; every
 # line tells by its beginning what it is, and a path stands last on its line, so that nothing
 # inside a value can be taken for something else. gk_root is '' but in unit tests.
 
@@ -184,8 +184,7 @@ gk_look_files() {
 # $@: units. A block of NAME=value lines for each, ended by an empty line.
 gk_look_units() {
     [ $# -gt 0 ] || return 0
-    gk_properties=Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload
-    systemctl show --no-pager --property="$gk_properties,ActiveEnterTimestampMonotonic" \
+    systemctl show --no-pager --property=Names,ActiveState,UnitFileState,NeedDaemonReload \
         -- "$@" </dev/null 2>/dev/null
     printf '\n'
 }

@@ -107,7 +107,7 @@ gk_packages() {
             return 0
         fi
     done
-    gk_did install "$*"
+    gk_done=yes
 }
 
 gk_apt() {
@@ -188,7 +188,7 @@ gk_files() {
         if [ "$gk_failed" = yes ]; then
             rm -f -- "$gk_temp"
         elif gk_run "file $gk_path" mv -fT -- "$gk_temp" "$gk_path"; then
-            gk_did file "$gk_path"
+            gk_done=yes
             gk_relabel "$gk_path"
         fi
     done <<GK_EOF
@@ -206,7 +206,7 @@ gk_systemctl() {
         return 1
     fi
     gk_units_moved=yes
-    gk_did "$1" "$gk_unit"
+    gk_done=yes
 }
 
 # Enables and starts the unit, and lets it take up what changed.

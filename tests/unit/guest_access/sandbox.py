@@ -33,14 +33,12 @@ if [ "$verb" = show ]; then
     while [ "$1" != -- ]; do shift; done
     shift
     for unit; do
-        active=inactive enabled= load=not-found
+        active=inactive enabled=
         if [ -e "$STATE/unit.$unit" ]; then
-            load=loaded
             read -r active enabled <"$STATE/unit.$unit"
         fi
-        printf 'LoadState=%s\nActiveState=%s\nSubState=x\nNames=%s alias.%s\nUnitFileState=%s\n' \
-            "$load" "$active" "$unit" "$unit" "$enabled"
-        printf 'NeedDaemonReload=no\nActiveEnterTimestampMonotonic=2500000\n\n'
+        printf 'ActiveState=%s\nNames=%s alias.%s\nUnitFileState=%s\nNeedDaemonReload=no\n\n' \
+            "$active" "$unit" "$unit" "$enabled"
     done
     exit 0
 fi

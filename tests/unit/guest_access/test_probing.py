@@ -16,7 +16,7 @@ from tests.unit.guest_access.sandbox import Sandbox
 
 def _target(kind: str, **fields: Any) -> ProbeTarget:
     values: dict[str, Any] = {
-        "guest": "web", "host": "local", "domain_uuid": "", "service": "app", "probe": "p",
+        "guest": "web", "host": "local", "service": "app", "probe": "p",
         "kind": kind, "inside": True, "address": None, "port": 1, "path": "/", "scheme": "http",
         "headers": (), "command": (), "period": 10.0, "timeout": 5.0, "failure_threshold": 3,
         "success_threshold": 1, "initial_delay": 0.0, "startup": 0.0, "epoch": "",
@@ -43,7 +43,7 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def test_probes_due_together_are_one_exec(sandbox: Sandbox, port: int) -> None:
+def test_a_probe_is_one_exec(sandbox: Sandbox, port: int) -> None:
     (sandbox.root / "bin/systemctl").write_text('#!/bin/sh\necho inactive\n[ "$3" = up.service ]\n')
     token = (("X-Token", "it's"),)
     cases: list[tuple[ProbeTarget, bool | None, str]] = [
@@ -62,11 +62,12 @@ def test_probes_due_together_are_one_exec(sandbox: Sandbox, port: int) -> None:
         (_target("exec", command=("no-such-command",)), False, "exited 127"),
         (_target("exec", command=("seq", "100000")), True, "1"),
     ]
-    answers = InsideProber(sandbox.agent).probe_all([target for target, _, _ in cases], "web")
-    assert len(sandbox.requests) == 1
-    for (target, ok, message), answer in zip(cases, answers, strict=True):
-        assert answer.ok is ok, (target, answer)
-        assert message in answer.message
+    prober = InsideProber(sandbox.agent)
+    for target, ok, message in cases:
+        answer = prober.probe(target, "web")
+        assert answer[0] is ok, (target, answer)
+        assert message in answer[1]
+    assert len(sandbox.requests) == len(cases)
 
 
 def test_https_needs_curl_in_the_guest(sandbox: Sandbox) -> None:

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.health.checks import Outcome
-from controller.health.prober import Prober, _spread
+from controller.health.prober import Prober, _Entry, _spread
 from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
 
 UNKNOWN, STARTING = ProbeStatus.UNKNOWN, ProbeStatus.STARTING
@@ -24,7 +25,6 @@ SUCCESS, FAILURE = ProbeStatus.SUCCESS, ProbeStatus.FAILURE
 BASE = ProbeTarget(
     guest="web-1",
     host="local",
-    domain_uuid="u",
     service="web",
     probe="http",
     kind="httpGet",
@@ -105,21 +105,34 @@ class Server:
         self.loop.close()
 
 
+class Recording(Prober):
+    """Writes down every check that was made: (target, ok, seconds)."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.results: list[tuple[ProbeTarget, bool | None, float]] = []
+
+    def _settle(self, entry: _Entry, ok: bool | None, message: str, seconds: float | None) -> None:
+        asked = not entry.dropped
+        super()._settle(entry, ok, message, seconds)
+        if asked and seconds is not None:
+            self.results.append((entry.target, ok, seconds))
+
+
 class Watch:
     """A running prober and what it reported."""
 
     def __init__(self, **settings: object) -> None:
         self.transitions: list[tuple[str, ProbeView, ProbeView]] = []
-        self.results: list[tuple[ProbeTarget, bool | None, float]] = []
         self.errors: list[Exception] = []
         self.answer: Callable[[ProbeTarget], Outcome] = lambda target: (True, "fine")
-        self.prober = Prober(
+        self.prober = Recording(
             inside=lambda target: self.answer(target),
             on_transition=lambda guest, old, new: self.transitions.append((guest, old, new)),
-            on_result=lambda target, ok, seconds: self.results.append((target, ok, seconds)),
             on_error=lambda target, error: self.errors.append(error),
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
+        self.results = self.prober.results
         self.prober.start()
 
     def view(self, guest: str = "web-1", service: str = "web", probe: str = "http") -> ProbeView:
@@ -435,13 +448,15 @@ def test_a_callback_that_breaks_is_reported_and_the_probing_goes_on(server: Serv
     prober = Prober(
         inside=lambda target: (None, ""),
         on_transition=broken,
-        on_result=broken,
         on_error=lambda target, error: errors.append(error),
     )
     prober.start()
     prober.set_targets("web-1", [replace(BASE, port=server.port(http("200 OK")))])
-    eventually(lambda: len(errors) >= 4)
+    eventually(lambda: errors)
+    told = prober.views("web-1")["web", "http"]
+    eventually(lambda: prober.views("web-1")["web", "http"].checked_at != told.checked_at)
     assert prober.views("web-1")["web", "http"].status is SUCCESS
+    assert len(errors) == 1
     assert prober.stop(5)
 
 
@@ -450,8 +465,8 @@ def test_more_slow_probes_than_sockets_are_shed_as_no_data(server: Server) -> No
     port = server.port(None)
     targets = [replace(BASE, port=port, timeout=0.3, probe=f"p{n}") for n in range(30)]
     watch.prober.set_targets("web-1", targets)
-    eventually(lambda: watch.prober.stats().shed > 20)
-    assert watch.prober.stats().in_flight <= 2
+    eventually(lambda: watch.prober.shed > 20)
+    assert len(watch.prober._tasks) <= 2
     assert watch.prober.stop(5)
     assert watch.errors == []
 
@@ -459,20 +474,19 @@ def test_more_slow_probes_than_sockets_are_shed_as_no_data(server: Server) -> No
 def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server: Server) -> None:
     stalled = threading.Event()
 
-    def stall(target: ProbeTarget, ok: bool | None, seconds: float) -> None:
-        results.append(ok)
-        if target.probe == "stall" and not stalled.is_set():
+    def stall(guest: str, old: ProbeView, new: ProbeView) -> None:
+        transitions.append(new.status)
+        if new.probe == "stall" and not stalled.is_set():
             stalled.set()
             time.sleep(1.5)  # the loop's thread itself
 
-    results: list[bool | None] = []
     transitions: list[ProbeStatus] = []
-    prober = Prober(
+    prober = Recording(
         inside=lambda target: (None, ""),
-        on_transition=lambda guest, old, new: transitions.append(new.status),
-        on_result=stall,
+        on_transition=stall,
         on_error=lambda target, error: None,
     )
+    results = prober.results
     prober.start()
     slow = server.port(http("200 OK"))
     probes = [replace(BASE, port=slow, timeout=0.2, probe=f"p{n}") for n in range(50)]
@@ -484,17 +498,7 @@ def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server
     eventually(lambda: len(results) > seen + 100)
     assert prober.stop(5)
     assert set(transitions) == {SUCCESS}
-    assert prober.stats().shed > 0
-
-
-def test_it_ticks_while_idle_so_that_a_watchdog_sees_life(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("controller.health.prober._HEARTBEAT", 0.05)
-    watch.prober.set_targets("web-1", [])
-    watch.prober._wake()
-    before = watch.prober.ticked_at
-    eventually(lambda: watch.prober.ticked_at > before + 0.1)
+    assert prober.shed > 0
 
 
 def test_probes_of_one_period_spread_evenly_and_always_alike() -> None:
@@ -507,7 +511,6 @@ def test_stopping_twice_and_without_a_start_is_fine() -> None:
     prober = Prober(
         inside=lambda target: (None, ""),
         on_transition=lambda *_: None,
-        on_result=lambda *_: None,
         on_error=lambda *_: None,
     )
     assert prober.stop()
@@ -567,7 +570,7 @@ def test_two_thousand_probes_every_ten_seconds_cost_little(
         assert checks / seconds == pytest.approx(200, rel=0.25)
         assert all(result[1] for result in watch.results)
         assert share < 0.2
-        assert watch.prober.stats().shed == 0
+        assert watch.prober.shed == 0
     finally:
         assert watch.prober.stop(5)
         server.terminate()

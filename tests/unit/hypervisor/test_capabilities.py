@@ -1,14 +1,16 @@
 """KVM counts as usable only when the CPU can really do it."""
 
+import xml.etree.ElementTree as ET
+
 import pytest
 
 from controller.hypervisor.capabilities import kvm_usable
 
 
-def capabilities(arch: str, kinds: tuple[str, ...], features: tuple[str, ...] = ()) -> str:
+def capabilities(arch: str, kinds: tuple[str, ...], features: tuple[str, ...] = ()) -> ET.Element:
     cpu = "".join(f"<feature name='{name}'/>" for name in features)
     domains = "".join(f"<domain type='{kind}'/>" for kind in kinds)
-    return (
+    return ET.fromstring(
         f"<capabilities><host><cpu><arch>{arch}</arch><model>M</model>{cpu}</cpu></host>"
         f"<guest><os_type>hvm</os_type><arch name='{arch}'>{domains}</arch></guest>"
         "<guest><arch name='riscv64'><domain type='kvm'/></arch></guest></capabilities>"

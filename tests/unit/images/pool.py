@@ -18,8 +18,6 @@ class Pool:
     def __init__(self, available: int = 1 << 40) -> None:
         self.volumes: dict[str, bytes] = {}
         self.available = available
-        self.reachable = True
-        self.active = True
         self.calls: list[str] = []
         self.kill_at: tuple[int, str] | None = None
         self.fail: dict[str, GuestkeeperError] = {}
@@ -28,8 +26,8 @@ class Pool:
 
     def host(self, host: str) -> HostView:
         self._call(f"host {host}")
-        pools = {"default": PoolView("default", "/pool", self.active, 1 << 41, self.available)}
-        return HostView(host, "test:///", self.reachable, why="no route", pools=pools)
+        pools = {"default": PoolView("default", "/pool", True, 1 << 41, self.available)}
+        return HostView(host, "test:///", reachable=True, pools=pools)
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         self._call(f"volume {name}")

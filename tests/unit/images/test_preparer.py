@@ -131,7 +131,7 @@ def test_preparing_what_is_there_uploads_nothing(world: World) -> None:
     world.prepare()
     world.pool.calls.clear()
     world.prepare()
-    assert {call.split()[0] for call in world.pool.calls} == {"host", "volume"}
+    assert {call.split()[0] for call in world.pool.calls} == {"volume"}
 
 
 def test_a_new_daemon_finds_it_ready_by_the_volumes_alone(world: World) -> None:
@@ -333,15 +333,6 @@ def test_another_spec_ends_the_failure_at_once(world: World) -> None:
     world.prepare(DISK_ONLY)
 
 
-def test_the_operator_can_end_the_waiting(world: World) -> None:
-    world.pool.fail["upload"] = TransientError("no")
-    world.failing(DISK_ONLY)
-    world.pool.fail.clear()
-    world.preparer.forget_failures("debian12")
-    world.prepare(DISK_ONLY)
-    assert world.view(DISK_ONLY).state is ImageState.READY
-
-
 def test_a_success_forgets_the_failures_before_it(world: World) -> None:
     world.pool.fail["upload"] = TransientError("no")
     world.failing(DISK_ONLY)
@@ -373,19 +364,17 @@ def test_the_remains_of_a_killed_upload_count_as_room(world: World) -> None:
     assert world.contents() == {BASE: RAW}
 
 
-def test_a_pool_that_is_not_there_or_not_active_is_told(world: World) -> None:
-    with pytest.raises(TransientError, match=r"no storage pool fast \(it has: default\)") as caught:
-        world.preparer.prepare("local", "fast", DISK_ONLY)
-    assert caught.value.reason == "PoolMissing"
-    world.pool.active = False
-    assert world.failing(DISK_ONLY).reason == "PoolInactive"
+def test_a_pool_that_is_not_there_is_told(world: World) -> None:
+    world.pool.fail["volume"] = PermanentError("no storage pool", reason="PoolMissing")
+    assert world.failing(DISK_ONLY).reason == "PoolMissing"
+    assert world.pool.volumes == {}
 
 
 def test_a_host_that_does_not_answer_is_no_failure_of_the_image(world: World) -> None:
-    world.pool.reachable = False
+    world.pool.fail["volume"] = HostUnreachableError("no route")
     assert isinstance(world.failing(), HostUnreachableError)
+    world.pool.fail.clear()
     assert world.view().state is ImageState.MISSING
-    world.pool.reachable = True
     world.prepare()
     assert world.view().state is ImageState.READY
 

@@ -11,7 +11,7 @@ import pycdlib
 import pytest
 import yaml
 
-from controller.images.seed import build_seed, meta_data, network_config, user_data
+from controller.images.seed import build_seed, meta_data, user_data
 
 GOLDEN = Path(__file__).parent / "golden"
 KEYS = ["ssh-ed25519 AAAAC3Nz one@example.org", "ssh-rsa AAAAB3Nz two@example.org"]
@@ -86,11 +86,11 @@ def other_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_equal_seeds_are_equal_bytes_at_any_time_in_any_zone(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    first = seed(dhcp=True)
+    first = seed()
     request.getfixturevalue("other_zone")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 10**7)
-    assert seed(dhcp=True) == first
+    assert seed() == first
 
 
 def test_another_name_is_another_seed() -> None:
@@ -98,7 +98,7 @@ def test_another_name_is_another_seed() -> None:
 
 
 def test_the_seed_is_as_it_was(golden: Callable[[Path, str], None]) -> None:
-    files = read(seed(dhcp=True), "rr_path")
+    files = read(seed(), "rr_path")
     text = "".join(f"--- {name}\n{files[name].decode()}" for name in sorted(files))
     golden(GOLDEN / "seed.txt", text)
 
@@ -135,14 +135,6 @@ def test_many_long_keys_fit() -> None:
     keys = [f"ssh-rsa {'A' * 700} key{number}@example.org" for number in range(200)]
     files = read(seed(keys=keys), "rr_path")
     assert yaml.safe_load(files["user-data"])["ssh_authorized_keys"] == keys
-
-
-def test_the_network_configuration_is_dhcp_everywhere() -> None:
-    told = yaml.safe_load(network_config())
-    assert told["version"] == 2
-    assert {one["match"]["name"] for one in told["ethernets"].values()} == {"en*", "eth*"}
-    assert all(one["dhcp4"] for one in told["ethernets"].values())
-    assert "network-config" not in read(seed(), "rr_path")
 
 
 def test_the_agent_is_started_only_where_it_is_installed(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.telemetry.metrics import Metrics, reference
+from controller.telemetry.catalog import DEFINITIONS, Definition
+from controller.telemetry.metrics import Metrics
 from controller.telemetry.samples import (
     DesiredSample,
     GuestSample,
@@ -143,17 +144,17 @@ def test_the_reference_lists_exactly_what_is_scraped() -> None:
     body, _ = everything().render()
     types = dict(re.findall(r"^# TYPE (guestkeeper_\S+) (\S+)$", body.decode(), re.MULTILINE))
     helps = dict(re.findall(r"^# HELP (guestkeeper_\S+) (.+)$", body.decode(), re.MULTILINE))
-    assert types == {row.name: row.type for row in reference()}
-    assert helps == {row.name: row.help for row in reference()}
-    for row in reference():
+    assert types == {row.name: row.kind for row in DEFINITIONS}
+    assert helps == {row.name: row.help for row in DEFINITIONS}
+    for row in DEFINITIONS:
         labels = re.search(rf"^{row.name}(?:_count)?(?:{{(.*)}})? ", body.decode(), re.MULTILINE)
         assert labels is not None, row.name
         assert set(re.findall(r'(\w+)="', labels[1] or "")) == set(row.labels), row.name
 
 
-@pytest.mark.parametrize("row", reference(), ids=lambda row: row.name)
-def test_every_metric_names_its_unit(row: object) -> None:
-    name, words = row.name, row.help  # type: ignore[attr-defined]
+@pytest.mark.parametrize("row", DEFINITIONS, ids=lambda row: row.name)
+def test_every_metric_names_its_unit(row: Definition) -> None:
+    name, words = row.name, row.help
     if name.endswith("_seconds"):
         assert "seconds" in words
     if name.endswith("_bytes"):
