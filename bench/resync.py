@@ -61,15 +61,17 @@ def results(worlds: dict[int, dict[str, Any]]) -> list[Result]:
         if count >= 1_000
     ]
     few, many = min(worlds), max(worlds)
+    # Flat: no steeper than libvirt's own bulk call in the same run, which is not flat itself.
     each = {count: median(world["seconds"]) / count for count, world in worlds.items()}
     bulk = {count: median(world["floors"]) / count for count, world in worlds.items()}
+    steepness = bulk[many] / bulk[few]
     made.append(
         Result(
             f"resync: time per guest, {many} against {few}",
             each[many] / each[few],
-            bulk[many] / bulk[few],
+            steepness,
             "times",
-            FLATNESS,
+            max(FLATNESS, steepness),
         )
     )
     for what, words in (("xml_reads", "XML documents read"), ("steps", "steps planned")):

@@ -366,6 +366,8 @@ STEP_REASONS: Final[dict[str, Reason]] = {
 
 EVENT_REASONS: Final[dict[str, str]] = {
     "ConfigurationApplied": "Host name, keys or services were applied inside.",
+    "CrashLoopBackOff": "It stopped again soon after a start; the next start waits.",
+    "DocumentVanished": "Its document is gone; the guest is left alone.",
     "DomainDefined": "The domain was defined, or defined anew.",
     "DomainDestroyed": "The domain was powered off.",
     "DomainStarted": "The domain was started; the message says why.",
