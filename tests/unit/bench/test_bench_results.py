@@ -72,26 +72,33 @@ def test_the_median_is_not_moved_by_one_slow_run() -> None:
     assert median([1.0, 1.1, 1.2, 1.3, 50.0]) == 1.2
 
 
-def _world(seconds: float, **more: int) -> dict[str, object]:
-    world = {"seconds": [seconds], "floors": [seconds / 10], "slow_seconds": 9.0}
+def _world(seconds: float, floor: float, **more: int) -> dict[str, object]:
+    world = {"seconds": [seconds], "floors": [floor], "slow_seconds": 9.0}
     return {**world, "xml_reads": 0, "steps": 0, **more}
 
 
 def test_a_resync_that_grows_with_the_number_of_guests_only_holds() -> None:
-    made = results({100: _world(0.01), 1_000: _world(0.1), 10_000: _world(1.0)})
+    made = results({100: _world(0.01, 0.001), 1_000: _world(0.1, 0.01), 10_000: _world(1.0, 0.1)})
     assert all(one.holds for one in made)
     flat = next(one for one in made if "per guest" in one.name)
     assert flat.value == pytest.approx(1.0)
 
 
 def test_a_resync_that_grows_faster_reads_xml_or_plans_steps_does_not_hold() -> None:
-    made = results({100: _world(0.01), 10_000: _world(2.0, xml_reads=3, steps=1)})
+    made = results({100: _world(0.01, 0.001), 10_000: _world(2.0, 0.1, xml_reads=3, steps=1)})
     missed = [one.name for one in made if not one.holds]
     assert missed == [
         "resync: time per guest, 10000 against 100",
         "resync: XML documents read",
         "resync: steps planned",
     ]
+
+
+def test_a_resync_may_be_as_steep_as_libvirts_own_call_and_no_steeper() -> None:
+    steep = results({100: _world(0.01, 0.001), 10_000: _world(1.8, 0.19)})
+    steeper = results({100: _world(0.01, 0.001), 10_000: _world(1.95, 0.19)})
+    assert all(one.holds for one in steep)
+    assert not all(one.holds for one in steeper)
 
 
 def test_a_daemon_reads_back_the_settings_it_is_started_with(tmp_path: Path) -> None:
