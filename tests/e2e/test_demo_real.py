@@ -97,13 +97,14 @@ def test_the_serial_log_tells_how_the_guest_booted(demo: Path, libvirt_uri: str)
 
 
 def test_a_guest_whose_plug_was_pulled_comes_back(
-    demo: Path, connection: libvirt.virConnect
+    demo: Path, connection: libvirt.virConnect, libvirt_uri: str
 ) -> None:
-    domain = connection.lookupByName("web1")
-    before = domain.ID()
-    assert not run(
-        demo, "virsh -c $(grep uri $GUESTKEEPER_CONFIG | cut -d'\"' -f2) destroy web1"
-    ).returncode
-    wait_until(lambda: domain.isActive() and domain.ID() != before, 30, "web1 runs again")
+    def run_number() -> int:
+        return int(connection.lookupByName("web1").ID())
+
+    before = run_number()
+    done = run(demo, f"virsh -c {libvirt_uri} destroy web1")
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: run_number() not in (-1, before), 30, "web1 runs again")
     done = run(demo, "guestkeeper wait web1 --for=condition=Ready --timeout 50")
     assert done.returncode == 0, done.stdout + done.stderr
