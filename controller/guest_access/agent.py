@@ -3,10 +3,12 @@
 ``guest-exec`` only starts a command; it has no deadline and no end. This module makes one call of
 it: wrapped in ``timeout(1)``, polled until it ended, its output decoded, the agent's ways of
 saying no turned into the project's errors.
+
+The agent is the guest's, so an answer may be anything: what is not as the agent's protocol says
+is a ``TransientError`` of the reason ``FactsUnreadable``, and no message repeats it unwashed.
 """
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -15,10 +17,12 @@ from typing import Any, Final
 
 from controller.errors import (
     AgentUnavailableError,
+    GuestkeeperError,
     HostUnreachableError,
     PermanentError,
     TransientError,
 )
+from controller.observed.guest_text import printable
 
 AgentCommand = Callable[[str, str, str, float], str]
 """``(host, domain name, command as JSON, timeout in seconds) -> reply as JSON``.
@@ -40,6 +44,7 @@ LONGEST_POLL: Final = 0.5
 _POLL_SHARE: Final = 0.2
 _GRACE: Final = 15.0
 _LOST_POLLS: Final = 5
+_MAX_ERROR: Final = 1000
 
 _DISABLED_REMEDY: Final = (
     "the guest agent of {name} refuses guest-exec, which Guestkeeper works through. RHEL, Fedora"
@@ -118,9 +123,9 @@ class GuestAgent:
             reply = self._call(host, name, "guest-exec", arguments, call_timeout)
         except PermanentError as error:
             raise self._refused(host, name, error) from error
-        pid = reply.get("pid")
-        if not isinstance(pid, int):
-            raise TransientError(f"the guest agent of {name} gave no process id: {reply!r:.200}")
+        pid = _whole(reply.get("pid"), 2**63)
+        if pid is None:
+            raise _garbled(name, "guest-exec", "no process id")
         return self._await_end(host, name, pid, started, timeout)
 
     def _await_end(
@@ -152,7 +157,7 @@ class GuestAgent:
                 ) from error
             else:
                 lost = 0
-            if status.get("exited"):
+            if status.get("exited") is True:
                 return _result(name, status, expired=self._clock() - started >= timeout)
             if self._clock() >= deadline:
                 return ExecResult(124, b"", b"", timed_out=True)
@@ -180,7 +185,7 @@ class GuestAgent:
     ) -> dict[str, Any]:
         value = self._value(host, name, command, arguments, timeout)
         if not isinstance(value, dict):
-            raise TransientError(f"the guest agent of {name} answered {value!r:.200} to {command}")
+            raise _garbled(name, command, "no object")
         return value
 
     def _value(
@@ -189,19 +194,25 @@ class GuestAgent:
         request: dict[str, Any] = {"execute": command}
         if arguments is not None:
             request["arguments"] = arguments
-        text = self._command(host, name, json.dumps(request), timeout)
+        try:
+            text = self._command(host, name, json.dumps(request), timeout)
+        except GuestkeeperError as error:
+            # libvirt's message repeats what the agent said.
+            error.args = (printable(str(error), _MAX_ERROR),)
+            raise
         try:
             reply = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise TransientError(f"the guest agent of {name} answered no JSON: {error}") from error
-        if not isinstance(reply, dict) or ("return" not in reply and "error" not in reply):
-            raise TransientError(f"the guest agent of {name} answered {text[:200]!r} to {command}")
-        if "error" in reply:
-            details = reply["error"] if isinstance(reply["error"], dict) else {}
-            raise PermanentError(
-                f"the guest agent of {name} refused {command}:"
-                f" {details.get('class', '')}: {details.get('desc', '')}"
-            )
+        except (ValueError, RecursionError) as error:
+            why = f"what is no JSON ({printable(str(error), 100)})"
+            raise _garbled(name, command, why) from error
+        if not isinstance(reply, dict):
+            raise _garbled(name, command, "no object")
+        if isinstance(refusal := reply.get("error"), dict):
+            words = (refusal.get("class"), refusal.get("desc"))
+            told = ": ".join(printable(word) for word in words if isinstance(word, str))
+            raise PermanentError(f"the guest agent of {name} refused {command}: {told}")
+        if "return" not in reply:
+            raise _garbled(name, command, "neither a result nor an error")
         return reply["return"]
 
 
@@ -214,24 +225,40 @@ def _frozen(name: str) -> AgentUnavailableError:
 
 
 def _result(name: str, status: dict[str, Any], *, expired: bool) -> ExecResult:
-    if status.get("out-truncated") or status.get("err-truncated"):
+    if status.get("out-truncated") is True or status.get("err-truncated") is True:
         raise PermanentError(
             f"a command in {name} printed more than its guest agent passes on (16 MiB), so what it"
             " found is not known"
         )
-    signal = status.get("signal")
-    code = 128 + signal if isinstance(signal, int) else int(status.get("exitcode", 0))
+    key = "signal" if "signal" in status else "exitcode"
+    code = _whole(status.get(key, 0), 2**32)
+    if code is None:
+        raise _garbled(name, "guest-exec-status", f"a {key} that is none")
+    if key == "signal":
+        code += 128
     return ExecResult(
         exit_code=code,
-        stdout=_decoded(status, "out-data"),
-        stderr=_decoded(status, "err-data"),
+        stdout=_decoded(name, status, "out-data"),
+        stderr=_decoded(name, status, "err-data"),
         # timeout(1) exits 124, or is killed with its command when that ignored TERM.
         timed_out=expired and code in (124, 137),
     )
 
 
-def _decoded(status: dict[str, Any], key: str) -> bytes:
+def _decoded(name: str, status: dict[str, Any], key: str) -> bytes:
+    data = status.get(key, "")
     try:
-        return base64.b64decode(status.get(key, ""))
-    except (binascii.Error, TypeError) as error:
-        raise TransientError(f"the guest agent's {key} is not base64: {error}") from error
+        return base64.b64decode(data, validate=True)
+    except (ValueError, TypeError) as error:
+        raise _garbled(name, "guest-exec-status", f"an {key} that is not base64") from error
+
+
+def _whole(value: Any, below: int) -> int | None:
+    """``value`` if it is a JSON integer from 0 up to ``below``, else None."""
+    return value if type(value) is int and 0 <= value < below else None
+
+
+def _garbled(name: str, command: str, what: str) -> TransientError:
+    return TransientError(
+        f"the guest agent of {name} answered {what} to {command}", reason="FactsUnreadable"
+    )

@@ -15,11 +15,13 @@ from controller.guest_access.agent import ExecResult, GuestAgent
 from controller.guest_access.rendering import SHELL, apply_script, asked, keys_of, look_script
 from controller.guest_access.secrets import SecretReader
 from controller.observed.domain import DomainView
+from controller.observed.guest_text import MAX_MESSAGE, ending, last_lines, printable
 from controller.observed.inside import InsideView
 from controller.observed.inside_facts import FactsError, Failure, parse_apply, parse_look
 
 LOOK_TIMEOUT: Final = 30.0
 APPLY_TIMEOUT: Final = 900.0
+_MAX_TAIL: Final = 1000
 
 
 class ApplyFailedError(PermanentError):
@@ -30,8 +32,11 @@ class ApplyFailedError(PermanentError):
 
     reason = "ApplyFailed"
 
-    def __init__(self, failures: Sequence[Failure], view: InsideView) -> None:
-        super().__init__("\n".join(_told(failure) for failure in failures))
+    def __init__(self, failures: Sequence[Failure], view: InsideView, more: int = 0) -> None:
+        """``more`` failures came after these and are only counted."""
+        left_out = f"\nand {more} more failures" if more else ""
+        share = (MAX_MESSAGE - len(left_out)) // max(len(failures), 1) - 1
+        super().__init__("\n".join(_told(failure, share) for failure in failures) + left_out)
         self.failures = tuple(failures)
         self.view = view
 
@@ -81,7 +86,7 @@ class InsideAccess:
                 retry_after=10.0,
             )
         if applied.failures:
-            raise ApplyFailedError(applied.failures, applied.view)
+            raise ApplyFailedError(applied.failures, applied.view, applied.more)
         return applied.view
 
     def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
@@ -111,9 +116,13 @@ def _label(ref: SecretRef) -> str:
     return ref.file if ref.file is not None else f"credential {ref.credential}"
 
 
-def _told(failure: Failure) -> str:
-    text = f"{failure.service or 'guest'}: {failure.action} exited {failure.exit_code}"
-    return f"{text}: {failure.output}" if failure.output else text
+def _told(failure: Failure, size: int) -> str:
+    """At most ``size`` bytes; what a command printed last says most."""
+    service = printable(failure.service or "guest", 64)
+    text = f"{service}: {printable(failure.action, 64)} exited {failure.exit_code}"
+    if not failure.output:
+        return ending(text, size)
+    return f"{text}: {ending(failure.output, size - len(text.encode()) - 2)}"
 
 
 def _unreadable(guest: EffectiveGuest, error: FactsError) -> TransientError:
@@ -124,7 +133,7 @@ def _broken(
     guest: EffectiveGuest, result: ExecResult, what: str
 ) -> PermanentError | TransientError:
     """The script did not come to its end: killed (a guest that shuts down), or no usable shell."""
-    tail = result.stderr.decode(errors="replace").strip()[-500:]
+    tail = ending(last_lines(result.stderr.decode(errors="replace").split("\n")), _MAX_TAIL)
     message = f"{guest.name}: the {what.lower()} script exited {result.exit_code}: {tail}"
     if result.exit_code >= 128:
         return TransientError(message, reason=f"{what}Killed")

@@ -12,11 +12,12 @@ from typing import Final
 from controller.errors import AgentUnavailableError, GuestkeeperError
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.rendering import SHELL, script_source
+from controller.observed.guest_text import printable
 from controller.observed.health import ProbeTarget
 
 _NO_TOOL: Final = 90
 _START_ALLOWANCE: Final = 10.0
-_LINE: Final = re.compile(r"probe\t(\d+)\t(.*)")
+_LINE: Final = re.compile(r"probe\t([0-9]{1,10})\t(.*)")
 
 # Run by bash, whose /dev/tcp speaks TCP: small guests have neither curl nor wget.
 _TCP: Final = """
@@ -118,7 +119,7 @@ def _command(target: ProbeTarget) -> list[str]:
 
 
 def _judged(target: ProbeTarget, code: int, said: str) -> Answer:
-    said = "".join(c for c in said if c.isprintable()).strip()
+    said = printable(said.strip())
     if code == 0:
         return True, said
     if code in (124, 137):

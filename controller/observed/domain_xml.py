@@ -6,6 +6,7 @@ the daemon, must be readable whatever somebody did to it. Pure: text in, values 
 """
 
 import json
+import math
 import types
 import typing
 import xml.etree.ElementTree as ET
@@ -159,9 +160,10 @@ def _int(text: str | None, default: int) -> int:
 
 def _float(text: str | None) -> float:
     try:
-        return float(text) if text is not None else 0.0
+        number = float(text) if text is not None else 0.0
     except ValueError:
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _size(element: ET.Element | None) -> int:
@@ -345,10 +347,16 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
         return value is None, None
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (True, float(value)) if number else (False, None)
+        return (True, float(value)) if number and _in_range(value) else (False, None)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool), value
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and _in_range(value), value
     return isinstance(hint, type) and isinstance(value, hint), value
+
+
+def _in_range(number: int | float) -> bool:
+    """Can be reckoned with: no nan, no infinity, and no integer that no float can hold."""
+    return -(2.0**63) < number < 2.0**63
 
 
 def _xml_safe(text: str) -> str:

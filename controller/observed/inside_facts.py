@@ -3,18 +3,24 @@
 Every line tells by its beginning what it is. Lines of ``sha256sum``, ``systemctl show`` and ``ip``
 are those programs' own. A line that is none of these is an error: facts half understood would be
 drift that is not there.
+
+A guest may print anything. Whatever it is, the parser raises nothing but ``FactsError``, takes time
+in proportion to its length, and keeps only what was asked for, printable and bounded.
 """
 
 import json
 import re
 import stat
-from collections.abc import Iterable
+from collections import deque
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
+from controller.observed.guest_text import MAX_LINES, last_lines, printable
 from controller.observed.inside import FileFact, InsideView, UnitFact
 
-MAX_OUTPUT_LINES = 20
+MAX_ADDRESSES = 64
+MAX_FAILURES = 10
+MAX_PENDING = 256
 
 
 class FactsError(ValueError):
@@ -43,33 +49,54 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply printed. ``view`` is None when ``busy``: another apply held the lock."""
+    """What an apply printed. ``view`` is None when ``busy``: another apply held the lock.
+
+    ``failures`` are the first ten; ``more`` is how many came after them.
+    """
 
     view: InsideView | None
     failures: tuple[Failure, ...]
     busy: bool = False
+    more: int = 0
 
 
 @dataclass(slots=True)
 class _Facts:
-    """What was read so far."""
+    """What was read so far, of what was ``asked``."""
 
+    asked: Asked
     boot_id: str = ""
     hostnames: tuple[str, str] = ("", "")
-    packages: list[tuple[str, str, str, str]] = field(default_factory=list)
-    stats: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    stats: dict[str, tuple[int, str, str] | None] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
-    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    units: dict[str, UnitFact] = field(default_factory=dict)
     missing_keys: int = 0
-    addresses: list[str] = field(default_factory=list)
+    addresses: dict[str, None] = field(default_factory=dict)
     cloud_init: str = ""
     cloud_json: list[str] = field(default_factory=list)
-    pending: list[str] = field(default_factory=list)
+    pending: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.versions = dict.fromkeys(self.asked.packages)
+        self.stats = dict.fromkeys(self.asked.files)
+        self.units = {unit: UnitFact(unit, "inactive", "") for unit in self.asked.units}
+
+
+@dataclass(slots=True)
+class _Failed:
+    """A failure whose output is still being read."""
+
+    service: str
+    action: str
+    exit_code: int
+    output: deque[str] = field(default_factory=lambda: deque(maxlen=4 * MAX_LINES))
 
 
 _HASH = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.*)")
 _PROPERTY = re.compile(r"([A-Z][A-Za-z]+)=(.*)")
-_NOT_GLOBAL = ("127.", "169.254.")
+_DIGITS = {10: re.compile(r"[0-9]{1,10}"), 16: re.compile(r"[0-9A-Fa-f]{1,8}")}
+_INET6 = re.compile(r"[0-9A-Fa-f]{32}")
 _TENTATIVE_OR_FAILED = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED (linux/if_addr.h)
 
 
@@ -77,7 +104,7 @@ def parse_look(text: str, asked: Asked, looked_at: float) -> InsideView:
     """The view in the output of a look. Raises ``FactsError``."""
     lines = text.split("\n")
     if lines[0] != "guestkeeper-look\t1":
-        raise FactsError(f"a look begins otherwise: {lines[0][:80]!r}")
+        raise _unlike("a look begins otherwise", lines[0])
     return _view(lines[1:], asked, looked_at)
 
 
@@ -85,40 +112,36 @@ def parse_apply(text: str, asked: Asked, looked_at: float) -> Applied:
     """The failures and the view in the output of an apply. Raises ``FactsError``."""
     lines = text.split("\n")
     if lines[0] != "guestkeeper-apply\t1":
-        raise FactsError(f"an apply begins otherwise: {lines[0][:80]!r}")
-    failures: list[tuple[str, str, int, list[str]]] = []
+        raise _unlike("an apply begins otherwise", lines[0])
+    failures: list[_Failed] = []
+    count = 0
     for number, line in enumerate(lines[1:], 1):
         tag, _, rest = line.partition("\t")
         if line == "busy":
             return Applied(None, (), busy=True)
         if line == "guestkeeper-look\t1":
             view = _view(lines[number + 1 :], asked, looked_at)
-            return Applied(
-                view,
-                tuple(
-                    Failure(service, action, code, _printed(output))
-                    for service, action, code, output in failures
-                ),
+            told = tuple(
+                Failure(each.service, each.action, each.exit_code, last_lines(each.output))
+                for each in failures
             )
+            return Applied(view, told, more=count - len(told))
         if tag == "error":
             service, code, action = _fields(line, rest, 3)
-            failures.append((service, action, _number(line, code), []))
-        elif tag == "output" and failures:
-            failures[-1][3].append(rest)
+            failed = _Failed(printable(service), printable(action), _number(line, code))
+            count += 1
+            if count <= MAX_FAILURES:
+                failures.append(failed)
+        elif tag == "output" and count:
+            if count <= MAX_FAILURES:
+                failures[-1].output.append(rest)
         else:
-            raise FactsError(f"an apply prints no such line: {line[:80]!r}")
+            raise _unlike("an apply prints no such line", line)
     raise FactsError("the output of an apply is cut off")
 
 
-def _printed(lines: Iterable[str]) -> str:
-    """A command's last lines as text: progress bars and control characters taken out."""
-    shown = (line.rstrip("\r").rpartition("\r")[2] for line in lines)
-    clean = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in shown)
-    return "\n".join([line for line in clean if line][-MAX_OUTPUT_LINES:])
-
-
 def _view(lines: list[str], asked: Asked, looked_at: float) -> InsideView:
-    facts = _Facts()
+    facts = _Facts(asked)
     block: dict[str, str] = {}
     ended = False
     for line in lines:
@@ -142,9 +165,9 @@ def _view(lines: list[str], asked: Asked, looked_at: float) -> InsideView:
         looked_at=looked_at,
         boot_id=facts.boot_id,
         hostname=static if running == asked.hostname else running,
-        packages={name: _version(facts, name) for name in asked.packages},
+        packages=facts.versions,
         files={path: _file(facts, path) for path in asked.files},
-        units={unit: _unit(facts, unit) for unit in asked.units},
+        units=facts.units,
         missing_ssh_keys=facts.missing_keys,
         addresses=tuple(facts.addresses),
         cloud_init=_cloud_init(facts),
@@ -154,7 +177,9 @@ def _view(lines: list[str], asked: Asked, looked_at: float) -> InsideView:
 
 def _end_block(facts: _Facts, block: dict[str, str]) -> None:
     for name in block.get("Names", "").split():
-        facts.units[name] = block
+        if name in facts.units:
+            active, enabled = block.get("ActiveState", ""), block.get("UnitFileState", "")
+            facts.units[name] = UnitFact(name, printable(active), printable(enabled))
 
 
 def _read(facts: _Facts, line: str) -> None:
@@ -162,50 +187,85 @@ def _read(facts: _Facts, line: str) -> None:
     if not tab:
         _read_foreign(facts, line)
     elif tag == "boot":
-        facts.boot_id = rest
+        facts.boot_id = printable(rest)
     elif tag == "hostname":
         running, static = _fields(line, rest, 2)
-        facts.hostnames = (running, static.strip())
+        facts.hostnames = (printable(running), printable(static.strip()))
     elif tag == "address":
-        if not rest.startswith(_NOT_GLOBAL) and rest not in facts.addresses:
-            facts.addresses.append(rest)
+        _read_inet(facts, rest)
     elif tag == "inet6":
         _read_inet6(facts, line, rest)
     elif tag == "cloud-init":
+        if rest not in ("disabled", "result", "running"):
+            raise _unlike("a look prints no such line", line)
         facts.cloud_init = rest
     elif tag == "cloud-json":
         facts.cloud_json.append(rest)
     elif tag == "pending":
-        facts.pending.append(rest)
+        if len(facts.pending) < MAX_PENDING:
+            facts.pending[printable(rest)] = None
     elif tag == "keys-missing":
         facts.missing_keys = _number(line, rest)
     elif tag == "package":
-        name, status, architecture, version = _fields(line, rest, 4)
-        facts.packages.append((name, status, architecture, version))
+        _read_package(facts, *_fields(line, rest, 4))
     elif tag == "stat":
         mode, owner, group, path = _fields(line, rest, 4)
-        facts.stats[path] = (_number(line, mode, 16), owner, group)
+        found = (_number(line, mode, 16), printable(owner), printable(group))
+        if path in facts.stats:
+            facts.stats[path] = found
     else:
         _read_foreign(facts, line)
 
 
 def _read_foreign(facts: _Facts, line: str) -> None:
-    if (match := _HASH.fullmatch(line)) is not None:
-        facts.hashes[_unescaped(match[3]) if match[1] else match[3]] = match[2]
-    else:
-        raise FactsError(f"a look prints no such line: {line[:80]!r}")
+    match = _HASH.fullmatch(line)
+    if match is None:
+        raise _unlike("a look prints no such line", line)
+    path = _unescaped(match[3]) if match[1] else match[3]
+    if path in facts.stats:
+        facts.hashes[path] = match[2]
+
+
+def _read_package(facts: _Facts, name: str, status: str, architecture: str, version: str) -> None:
+    for asked in (name, f"{name}:{architecture}", f"{name}.{architecture}"):
+        if status == "installed" and facts.versions.get(asked, "") is None:
+            facts.versions[asked] = printable(version)
+
+
+def _read_inet(facts: _Facts, rest: str) -> None:
+    """A line of our own making; what is no address is one that /proc told otherwise: let be."""
+    try:
+        _keep(facts, IPv4Address(rest))
+    except ValueError:
+        return
 
 
 def _read_inet6(facts: _Facts, line: str, rest: str) -> None:
     """A line of /proc/net/if_inet6: address, index, prefix, scope, flags (hex), device."""
     fields = rest.split()
-    if len(fields) != 6 or len(fields[0]) != 32:
-        raise FactsError(f"no line of if_inet6: {line[:80]!r}")
+    if len(fields) != 6 or _INET6.fullmatch(fields[0]) is None:
+        raise _unlike("no line of if_inet6", line)
     if (
         _number(line, fields[3], 16) == 0
         and not _number(line, fields[4], 16) & _TENTATIVE_OR_FAILED
     ):
-        facts.addresses.append(str(IPv6Address(_number(line, fields[0], 16))))
+        _keep(facts, IPv6Address(bytes.fromhex(fields[0])))
+
+
+def _keep(facts: _Facts, address: IPv4Address | IPv6Address) -> None:
+    """Keeps what may be a guest's own address, as seen from elsewhere.
+
+    The daemon asks probes there, so a guest must not name the daemon's own machine. Reserved are
+    ``::/8``, too, with the IPv4-mapped addresses: ``::ffff:127.0.0.1`` reaches loopback.
+    """
+    if len(facts.addresses) < MAX_ADDRESSES and not (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+    ):
+        facts.addresses[str(address)] = None
 
 
 def _unescaped(path: str) -> str:
@@ -216,38 +276,27 @@ def _unescaped(path: str) -> str:
 def _fields(line: str, rest: str, count: int) -> list[str]:
     fields = rest.split("\t", count - 1)
     if len(fields) != count:
-        raise FactsError(f"a line has too few fields: {line[:80]!r}")
+        raise _unlike("a line has too few fields", line)
     return fields
 
 
 def _number(line: str, text: str, base: int = 10) -> int:
-    try:
-        return int(text, base)
-    except ValueError as error:
-        raise FactsError(f"a line has no number where it should: {line[:80]!r}") from error
+    if _DIGITS[base].fullmatch(text) is None:
+        raise _unlike("a line has no number where it should", line)
+    return int(text, base)
 
 
-def _version(facts: _Facts, asked: str) -> str | None:
-    for name, status, architecture, version in facts.packages:
-        names = (name, f"{name}:{architecture}", f"{name}.{architecture}")
-        if asked in names and status == "installed":
-            return version
-    return None
+def _unlike(what: str, line: str) -> FactsError:
+    return FactsError(f"{what}: `{printable(line, 80)}`")
 
 
 def _file(facts: _Facts, path: str) -> FileFact:
-    if path not in facts.stats:
+    found = facts.stats[path]
+    if found is None:
         return FileFact(path, None)
-    mode, owner, group = facts.stats[path]
+    mode, owner, group = found
     digest = facts.hashes.get(path) if stat.S_ISREG(mode) else None
     return FileFact(path, digest, owner, group, stat.S_IMODE(mode))
-
-
-def _unit(facts: _Facts, unit: str) -> UnitFact:
-    block = facts.units.get(unit)
-    if block is None:
-        return UnitFact(unit, "inactive", "")
-    return UnitFact(unit, block.get("ActiveState", ""), block.get("UnitFileState", ""))
 
 
 def _cloud_init(facts: _Facts) -> str:
@@ -255,7 +304,7 @@ def _cloud_init(facts: _Facts) -> str:
         return facts.cloud_init
     try:
         errors = json.loads("\n".join(facts.cloud_json))["v1"]["errors"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Looked at in the moment in which cloud-init wrote it.
         return "running"
     return "error" if errors else "done"

@@ -2,12 +2,13 @@
 and everything else on the unix socket, where the file's mode says who may.
 
 Handlers that are plain functions run in Starlette's thread pool, so a slow one never stops the
-event loop; long polls share one thread (``waiting``).
+event loop; long polls share one thread (``waiting``), scrapes another (``scrapes``). Health checks
+run on the loop itself, so no slow handler holds them up.
 """
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from controller.errors import GuestkeeperError, HostUnreachableError
 from controller.journal.database import Event
 from controller.web import FORMAT_VERSION, listing
 from controller.web.application import Application
+from controller.web.scrapes import Scrapes
 from controller.web.selector import SelectorError
 from controller.web.views import Detail, Json
 from controller.web.waiting import Waiter
@@ -43,9 +45,9 @@ class ApiError(Exception):
         self.reason = reason
 
 
-def public_app(application: Application) -> Starlette:
-    """/metrics, /healthz, /readyz: read-only, for TCP."""
-    return Starlette(routes=_public(application), exception_handlers=_HANDLERS)
+def public_app(application: Application, scrapes: Scrapes) -> Starlette:
+    """/metrics, /healthz, /readyz: read-only, for TCP. ``scrapes`` are the unix socket's, too."""
+    return Starlette(routes=_public(application, scrapes), exception_handlers=_HANDLERS)
 
 
 class Api:
@@ -53,13 +55,15 @@ class Api:
 
     def __init__(self, application: Application) -> None:
         self._app = application
+        self.scrapes = Scrapes(application.metrics)
         self._version = 0
         self._last_event = 0
         self._changes = Waiter(self._wait_for_change)
         self._events = Waiter(self._wait_for_event)
         self._consoles: anyio.CapacityLimiter | None = None
         self.starlette = Starlette(
-            routes=[*_public(application), *self._routes()], exception_handlers=_HANDLERS
+            routes=[*_public(application, self.scrapes), *self._routes()],
+            exception_handlers=_HANDLERS,
         )
 
     def close(self) -> None:
@@ -214,20 +218,16 @@ class Api:
         return StreamingResponse(stream(), media_type="text/plain; charset=utf-8")
 
 
-def _public(application: Application) -> list[BaseRoute]:
-    def metrics(_: Request) -> Response:
-        body, content_type = application.metrics()
-        return Response(body, headers={"content-type": content_type})
-
-    def health(check: Callable[[], tuple[bool, str]]) -> Callable[[Request], Response]:
-        def endpoint(_: Request) -> Response:
+def _public(application: Application, scrapes: Scrapes) -> list[BaseRoute]:
+    def health(check: Callable[[], tuple[bool, str]]) -> Callable[..., Awaitable[Response]]:
+        async def endpoint(_: Request) -> Response:
             good, reason = check()
-            return PlainTextResponse(f"{reason}\n", status_code=200 if good else 503)
+            return PlainTextResponse(_encoded(f"{reason}\n"), status_code=200 if good else 503)
 
         return endpoint
 
     return [
-        Route("/metrics", metrics, methods=["GET"]),
+        Route("/metrics", scrapes.answer, methods=["GET"]),
         Route("/healthz", health(application.healthy), methods=["GET"]),
         Route("/readyz", health(application.ready), methods=["GET"]),
     ]
@@ -244,7 +244,12 @@ def _events(found: Sequence[Event], after: int) -> Response:
 
 def _answer(content: Json, status: int = 200) -> Response:
     body = json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(_encoded(body), status_code=status, media_type="application/json")
+
+
+def _encoded(text: str) -> bytes:
+    """One odd string, wherever it came from, must not cost the answer about all guests."""
+    return text.encode(errors="replace")
 
 
 def _detail(text: str) -> Detail:

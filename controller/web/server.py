@@ -7,6 +7,7 @@ the setting, and not a line in a log later.
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import stat
@@ -23,11 +24,15 @@ from starlette.applications import Starlette
 from controller.errors import PermanentError
 from controller.web.api import Api, public_app
 from controller.web.application import Application
+from controller.web.connections import Bounds, bounded
 
 log = structlog.get_logger(__name__)
 
 SOCKET_MODE = 0o660
-_BACKLOG = 128
+PUBLIC = Bounds(64)
+OWN = Bounds(256, unread=None)
+"""Of TCP, where anybody on the machine may ask, and of the unix socket, which has its mode."""
+_BACKLOG = 64  # also how many connections are accepted in one go, before they are counted
 _LONGEST_PATH = 107  # bytes in sockaddr_un, without the closing NUL
 _GRACE = 2  # seconds that running requests have when the daemon stops
 
@@ -49,13 +54,22 @@ class _Server(uvicorn.Server):
 class WebServer:
     """``listen`` is ADDRESS:PORT, or '' for no TCP at all."""
 
-    def __init__(self, application: Application, *, listen: str, socket: Path) -> None:
+    def __init__(
+        self,
+        application: Application,
+        *,
+        listen: str,
+        socket: Path,
+        public: Bounds = PUBLIC,
+        own: Bounds = OWN,
+    ) -> None:
         self._api = Api(application)
-        self._public = public_app(application)
+        self._public = public_app(application, self._api.scrapes)
+        self._bounds = (public, own)
         self._listen = listen
         self._path = socket
         self._identity: tuple[int, int] | None = None
-        self._sockets: list[tuple[Starlette, _Socket]] = []
+        self._sockets: list[tuple[Starlette, _Socket, Bounds]] = []
         self._servers: list[_Server] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -68,15 +82,15 @@ class WebServer:
         try:
             if self._listen:
                 tcp = _bind_tcp(self._listen)
-                self._sockets.append((self._public, tcp))
+                self._sockets.append((self._public, tcp, self._bounds[0]))
                 self.address = tcp.getsockname()[:2]
             bound = bind_unix(self._path)
             self._identity = bound.identity
-            self._sockets.append((self._api.starlette, bound.socket))
+            self._sockets.append((self._api.starlette, bound.socket, self._bounds[1]))
         except ListenError:
             self._close_sockets()
             raise
-        self._servers = [_Server(_config(app)) for app, _ in self._sockets]
+        self._servers = [_Server(_config(app, bounds)) for app, _, bounds in self._sockets]
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + timeout
@@ -118,12 +132,12 @@ class WebServer:
         await asyncio.gather(
             *(
                 server.serve(sockets=[listening])
-                for server, (_, listening) in zip(self._servers, self._sockets, strict=True)
+                for server, (_, listening, _) in zip(self._servers, self._sockets, strict=True)
             )
         )
 
     def _close_sockets(self) -> None:
-        for _, listening in self._sockets:
+        for _, listening, _ in self._sockets:
             listening.close()
         self._sockets = []
         if self._identity is not None:
@@ -131,11 +145,11 @@ class WebServer:
             self._identity = None
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: Starlette, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=bounded(bounds),  # type: ignore[arg-type] # it is only called
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -144,6 +158,8 @@ def _config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=math.ceil(bounds.patience),
         timeout_graceful_shutdown=_GRACE,
     )
 

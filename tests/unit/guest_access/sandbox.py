@@ -21,6 +21,7 @@ from controller.desired.schema import OnChange, SecretRef
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import InsideAccess
 from controller.observed.domain import DomainView
+from controller.observed.health import ProbeTarget
 from tests.factories import a_domain, a_file, a_guest, an_image
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -235,3 +236,14 @@ class Sandbox:
     @property
     def domain(self) -> DomainView:
         return a_domain(a_guest("web"))
+
+
+def a_target(kind: str, **fields: Any) -> ProbeTarget:
+    """A probe asked inside."""
+    values: dict[str, Any] = {
+        "guest": "web", "host": "local", "service": "app", "probe": "p",
+        "kind": kind, "inside": True, "address": None, "port": 1, "path": "/", "scheme": "http",
+        "headers": (), "command": (), "period": 10.0, "timeout": 5.0, "failure_threshold": 3,
+        "success_threshold": 1, "initial_delay": 0.0, "startup": 0.0, "epoch": "",
+    }  # fmt: skip
+    return ProbeTarget(**(values | fields))

@@ -1,8 +1,10 @@
 """The parser of what the scripts print: what it reads, and what it refuses."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from controller.observed.inside_facts import Asked, FactsError, parse_apply, parse_look
+from controller.observed.inside_facts import Applied, Asked, FactsError, parse_apply, parse_look
 
 ASKED = Asked(
     "web", ("libc6", "libc6:i386", "gone", "vim.x86_64"), ("/a b", "/x\\y"), ("a.service",)
@@ -74,5 +76,59 @@ def test_an_applys_failures_carry_the_last_lines_cleaned() -> None:
     applied = parse_apply(text, ASKED, 0.0)
     (failure,) = applied.failures
     assert (failure.service, failure.action, failure.exit_code) == ("app", "install", 100)
-    assert failure.output.splitlines() == [f"{n} [1m" for n in range(10, 30)]
+    assert failure.output.splitlines() == [str(n) for n in range(10, 30)]
     assert applied.view is not None
+
+
+ODD = st.text(st.characters(), max_size=12)  # surrogates, too
+WORDS = st.one_of(
+    ODD,
+    st.integers().map(str),
+    st.sampled_from(["installed", "libc6", "/a b", "a.service", "81a4", "result", "10.0.0.1"]),
+    st.sampled_from(["9" * 40, "f" * 32, "\x1b[2J", "\u202e", "\udcff", f"{HASH}  /a b"]),
+)
+TAGS = [
+    *("boot", "hostname", "address", "inet6", "cloud-init", "cloud-json", "pending", "stat"),
+    *("keys-missing", "package", "error", "output", "busy", "guestkeeper-look", "look-end"),
+]
+LINES = st.one_of(
+    WORDS,
+    st.tuples(st.sampled_from(TAGS), st.lists(WORDS, max_size=4)).map(
+        lambda line: "\t".join([line[0], *line[1]])
+    ),
+    st.tuples(st.sampled_from(["Names", "ActiveState", "UnitFileState"]), WORDS).map("=".join),
+)
+
+
+def _fits(text: str) -> bool:
+    return text.isprintable() and len(text) <= 300
+
+
+@given(st.lists(LINES, max_size=6).map("\n".join))
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_printed_the_facts_are_refused_or_can_be_shown(text: str) -> None:
+    apply = f"guestkeeper-apply\t1\n{text}\n{LOOK}"
+    look = LOOK.replace("look-end", f"{text}\nlook-end")
+    for parse, output in ((parse_apply, apply), (parse_look, look), (parse_look, text)):
+        try:
+            found = parse(output, ASKED, 0.0)
+        except FactsError as error:
+            assert _fits(str(error))
+            continue
+        if isinstance(found, Applied):
+            for failure in found.failures:
+                lines = failure.output.splitlines()
+                assert all(map(_fits, [failure.service, failure.action, *lines]))
+            view = found.view
+        else:
+            view = found
+        if view is None:
+            continue
+        assert view.packages.keys() == set(ASKED.packages)
+        assert view.files.keys() == set(ASKED.files)
+        assert view.units.keys() == set(ASKED.units)
+        units = [word for unit in view.units.values() for word in (unit.active, unit.enabled)]
+        owners = [word for file in view.files.values() for word in (file.owner, file.group)]
+        versions = [version for version in view.packages.values() if version is not None]
+        words = [view.boot_id, view.hostname, view.cloud_init, *view.addresses, *view.pending]
+        assert all(map(_fits, [*units, *owners, *versions, *words]))

@@ -11,17 +11,7 @@ from controller.errors import AgentUnavailableError, HostUnreachableError, Perma
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.probing import InsideProber
 from controller.observed.health import ProbeTarget
-from tests.unit.guest_access.sandbox import Sandbox
-
-
-def _target(kind: str, **fields: Any) -> ProbeTarget:
-    values: dict[str, Any] = {
-        "guest": "web", "host": "local", "service": "app", "probe": "p",
-        "kind": kind, "inside": True, "address": None, "port": 1, "path": "/", "scheme": "http",
-        "headers": (), "command": (), "period": 10.0, "timeout": 5.0, "failure_threshold": 3,
-        "success_threshold": 1, "initial_delay": 0.0, "startup": 0.0, "epoch": "",
-    }  # fmt: skip
-    return ProbeTarget(**(values | fields))
+from tests.unit.guest_access.sandbox import Sandbox, a_target
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -47,20 +37,20 @@ def test_a_probe_is_one_exec(sandbox: Sandbox, port: int) -> None:
     (sandbox.root / "bin/systemctl").write_text('#!/bin/sh\necho inactive\n[ "$3" = up.service ]\n')
     token = (("X-Token", "it's"),)
     cases: list[tuple[ProbeTarget, bool | None, str]] = [
-        (_target("httpGet", port=port, path="/200", headers=token), True, "200 OK"),
-        (_target("httpGet", port=port, path="/302", headers=token), True, "302"),
-        (_target("httpGet", port=port, path="/404", headers=token), False, "404"),
-        (_target("httpGet", port=port, path="/200"), False, "403"),
-        (_target("httpGet", port=1), False, "nothing accepts connections on port 1"),
-        (_target("tcpSocket", port=port), True, ""),
-        (_target("tcpSocket", port=1), False, "nothing accepts connections on port 1"),
-        (_target("systemdUnit", command=("up.service",)), True, ""),
-        (_target("systemdUnit", command=("down.service",)), False, "down.service is inactive"),
-        (_target("exec", command=("printf", "%s", "it's $(id)\tok")), True, "it's $(id)ok"),
-        (_target("exec", command=("sh", "-c", "echo no; exit 3")), False, "exited 3: no"),
-        (_target("exec", command=("sleep", "9"), timeout=0.1), False, "timed out after 0.1 s"),
-        (_target("exec", command=("no-such-command",)), False, "exited 127"),
-        (_target("exec", command=("seq", "100000")), True, "1"),
+        (a_target("httpGet", port=port, path="/200", headers=token), True, "200 OK"),
+        (a_target("httpGet", port=port, path="/302", headers=token), True, "302"),
+        (a_target("httpGet", port=port, path="/404", headers=token), False, "404"),
+        (a_target("httpGet", port=port, path="/200"), False, "403"),
+        (a_target("httpGet", port=1), False, "nothing accepts connections on port 1"),
+        (a_target("tcpSocket", port=port), True, ""),
+        (a_target("tcpSocket", port=1), False, "nothing accepts connections on port 1"),
+        (a_target("systemdUnit", command=("up.service",)), True, ""),
+        (a_target("systemdUnit", command=("down.service",)), False, "down.service is inactive"),
+        (a_target("exec", command=("printf", "%s", "it's $(id)\tok")), True, "it's $(id) ok"),
+        (a_target("exec", command=("sh", "-c", "echo no; exit 3")), False, "exited 3: no"),
+        (a_target("exec", command=("sleep", "9"), timeout=0.1), False, "timed out after 0.1 s"),
+        (a_target("exec", command=("no-such-command",)), False, "exited 127"),
+        (a_target("exec", command=("seq", "100000")), True, "1"),
     ]
     prober = InsideProber(sandbox.agent)
     for target, ok, message in cases:
@@ -75,9 +65,9 @@ def test_https_needs_curl_in_the_guest(sandbox: Sandbox) -> None:
     curl.write_text("#!/bin/sh\nprintf 204\n")
     curl.chmod(0o755)
     prober = InsideProber(sandbox.agent)
-    assert prober.probe(_target("httpGet", scheme="https"), "web") == (True, "204")
+    assert prober.probe(a_target("httpGet", scheme="https"), "web") == (True, "204")
     curl.write_text("#!/bin/sh\nexit 90\n")
-    assert prober.probe(_target("httpGet", scheme="https"), "web")[0] is False
+    assert prober.probe(a_target("httpGet", scheme="https"), "web")[0] is False
 
 
 @pytest.mark.parametrize(
@@ -88,10 +78,10 @@ def test_what_could_not_be_asked_is_not_a_failure(error: Exception) -> None:
         raise error
 
     prober = InsideProber(GuestAgent(channel, lambda: 0.0, lambda _: False))
-    assert prober.probe(_target("exec", command=("true",)), "web") == (None, str(error))
+    assert prober.probe(a_target("exec", command=("true",)), "web") == (None, str(error))
     silent = isinstance(error, AgentUnavailableError)
     expected = False if silent else None
-    assert prober.probe(_target("guestAgentPing"), "web") == (expected, str(error))
+    assert prober.probe(a_target("guestAgentPing"), "web") == (expected, str(error))
     assert InsideProber(
         GuestAgent(lambda *_: '{"return": {}}', lambda: 0.0, lambda _: False)
-    ).probe(_target("guestAgentPing"), "web") == (True, "the guest agent answers")
+    ).probe(a_target("guestAgentPing"), "web") == (True, "the guest agent answers")

@@ -97,6 +97,10 @@ def test_a_broken_element_still_means_that_it_is_ours(inner: str) -> None:
         ({"start_attempts": "3", "last_start_attempt": 5}, Memory(last_start_attempt=5.0)),
         ({"start_attempts": True, "shutdown_requested": False}, Memory()),
         ({"last_start_attempt": None}, Memory()),
+        ({"last_start_attempt": 10**400, "start_attempts": 3}, Memory(start_attempts=3)),
+        ({"start_attempts": 10**400, "last_start_attempt": 5.5}, Memory(last_start_attempt=5.5)),
+        ({"last_start_attempt": float("nan"), "start_attempts": 3}, Memory(start_attempts=3)),
+        ({"shutdown_requested": float("-inf"), "start_attempts": 3}, Memory(start_attempts=3)),
         ("text", Memory()),
         (None, Memory()),
     ],
@@ -107,6 +111,13 @@ def test_memory_takes_what_it_knows_and_leaves_the_rest(document: object, memory
 
 def test_memory_of_bottomless_json_is_empty() -> None:
     assert parse_memory("[" * 100_000) == Memory()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "soon", ""])
+def test_a_birthday_that_is_no_time_is_not_known(text: str) -> None:
+    ownership = parse_ownership(owned("", created=text))
+    assert ownership is not None
+    assert ownership.created == 0.0
 
 
 @pytest.mark.parametrize(

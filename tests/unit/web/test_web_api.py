@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -305,3 +306,27 @@ def test_a_lost_host_is_unknown_everywhere(http: httpx.Client, world: World) -> 
     assert (item["sync"], item["health"], item["ready"]) == ("Unknown", "Unknown", "Unknown")
     assert item["domain"] is None
     assert get(http, "hosts")["items"][0]["why"] == "connection refused"
+
+
+def test_text_that_is_no_unicode_is_replaced_and_costs_no_answer(
+    http: httpx.Client, world: World
+) -> None:
+    world.hosts[0] = replace(world.hosts[0], why="gone: \udcff")
+    assert get(http, "hosts")["items"][0]["why"] == "gone: ?"
+    world.health = (False, "thread \udcff has ended")
+    assert http.get("/healthz").text == "thread ? has ended\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "guests/%00", "guests/%ff", "guests/..%2f..%2fetc", "guests/%ED%A0%80", "%ED%A0%80",
+        "guests?labels=%ff%00,,=!", "guests?view=%ff", "guests?name=%ED%A0%80",
+        "events?after=1e400", "events?after=nan", "events?limit=1e14", "events?guest=%ff%ED%A0%80",
+        "wait?version=inf&timeout=0",
+    ],
+)  # fmt: skip
+def test_an_odd_address_is_answered(http: httpx.Client, path: str) -> None:
+    answer = http.get(f"/api/v1/{path}")
+    assert answer.status_code < 500
+    assert answer.json()["format_version"] == 1
