@@ -75,8 +75,21 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A guest's name.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"guestkeeper {__version__}")
+        raise typer.Exit(0)
+
+
 @app.callback()
-def common(ctx: typer.Context, config: Config = None) -> None:
+def common(
+    ctx: typer.Context,
+    config: Config = None,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
     """Options before the command count for every command."""
     ctx.obj = config
 

@@ -1,6 +1,7 @@
 """The daemon's API over its unix socket, with errors that a person can act on."""
 
 import contextlib
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ class NoDaemonError(CliError):
 class Client:
     """One connection; use it in a ``with``. Every method raises ``CliError``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings_file: Path | None = None) -> None:
+        """``settings_file`` is the one a daemon has to be started with, None the default one."""
         self._socket = path
+        self._settings_file = settings_file
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(path)),
             base_url=_BASE,
@@ -71,7 +74,7 @@ class Client:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        _knock(self._socket)
+        _knock(self._socket, self._settings_file)
         try:
             yield
         except httpx.TimeoutException as error:
@@ -83,7 +86,7 @@ class Client:
             ) from error
 
 
-def _knock(path: Path) -> None:
+def _knock(path: Path, settings_file: Path | None) -> None:
     """Connects once and says what is wrong better than httpx can (which also leaks the socket)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_ANSWER_TIMEOUT)
@@ -98,9 +101,15 @@ def _knock(path: Path) -> None:
             raise CliError(_hung(path), UNREACHABLE) from error
         except OSError as error:
             raise NoDaemonError(
-                f"no daemon answers on {path}; start it with: systemctl start guestkeeper"
-                " (or in the foreground: guestkeeper run)"
+                f"no daemon answers on {path}; start it with: {_starting(settings_file)}"
             ) from error
+
+
+def _starting(settings_file: Path | None) -> str:
+    if settings_file is None:
+        return "systemctl start guestkeeper (or in the foreground: guestkeeper run)"
+    run = f"guestkeeper run --config {shlex.quote(str(settings_file))}"
+    return f"{run} (or, where the service reads that file: systemctl start guestkeeper)"
 
 
 def _hung(path: Path) -> str:

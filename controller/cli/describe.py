@@ -17,6 +17,7 @@ from controller.cli.terminal import (
     coloured,
     columns,
     hint,
+    one_line,
     show,
     size,
     stdout,
@@ -40,6 +41,7 @@ def lines(item: Json, events: list[Json]) -> list[Text]:
     """The whole page."""
     page = columns((), list(_head(item)))
     for title, rows in (
+        ("Last failure", _failure(item)),
         ("Domain", _domain(item)),
         ("Network", _network(item)),
         ("Services", _services(item)),
@@ -62,12 +64,10 @@ def _head(item: Json) -> Iterable[tuple[Cell, Cell]]:
     yield row("Status", coloured(item["printable"]))
     yield row("Sync", coloured(item["sync"]))
     yield row("Health", coloured(item["health"]))
-    yield row("Now", item["sentence"])
+    yield row("Now", sentence(item))
     if item["operation"] is not None:
         operation = item["operation"]
         yield row("At work", f"{operation['name']} for {age(operation['since'])}")
-    if item["failure"] is not None:
-        yield row("Last failure", Text(_failure(item["failure"]), BAD))
     if item["recheck_at"] is not None:
         yield row("Looks again", f"at {clock(item['recheck_at'])}, or when something changes")
     if item["origin"] is not None:
@@ -81,12 +81,26 @@ def _head(item: Json) -> Iterable[tuple[Cell, Cell]]:
     yield row("Age", age(item["created_at"]))
 
 
-def _failure(failure: Json) -> str:
-    tries = f"try {failure['attempts']}, " if failure["attempts"] > 1 else ""
-    return (
-        f"{failure['step']}: {failure['message']} ({tries}{age(failure['at'])} ago,"
-        f" again at {clock(failure['retry_at'])})"
-    )
+def sentence(item: Json) -> str:
+    """What the daemon does about the guest, on one line."""
+    text, failure = str(item["sentence"]), item["failure"]
+    if failure is not None:
+        text = text.replace(failure["message"], one_line(failure["message"]))
+    return one_line(text)
+
+
+def _failure(item: Json) -> list[Text]:
+    """Its whole text, which every table shortens to a line."""
+    failure = item["failure"]
+    if failure is not None:
+        tries = f" (try {failure['attempts']})" if failure["attempts"] > 1 else ""
+        again = f", again at {clock(failure['retry_at'])}"
+        head = [Text(f"  {failure['step']}{tries}, {age(failure['at'])} ago{again}")]
+        told = failure["message"]
+    else:
+        head = []
+        told = next((c["message"] for c in item["conditions"] if "\n" in c["message"]), "")
+    return head + [Text(f"    {line}".rstrip(), BAD) for line in told.splitlines()]
 
 
 def _generation(item: Json) -> str:
@@ -101,7 +115,8 @@ def _domain(item: Json) -> list[Text]:
     domain = item["domain"]
     if domain is None:
         return [Text("  there is none", FAINT)]
-    since = f", since {age(domain['started_at'])}" if domain["started_at"] else ""
+    since = state_since(item)
+    since = f", since {since}" if since else ""
     rows: list[tuple[Cell, Cell]] = [
         (Text("State:"), Text(state_of(domain) + since)),
         (Text("UUID:"), Text(item["uuid"])),
@@ -133,6 +148,16 @@ def state_of(domain: Json) -> str:
     return state if state in ("running", reason) or reason == "other" else f"{state} ({reason})"
 
 
+def state_since(item: Json) -> str:
+    """How long the domain has been in its state; empty where nobody saw it get there."""
+    if item["domain"]["state"] == "running":
+        started = item["domain"]["started_at"]
+        return age(started) if started else ""
+    seen = {found["type"]: found["since"] for found in item["conditions"]}
+    since = seen.get("Running") or seen.get("Ready")
+    return age(since) if since else ""
+
+
 def _network(item: Json) -> list[Text]:
     rows: list[tuple[Cell, Cell]] = []
     interfaces = item["domain"]["interfaces"] if item["domain"] is not None else []
@@ -162,7 +187,7 @@ def _services(item: Json) -> list[Text]:
                 coloured(probe["status"]),
                 Text(f"for {age(probe['since'])}" if probe["since"] else "-"),
                 Text(probe["asks"] or "-"),
-                Text(probe["message"] or "-"),
+                Text(one_line(probe["message"]) or "-"),
             )
             for probe in service["probes"]
         ]
@@ -189,7 +214,7 @@ def _conditions(item: Json) -> list[Text]:
                 Text(status, BAD if bad else GOOD if good else FAINT),
                 Text(found["reason"]),
                 Text(age(found["since"])),
-                Text(found["message"]),
+                Text(one_line(found["message"])),
             )
         )
     return columns(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"), rows, indent=2) if rows else []
@@ -230,7 +255,7 @@ def event_lines(events: list[Json], indent: int = 0) -> list[Text]:
 def said(event: Json) -> str:
     """An event's message, and how often it repeated."""
     times = f" ({event['count']} times in {_span(event)})" if event["count"] > 1 else ""
-    return f"{event['message']}{times}"
+    return f"{one_line(event['message'])}{times}"
 
 
 def _span(event: Json) -> str:

@@ -36,7 +36,7 @@ def validate(paths: Sequence[Path], settings: Settings | None, output: Output) -
         dump(
             {
                 "valid": not snapshot.problems,
-                "documents": dict(snapshot.documents),
+                "documents": usable(snapshot),
                 "problems": [problem_view(problem) for problem in snapshot.problems],
             },
             output,
@@ -49,17 +49,24 @@ def validate(paths: Sequence[Path], settings: Settings | None, output: Output) -
         if problem.field:
             line.append(f"{problem.field}: ", "yellow")
         console.print(line.append(problem.message, "not bold"))
-    good = _summary(snapshot)
+    good = summary(snapshot)
     if not snapshot.problems:
         stdout().print(f"valid: {good}")
         return DONE
     many = count(len(snapshot.problems), "problem")
-    console.print(f"{many} in {count(snapshot.invalid, 'place')}; without them: {good}")
+    files = len({problem.file for problem in snapshot.problems})
+    console.print(f"{many} in {count(files, 'file')}; without them: {good}")
     return INVALID
 
 
-def _summary(snapshot: Snapshot) -> str:
-    words = [count(number, kind.lower()) for kind, number in snapshot.documents.items() if number]
+def usable(snapshot: Snapshot) -> dict[str, int]:
+    """Good documents by kind: a Guest that names an unknown Image is well written and no guest."""
+    return {**snapshot.documents, "Guest": len(snapshot.guests)}
+
+
+def summary(snapshot: Snapshot) -> str:
+    """``2 guests, 1 image``."""
+    words = [count(number, kind.lower()) for kind, number in usable(snapshot).items() if number]
     return ", ".join(words) or "no documents"
 
 

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from controller.cli.client import Client, Json
-from controller.cli.describe import BAD_WHEN_TRUE, change_lines, state_of, step_lines
+from controller.cli.describe import (
+    BAD_WHEN_TRUE,
+    change_lines,
+    sentence,
+    state_of,
+    state_since,
+    step_lines,
+)
 from controller.cli.terminal import (
     age,
     clock,
@@ -17,6 +24,7 @@ from controller.cli.terminal import (
     count,
     duration,
     now,
+    one_line,
     seconds,
     show,
     size,
@@ -66,7 +74,7 @@ def lines(item: Json) -> list[Text]:
 def _wanted(item: Json) -> Iterator[str]:
     wanted = item["wanted"]
     if wanted is None:
-        yield "nothing: no document names it"
+        yield from _unusable(item) or ["nothing: no document names it"]
         return
     what = _STRATEGIES.get(wanted["run_strategy"], wanted["run_strategy"])
     yield (
@@ -80,6 +88,17 @@ def _wanted(item: Json) -> Iterator[str]:
         yield f"its document has an error, so its last good version counts: {problem['text']}"
 
 
+def _unusable(item: Json) -> list[str]:
+    """What keeps its document from being used, if that is why nothing is wanted."""
+    found = [c["message"] for c in item["conditions"] if c["reason"] == "DocumentInvalid"]
+    if not found:
+        return []
+    texts = [problem["text"] for problem in item["problems"]]
+    if not texts:
+        return [one_line(found[0])]
+    return [f"its document cannot be used: {text}" for text in texts]
+
+
 def _seen(item: Json) -> Iterator[str]:
     domain = item["domain"]
     if domain is None:
@@ -87,8 +106,8 @@ def _seen(item: Json) -> Iterator[str]:
     elif not domain["ours"]:
         yield f"a domain of that name that is not Guestkeeper's ({item['uuid']})"
     else:
-        since = f" since {age(domain['started_at'])}" if domain["started_at"] else ""
-        yield f"its domain is {state_of(domain)}{since}"
+        since = state_since(item)
+        yield f"its domain is {state_of(domain)}{f' since {since}' if since else ''}"
         if domain["state"] == "running":
             yield f"its guest agent is{'' if domain['agent_connected'] else ' not'} connected"
     if item["inside"] is not None:
@@ -99,7 +118,7 @@ def _seen(item: Json) -> Iterator[str]:
                 since = f" for {age(probe['since'])}" if probe["since"] else ""
                 yield (
                     f"probe {service['name']}/{probe['name']} ({probe['asks']}) is"
-                    f" {probe['status']}{since}: {probe['message']}"
+                    f" {probe['status']}{since}: {one_line(probe['message'])}"
                 )
     ready = [service["name"] for service in item["services"] if service["ready"]]
     if ready:
@@ -107,30 +126,30 @@ def _seen(item: Json) -> Iterator[str]:
 
 
 def _decided(item: Json) -> Iterator[str]:
-    yield item["sentence"]
+    yield sentence(item)
     if not item["steps"] and not item["sentence"].startswith(("doing nothing", "nothing")):
         yield "so nothing is done at this moment"
 
 
 def _because(item: Json) -> Iterator[str]:
     same: dict[tuple[str, str, str], list[str]] = {}
+    failure = item["failure"]
     for found in item["conditions"]:
         wanted = "False" if found["type"] in BAD_WHEN_TRUE else "True"
         if found["status"] == wanted:
             continue
         message = found["message"] or found["reason"]
-        if message == item["sentence"]:
+        if message == item["sentence"] or (failure and failure["message"] in message):
             message = found["reason"]
-        key = (found["status"], age(found["since"]), message)
+        key = (found["status"], age(found["since"]), one_line(message))
         same.setdefault(key, []).append(found["type"])
     for (status, since, message), types in same.items():
         verb = "is" if len(types) == 1 else "are"
         yield f"{listed(types)} {verb} {status} since {since}: {message}"
-    failure = item["failure"]
     if failure is not None:
         yield (
             f"{failure['step']} failed {age(failure['at'])} ago"
-            f" ({count(failure['attempts'], 'try', 'tries')}): {failure['message']}"
+            f" ({count(failure['attempts'], 'try', 'tries')}): {one_line(failure['message'])}"
         )
 
 
@@ -147,11 +166,21 @@ def _waits(item: Json) -> Iterator[str]:
     if failure is not None:
         yield f"the next try of {failure['step']} at {clock(failure['retry_at'])}"
     again = seconds(item["recheck_at"])
-    if again is not None:
+    if _awaits_agent(item):
+        yield "the guest agent, which has not connected yet"
+    elif again is not None:
         left = again - now()
         soon = f"in {duration(left)}" if left > 0 else "now"
         yield f"{clock(item['recheck_at'])} ({soon}), when it looks again by itself"
     yield "any change of its documents, its domain or its probes: then it looks at once"
+
+
+def _awaits_agent(item: Json) -> bool:
+    """Is the agent what is missing? The time of the next look is then its whole patience."""
+    domain = item["domain"]
+    if domain is None or domain["state"] != "running" or domain["agent_connected"]:
+        return False
+    return any(c["reason"] in ("AgentStarting", "WaitingForAgent") for c in item["conditions"])
 
 
 def _next(item: Json) -> Iterator[str]:
@@ -162,4 +191,6 @@ def _next(item: Json) -> Iterator[str]:
         yield "correct the document, then: guestkeeper validate"
     if item["domain"] is not None and item["domain"]["state"] == "running":
         yield f"its console: guestkeeper logs {name} -f"
+    if item["failure"] is not None and "\n" in item["failure"]["message"]:
+        yield f"all that the failure said: guestkeeper describe {name}"
     yield f"what happened before: guestkeeper events {name}"

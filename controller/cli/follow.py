@@ -11,7 +11,19 @@ from controller.cli.describe import said
 from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
 from controller.cli.formats import dump
 from controller.cli.options import Output
-from controller.cli.terminal import BAD, age, clock, columns, say, show, stdout
+from controller.cli.terminal import (
+    BAD,
+    age,
+    clock,
+    columns,
+    nobody_has,
+    one_line,
+    say,
+    show,
+    stdout,
+)
+from controller.desired.problems import suggestion
+from controller.planning.conditions import ConditionType
 from controller.web import FORMAT_VERSION
 
 POLL = 20.0
@@ -38,7 +50,7 @@ def events(client: Client, guest: str | None, output: Output, limit: int) -> int
         (Text(age(event["at"])), Text(event["guest"] or "-"), _reason(event), Text(said(event)))
         for event in items
     ]
-    show(stdout(), columns(("AGE", "GUEST", "REASON", "MESSAGE"), rows))
+    show(stdout(), columns(("AGE", "GUEST", "REASON", "MESSAGE"), rows), cutting=True)
     return DONE
 
 
@@ -71,7 +83,7 @@ def follow_events(
             text.append((event["guest"] or "-").ljust(_GUEST) + "  ")
             reason = _reason(event)
             reason.pad_right(max(0, _REASON - len(reason.plain)))
-            show(console, [text.append_text(reason).append(f"  {said(event)}")])
+            show(console, [text.append_text(reason).append(f"  {said(event)}")], cutting=True)
         sys.stdout.flush()
         wait = min(POLL, deadline - time.monotonic())
         if wait <= 0:
@@ -105,7 +117,11 @@ def condition_of(text: str) -> tuple[str, str]:
         raise CliError(f"--for={text}: write such as --for=condition=Ready", INVALID)
     if status.capitalize() not in ("True", "False", "Unknown"):
         raise CliError(f"--for={text}: a status is True, False or Unknown", INVALID)
-    return wanted, status.capitalize()
+    types = {str(type).lower(): str(type) for type in ConditionType}
+    if wanted.lower() not in types:
+        tip = suggestion(wanted, types.values(), listing="there are")
+        raise CliError(f"--for={text}: no condition is named `{wanted}`; {tip}", INVALID)
+    return types[wanted.lower()], status.capitalize()
 
 
 def wait(
@@ -131,7 +147,7 @@ def wait(
             if items and not missing and all(_met(item, wanted) for item in items):
                 return DONE
             if missing or not items:
-                _be_patient(missing, patient_until)
+                _be_patient(client, missing, labels, patient_until)
                 continue
             left = deadline - time.monotonic()
             if left > 0:
@@ -148,12 +164,16 @@ def wait(
             return _gave_up(items, wanted, timeout)
 
 
-def _be_patient(missing: Sequence[str], until: float) -> None:
+def _be_patient(client: Client, missing: Sequence[str], labels: str, until: float) -> None:
     """Waits a moment for guests that are not there, or says so when the time is over."""
-    if time.monotonic() >= until:
-        what = f"no guest is named `{missing[0]}`" if missing else "no guest to wait for"
-        raise CliError(f"{what}; see: guestkeeper get guests and guestkeeper get problems")
-    time.sleep(_RETRY)
+    if time.monotonic() < until:
+        time.sleep(_RETRY)
+        return
+    if missing:
+        client.get(f"guests/{missing[0]}")  # an error that says what may have been meant
+        return
+    what = nobody_has(labels) if labels else "no guest to wait for"
+    raise CliError(f"{what}; see: guestkeeper get guests and guestkeeper get problems")
 
 
 def _condition(item: Json, wanted: tuple[str, str]) -> Json:
@@ -168,7 +188,8 @@ def _met(item: Json, wanted: tuple[str, str]) -> bool:
 
 
 def _why(found: Json) -> str:
-    return f"{found['reason']}: {found['message']}" if found["message"] else str(found["reason"])
+    message = one_line(found["message"])
+    return f"{found['reason']}: {message}" if message else str(found["reason"])
 
 
 def _tell(item: Json, wanted: tuple[str, str], shown: dict[str, str], done: set[str]) -> None:

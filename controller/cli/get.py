@@ -18,21 +18,28 @@ from controller.cli.terminal import (
     GOOD,
     WAITING,
     Cell,
+    Line,
     age,
     coloured,
     columns,
     count,
     hint,
+    nobody_has,
+    one_line,
+    person_looks,
     say,
     show,
     size,
     stdout,
 )
+from controller.desired.problems import closest, suggestion
 from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 """Seconds of one long poll."""
 _FINE = ("Healthy", "Stopped")
+_READABLE = 20
+"""Columns of a message that still say something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ def _guest_wide(item: Json) -> list[Cell]:
         Text(item["host"] or "-"),
         Text(item["image"] or "-"),
         Text(",".join(where) or "-"),
-        Text(item["message"] or "-"),
+        Text(one_line(item["message"]) or "-"),
     ]
 
 
@@ -88,7 +95,7 @@ def _image(item: Json) -> list[Cell]:
 
 def _image_wide(item: Json) -> list[Cell]:
     pools = ",".join(f"{pool['host']}/{pool['pool']}" for pool in item["pools"])
-    messages = [pool["message"] for pool in item["pools"] if pool["message"]]
+    messages = [one_line(pool["message"]) for pool in item["pools"] if pool["message"]]
     return [Text(item["source"] or "-"), Text(pools or "-"), Text("; ".join(messages) or "-")]
 
 
@@ -119,7 +126,7 @@ def _host_wide(item: Json) -> list[Cell]:
         Text(item["libvirt_version"] or "-"),
         Text(item["hypervisor_version"] or "-"),
         Text(pools or "-"),
-        Text(item["why"] or "-"),
+        Text(one_line(item["why"]) or "-"),
     ]
 
 
@@ -165,10 +172,10 @@ def kind_of(word: str) -> str:
     """``guests`` for ``guest`` and the like; raises ``CliError``."""
     kind = _SHORT.get(word.lower(), word.lower())
     if kind not in KINDS:
+        tip = suggestion(word, KINDS, listing="there are")
+        end = "" if tip.endswith("?") else "."
         raise CliError(
-            f"cannot get `{word}`; there are {', '.join(KINDS)}. For one guest:"
-            f" guestkeeper get guests {word}",
-            INVALID,
+            f"cannot get `{word}`; {tip}{end} For one guest: guestkeeper get guests {word}", INVALID
         )
     return kind
 
@@ -178,13 +185,49 @@ def get(client: Client, kind: str, names: Sequence[str], labels: str, output: Ou
     if labels and kind != "guests":
         raise CliError(f"-l selects guests only, not {kind}", INVALID)
     items, _ = _fetch(client, kind, names, labels, output)
-    _print(kind, items, output, single=bool(names) and len(names) == 1)
-    missing = [name for name in names if name not in {item.get("name") for item in items}]
-    if missing and kind != "problems":
-        for name in missing:
-            say(f"no {kind.removesuffix('s')} is named `{name}`; see: guestkeeper get {kind}")
-        return DIFFERENT
-    return DONE
+    if items or output in (Output.JSON, Output.YAML):
+        _print(kind, items, output, single=len(names) == 1)
+    elif output is not Output.NAME and not names:
+        say(_nothing(client, kind, labels))
+    if kind == "guests" and output in (Output.TABLE, Output.WIDE):
+        _hint(client, items)
+    missing = [name for name in names if name not in {item.get(_key(kind)) for item in items}]
+    for name in missing:
+        say(_no_such(client, kind, name, labels))
+    return DIFFERENT if missing and kind != "problems" else DONE
+
+
+def _key(kind: str) -> str:
+    return "file" if kind == "problems" else "name"
+
+
+def _nothing(client: Client, kind: str, labels: str) -> str:
+    """What to say of an empty list."""
+    if labels:
+        return nobody_has(labels)
+    if kind == "guests" and _problems(client):
+        return "no guests; their documents have problems: guestkeeper get problems"
+    return KINDS[kind].nothing
+
+
+def _no_such(client: Client, kind: str, name: str, labels: str) -> str:
+    """What to say of a name that the list has not."""
+    if kind == "problems":
+        return f"no problems in `{name}`"
+    if kind == "guests":
+        try:
+            client.get(f"guests/{name}")
+        except CliError as error:
+            return str(error)
+        return f"guest {name} does not match {labels}"
+    meant = closest(name, [item["name"] for item in client.get(kind)["items"]])
+    tip = f"did you mean `{meant}`?" if meant else f"see: guestkeeper get {kind}"
+    return f"no {kind.removesuffix('s')} is named `{name}`; {tip}"
+
+
+def _problems(client: Client) -> int:
+    """How many problems the documents have."""
+    return int(client.get("status")["problems"])
 
 
 def _fetch(
@@ -192,11 +235,7 @@ def _fetch(
 ) -> tuple[list[Json], int]:
     if kind != "guests":
         items = client.get(kind)["items"]
-        if names and kind == "problems":
-            items = [item for item in items if item["file"] in names]
-        elif names:
-            items = [item for item in items if item["name"] in names]
-        return items, 0
+        return [item for item in items if not names or item[_key(kind)] in names], 0
     full = output in (Output.JSON, Output.YAML)
     answer = client.get(
         "guests", name=list(names), labels=labels, view="full" if full else "summary"
@@ -212,24 +251,47 @@ def _print(kind: str, items: list[Json], output: Output, *, single: bool) -> Non
         for item in items:
             sys.stdout.write(f"{item.get('name') or item['file']}\n")
         return
-    if not items:
-        say(KINDS[kind].nothing)
-        return
-    show(stdout(), table(kind, items, wide=output is Output.WIDE))
-    _hint(kind, items)
+    console = stdout()
+    wide = output is Output.WIDE
+    room = console.width if console.is_terminal else None
+    lines = table(kind, items, wide=wide, room=room)
+    show(console, lines, cutting=wide)
+    if wide:
+        left_out = [header for header in KINDS[kind].wide if header not in lines[0].plain]
+        if left_out:
+            hint(f"\nno room for {', '.join(left_out)}; widen the terminal, or add -o yaml")
 
 
-def table(kind: str, items: list[Json], *, wide: bool) -> list[Text]:
-    """The lines of a list, headings first."""
+def table(kind: str, items: list[Json], *, wide: bool, room: int | None = None) -> list[Text]:
+    """The lines of a list, headings first.
+
+    Where they are wider than ``room`` columns, first the last of the wide columns gives way, then
+    the others: a line that a terminal wraps has no headings above its second half.
+    """
     how = KINDS[kind]
     headers = how.headers + (how.wide if wide else ())
     rows = [[*how.row(item), *(how.wide_row(item) if wide else [])] for item in items]
-    return columns(headers, rows)
+    lines = columns(headers, rows)
+    while room is not None and len(headers) > len(how.headers) and _overflow(lines, room):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+        lines = columns(headers, rows)
+    return columns(headers, rows, gap=1) if room is not None and _overflow(lines, room) else lines
 
 
-def _hint(kind: str, items: list[Json]) -> None:
-    if kind != "guests":
+def _overflow(lines: list[Text], room: int) -> bool:
+    """A last column that can be cut and still be read does not count."""
+    widest = max(line.cell_len for line in lines)
+    hang = max(line.hang for line in lines if isinstance(line, Line))
+    return widest > room and room - hang < _READABLE
+
+
+def _hint(client: Client, items: list[Json]) -> None:
+    if not person_looks():
         return
+    problems = _problems(client)
+    if problems:
+        many = count(problems, "problem")
+        hint(f"\n{many} in the documents; see: guestkeeper get problems")
     broken = [item for item in items if item["printable"] not in _FINE]
     if broken:
         worst = min(broken, key=lambda item: (item["health"] != "Degraded", item["name"]))["name"]
@@ -261,7 +323,7 @@ def watch(
             sys.stdout.writelines(f"{item['name']}\n" for item in fresh)
         elif fresh:
             lines = table(kind, fresh, wide=output is Output.WIDE)
-            show(console, lines[1:] if widths_known else lines)
+            show(console, lines[1:] if widths_known else lines, cutting=True)
             widths_known = True
         sys.stdout.flush()
         if not _wait(client, version, deadline):
@@ -292,7 +354,8 @@ def _watch_live(
     with Live(console=stdout(), auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             items, version = _fetch(client, "guests", names, labels, output)
-            lines = table("guests", items, wide=output is Output.WIDE)
+            wide = output is Output.WIDE
+            lines = table("guests", items, wide=wide, room=live.console.width)
             for line in lines:
                 line.no_wrap, line.overflow = True, "ellipsis"
             live.update(Group(*lines), refresh=True)

@@ -1,5 +1,6 @@
 """Options that many commands share, and how they become values."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,8 +62,11 @@ def quiet_logs() -> None:
 
 def client_of(ctx: typer.Context, config: Path | None) -> "Client":
     from controller.cli.client import Client
+    from controller.settings import DEFAULT_FILE, ENVIRONMENT_FILE
 
-    return Client(settings_of(ctx, config).socket)
+    socket = settings_of(ctx, config).socket
+    named = config or config_of(ctx) or Path(os.environ.get(ENVIRONMENT_FILE) or DEFAULT_FILE)
+    return Client(socket, named if named != DEFAULT_FILE else None)
 
 
 def seconds_of(text: str) -> float:

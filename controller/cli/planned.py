@@ -2,9 +2,9 @@
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.text import Text
 
@@ -12,41 +12,29 @@ from controller.cli.describe import change_lines, step_lines
 from controller.cli.errors import DIFFERENT, DONE, INVALID, UNREACHABLE
 from controller.cli.formats import dump
 from controller.cli.options import Output
-from controller.cli.terminal import FAINT, coloured, count, hint, say, show, stderr, stdout
-from controller.desired.problems import Problem
+from controller.cli.terminal import (
+    FAINT,
+    coloured,
+    count,
+    hint,
+    one_line,
+    say,
+    show,
+    stderr,
+    stdout,
+)
+from controller.desired.schema import RunStrategy
 from controller.loop.status import GuestStatus
-from controller.planning.conditions import ConditionType, Printable, Status, Sync
-from controller.planning.steps import step_name
-from controller.web.views import guest_view, problem_view
+from controller.planning.conditions import ConditionType, Health, Printable, Status
+from controller.web.views import Json, guest_view, problem_view
 
-_LOOKS = ("LookInside",)
-"""Steps that change nothing."""
+if TYPE_CHECKING:
+    from controller.daemon.once import Report
 
-
-class Report(Protocol):
-    """``daemon.Report``."""
-
-    @property
-    def statuses(self) -> tuple[GuestStatus, ...]: ...
-    @property
-    def problems(self) -> tuple[Problem, ...]: ...
-    @property
-    def unreachable(self) -> tuple[str, ...]: ...
+_OF_PROBES = (ConditionType.READY, ConditionType.SERVICES_READY)
 
 
-def differs(status: GuestStatus) -> bool:
-    """Is there anything to do, or something that is not as wanted and cannot be done?"""
-    plan = status.plan
-    acts = any(step_name(step) not in _LOOKS for step in plan.steps)
-    return (
-        acts
-        or bool(plan.changes)
-        or plan.sync is Sync.OUT_OF_SYNC
-        or plan.printable is Printable.CRASH_LOOP
-    )
-
-
-def exit_code(report: Report, different: bool, *, detailed: bool) -> int:
+def exit_code(report: "Report", different: bool, *, detailed: bool) -> int:
     """CONVENTIONS' codes; ``detailed`` gives Terraform's: 0 nothing, 1 an error, 2 differences."""
     if detailed:
         if report.problems or report.unreachable:
@@ -59,11 +47,11 @@ def exit_code(report: Report, different: bool, *, detailed: bool) -> int:
     return DIFFERENT if different else DONE
 
 
-def show_plan(report: Report, output: Output, *, detailed: bool) -> int:
+def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
     """Prints what would be done; the exit code."""
-    different = [status for status in report.statuses if differs(status)]
+    different = [status for status in report.statuses if status.plan.differs]
     if output in (Output.JSON, Output.YAML):
-        dump(_document(report, bool(different)), output)
+        dump(_document(report, bool(different), _planned_view), output)
     elif output is Output.NAME:
         sys.stdout.writelines(f"{status.name}\n" for status in different)
     else:
@@ -72,20 +60,55 @@ def show_plan(report: Report, output: Output, *, detailed: bool) -> int:
     return exit_code(report, bool(different), detailed=detailed)
 
 
-def _document(report: Report, different: bool) -> dict[str, Any]:
+def _document(
+    report: "Report", different: bool, view: Callable[[GuestStatus], Json]
+) -> dict[str, Any]:
     return {
         "differences": different,
-        "items": [guest_view(status) for status in _sorted(report.statuses)],
+        "items": [view(status) for status in _sorted(report.statuses)],
         "problems": [problem_view(problem) for problem in report.problems],
         "unreachable": list(report.unreachable),
     }
+
+
+def _planned_view(status: GuestStatus) -> Json:
+    """As the daemon tells it, without a word on what only probes can know: none was run."""
+    view = guest_view(status)
+    view["sentence"] = view["sentence"] if view["steps"] else waited_for(status)
+    if view["ready"] == "False":  # seen without a probe: off, paused, not configured
+        return view
+    unknown = {"status": "Unknown", "reason": "NotProbed", "message": "plan runs no probes"}
+    services = [service | {"ready": None} for service in view["services"]]
+    conditions = [
+        found | unknown if found["type"] in _OF_PROBES else found for found in view["conditions"]
+    ]
+    view |= {"ready": "Unknown", "services_ready": None, "health": str(Health.UNKNOWN)}
+    view |= {"services": services, "conditions": conditions}
+    if status.plan.printable is not Printable.RESTART_REQUIRED:
+        view["printable"] = str(Printable.UNKNOWN)
+    return view
+
+
+def waited_for(status: GuestStatus) -> str:
+    """Why nothing is done now: what keeps a difference, or else the plan's own words."""
+    plan = status.plan
+    synced, ready = plan.condition(ConditionType.SYNCED), plan.condition(ConditionType.READY)
+    if synced is None or synced.status is Status.TRUE or not synced.message:
+        unready = ready is None or ready.status is Status.FALSE
+        return plan.sentence if unready else "as wanted"
+    if synced.reason != "RestartRequired" or "virsh" in synced.message:
+        return synced.message
+    guest = status.guest
+    again = guest is None or guest.spec.run_strategy is RunStrategy.ALWAYS
+    start = "" if again else f", then virsh start {status.name}"
+    return f"{synced.message}; virsh shutdown {status.name}{start}"
 
 
 def _sorted(statuses: Sequence[GuestStatus]) -> list[GuestStatus]:
     return sorted(statuses, key=lambda status: status.name)
 
 
-def _show(report: Report, different: Sequence[GuestStatus]) -> None:
+def _show(report: "Report", different: Sequence[GuestStatus]) -> None:
     console = stdout()
     for status in _sorted(different):
         show(console, [*plan_lines(status), Text()])
@@ -93,7 +116,7 @@ def _show(report: Report, different: Sequence[GuestStatus]) -> None:
     same = sum(
         1
         for status in report.statuses
-        if not differs(status) and status.observed.host.name not in unreachable
+        if not status.plan.differs and status.observed.host.name not in unreachable
     )
     if different:
         console.print(f"{count(len(different), 'guest')} to change, {same} unchanged")
@@ -112,11 +135,11 @@ def plan_lines(status: GuestStatus) -> list[Text]:
     if view["steps"]:
         lines += [Text("  steps:"), *step_lines(view["steps"], indent=4)]
     else:
-        lines.append(Text(f"  no steps now: {status.plan.sentence}"))
+        lines.append(Text(f"  no steps now: {one_line(waited_for(status))}"))
     return lines
 
 
-def _tell_trouble(report: Report) -> None:
+def _tell_trouble(report: "Report") -> None:
     for problem in report.problems:
         say(str(problem))
     if report.problems:
@@ -129,24 +152,17 @@ def _tell_trouble(report: Report) -> None:
         say(f"host {host} is not reachable{f' ({why})' if why else ''}; see: guestkeeper doctor")
 
 
-def settled(status: GuestStatus) -> bool:
-    """As wanted, and doing its work or meant to be off."""
-    ready = status.condition(ConditionType.READY)
-    good = ready is not None and ready[0].status is Status.TRUE
-    return not differs(status) and (good or status.plan.printable is Printable.STOPPED)
-
-
-def show_applied(report: Report, output: Output) -> int:
+def show_applied(report: "Report", output: Output) -> int:
     """What one pass came to; the exit code."""
-    left = [status for status in _sorted(report.statuses) if not settled(status)]
+    left = [status for status in _sorted(report.statuses) if not status.plan.settled]
     if output in (Output.JSON, Output.YAML):
-        dump(_document(report, bool(left)), output)
+        dump(_document(report, bool(left), guest_view), output)
     else:
         console = stdout()
         for status in _sorted(report.statuses):
             line = Text(f"{status.name}: ").append_text(coloured(str(status.plan.printable)))
             if status in left:
-                line.append(f" ({status.plan.sentence})")
+                line.append(f" ({one_line(status.plan.sentence)})")
             show(console, [line])
         done = len(report.statuses) - len(left)
         console.print(f"{count(done, 'guest')} as wanted, {len(left)} not")
@@ -181,7 +197,7 @@ class Progress:
             self._live.stop()
 
     def __call__(self, status: GuestStatus) -> None:
-        line = f"{status.plan.printable}: {status.plan.sentence}"
+        line = f"{status.plan.printable}: {one_line(status.plan.sentence)}"
         with self._lock:
             if self._lines.get(status.name) == line:
                 return

@@ -1,9 +1,11 @@
 """What output looks like: aligned columns, colours that say how bad it is, ages that people read.
 
-Data goes to stdout, messages to stderr. Nothing is ever cut; where a program reads nothing is
-wrapped either. NO_COLOR is rich's to honour.
+Data goes to stdout, messages to stderr. Where a program reads, no line is wrapped or cut to a
+width. What has several lines is told in tables by its most telling one; the whole of it is in
+``describe``. NO_COLOR is rich's to honour.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,9 +23,16 @@ _WORDS = {
     FAINT: "Unknown Stopped Suspended - unknown",
 }
 _STYLES = {word: style for style, words in _WORDS.items() for word in words.split()}
-_GAP = 3
+GAP = 3
+"""Columns between two columns of a table."""
 _NARROW = 30
 """Columns below which wrapping makes it worse."""
+_LONGEST = 160
+"""Characters of the one line that stands for several."""
+_TELLING = [
+    re.compile(pattern) for pattern in (r"\[emerg\]", r"(?:^|\s)E: ", "(?i)error", "(?i)failed")
+]
+"""What marks the line of a program's output that says why; the first mark found anywhere wins."""
 
 Cell = str | Text
 
@@ -43,8 +52,22 @@ def say(message: str) -> None:
 
 def hint(message: str) -> None:
     """What to do next; only said where a person is looking at the output."""
-    if sys.stdout.isatty():
+    if person_looks():
         stderr().print(Text(message, FAINT))
+
+
+def person_looks() -> bool:
+    """Does a person look at the output?"""
+    return sys.stdout.isatty()
+
+
+def one_line(text: str) -> str:
+    """The line of ``text`` that says most, with "…" for the others; one line comes back whole."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return lines[0] if lines else ""
+    marked = (line for mark in _TELLING for line in lines if mark.search(line))
+    return next(marked, lines[0])[:_LONGEST].rstrip("… ") + " …"
 
 
 def coloured(word: str) -> Text:
@@ -64,7 +87,9 @@ class Line(Text):
     hang = 0
 
 
-def columns(headers: Sequence[str], rows: Sequence[Sequence[Cell]], indent: int = 0) -> list[Text]:
+def columns(
+    headers: Sequence[str], rows: Sequence[Sequence[Cell]], indent: int = 0, gap: int = GAP
+) -> list[Text]:
     """Lines of a table; the last column is as wide as it likes."""
     grid = [[Text(header, "bold") for header in headers]] if headers else []
     grid += [[cell if isinstance(cell, Text) else coloured(cell) for cell in row] for row in rows]
@@ -79,23 +104,30 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[Cell]], indent: int 
                 line.hang = len(line)
             line.append_text(cell)
             if index < len(row) - 1:
-                line.append(" " * (widths[index] - cell_len(cell.plain) + _GAP))
+                line.append(" " * (widths[index] - cell_len(cell.plain) + gap))
         line.rstrip()
         lines.append(line)
     return lines
 
 
-def show(console: Console, lines: Sequence[Text]) -> None:
-    """Prints lines, whole; on a terminal a long last column is wrapped within its column."""
+def show(console: Console, lines: Sequence[Text], *, cutting: bool = False) -> None:
+    """Prints lines, whole; on a terminal a long last column is wrapped within its column or,
+    where a row is to stay one line, cut."""
     for line in lines:
-        for part in _fitted(console, line):
+        for part in _fitted(console, line, cutting=cutting):
             console.print(part)
 
 
-def _fitted(console: Console, line: Text) -> list[Text]:
+def _fitted(console: Console, line: Text, *, cutting: bool) -> list[Text]:
+    if not console.is_terminal or cell_len(line.plain) <= console.width:
+        return [line]
+    if cutting:
+        line = line.copy()
+        line.truncate(console.width, overflow="ellipsis")
+        return [line]
     hang = line.hang if isinstance(line, Line) else 0
     room = console.width - hang
-    if not console.is_terminal or room < _NARROW or cell_len(line.plain) <= console.width:
+    if room < _NARROW:
         return [line]
     first, *others = line[hang:].wrap(console, room)
     return [line[:hang].append_text(first), *(Text(" " * hang).append_text(o) for o in others)]
@@ -138,12 +170,19 @@ def size(amount: int | None) -> str:
     """Bytes as people say them: ``4.0Gi``."""
     if amount is None:
         return "-"
-    value, units = float(amount), ("", "Ki", "Mi", "Gi", "Ti")
-    for unit in units[:-1]:
+    value, unit = float(amount), ""
+    for larger in ("Ki", "Mi", "Gi", "Ti"):
         if value < 1024:
-            return f"{value:.0f}{unit}" if value == int(value) else f"{value:.1f}{unit}"
-        value /= 1024
-    return f"{value:.1f}Ti"
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f}{unit}" if value == int(value) else f"{value:.1f}{unit}"
+
+
+def nobody_has(labels: str) -> str:
+    """That no guest matches a selector, in words."""
+    key, equal, value = labels.replace("==", "=").partition("=")
+    simple = "," not in labels and "!" not in key and equal
+    return f"no guest has {key}={value}" if simple else f"no guest matches {labels}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -163,6 +163,8 @@ def _watched(model: Document) -> Iterator[Path]:
             yield here
             if service.use is not None:
                 yield (*here, "use")
+                for key in service.values:
+                    yield (*here, "values", key)
             yield from _files(service.files, here)
         for index, interface in enumerate(model.spec.interfaces):
             here = ("spec", "interfaces", index)

@@ -16,7 +16,8 @@ from controller.desired.effective import (
     EffectiveService,
     RenderedFile,
 )
-from controller.desired.problems import Problem
+from controller.desired.named_values import named_values
+from controller.desired.problems import Problem, format_path, suggestion
 from controller.desired.schema import (
     File,
     GuestDocument,
@@ -137,6 +138,7 @@ class GuestResolver:
             name, source, base, where = _base(document, item, index, used)
             values = dict(item.values)
             if item.use is not None:
+                problems += _unread_values(document, item, index, source, base)
                 values = merge_values(base.values, values)
             context = {"guest": variables, "service": {"name": name}, "values": values}
             files = self._render(document, source, base, where, context, problems)
@@ -243,3 +245,30 @@ def _base(
     model = source.model
     assert isinstance(model, ServiceDocument)  # noqa: S101
     return item.use, source, model.spec, "spec"
+
+
+def _unread_values(
+    document: LoadedDocument,
+    item: GuestService,
+    index: int,
+    source: LoadedDocument,
+    spec: ServiceSpec,
+) -> list[Problem]:
+    """Values that the guest gives and nothing in the Service reads: misspelt, or left over."""
+    strange = [key for key in item.values if key not in spec.values]
+    if not strange:
+        return []
+    known = set(spec.values)
+    for file in spec.files:
+        named = named_values(_text(source, file))
+        if named is None:
+            return []
+        known |= named
+    problems = []
+    for key in strange:
+        if key in known:
+            continue
+        tip = suggestion(key, known, listing="it has") if known else "it takes none; remove it"
+        field = format_path(("spec", "services", index, "values", key))
+        problems.append(document.problem(field, f"Service {item.use} has no such value; {tip}"))
+    return problems

@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller import daemon as composition
+from controller.cli.client import Client
+from controller.cli.errors import CliError
 from controller.daemon import Report
 from controller.desired.problems import Problem
 from controller.errors import PermanentError
@@ -59,8 +62,17 @@ def test_without_a_daemon_it_says_how_to_start_one(cli: Cli, directory: Path, co
     result = cli(*command.split())
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == (
-        f"error: no daemon answers on {directory}/gk.sock; start it with: systemctl start"
-        " guestkeeper (or in the foreground: guestkeeper run)\n"
+        f"error: no daemon answers on {directory}/gk.sock; start it with: guestkeeper run --config"
+        f" {directory}/settings.toml (or, where the service reads that file: systemctl start"
+        " guestkeeper)\n"
+    )
+
+
+def test_without_a_daemon_of_the_default_settings_its_service_is_named(directory: Path) -> None:
+    with Client(directory / "gk.sock") as client, pytest.raises(CliError) as raised:
+        client.get("guests")
+    assert str(raised.value).endswith(
+        "systemctl start guestkeeper (or in the foreground: guestkeeper run)"
     )
 
 
@@ -86,7 +98,19 @@ def test_each_problem_is_a_line_that_an_editor_can_jump_to(cli: Cli, documents: 
     result = cli("validate", str(documents))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{documents}/web1.yaml:7: spec.memory.size: must be a size" in result.stderr
-    assert result.stderr.endswith("1 problem in 1 place; without them: 1 image\n")
+    assert result.stderr.endswith("1 problem in 1 file; without them: 1 image\n")
+
+
+def test_what_is_well_written_and_names_nothing_is_not_counted_as_good(
+    cli: Cli, documents: Path
+) -> None:
+    broken = GUEST.replace("image: debian12", "image: debian13\n  host: elsewhere")
+    (documents / "web1.yaml").write_text(broken)
+    (documents / "web2.yaml").write_text(GUEST.replace("web1", "web2"))
+    result = cli("validate")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("2 problems in 1 file; without them: 1 guest, 1 image\n")
+    assert json.loads(cli("validate", "-o", "json").stdout)["documents"]["Guest"] == 1
 
 
 def test_problems_as_json_are_data(cli: Cli, documents: Path) -> None:
@@ -206,6 +230,47 @@ def test_a_plan_as_json_has_every_guest(
     assert changes == ["memory.size", "hostname"]
 
 
+def a_changed_cpu(store: StatusStore, **fields: str) -> GuestStatus:
+    """Redefined already; the new CPU comes with the next cold boot."""
+    now = time.time()
+    wanted = make.a_guest("web1", (WEB,), cpu={"vcpus": 2}, **fields)
+    old = make.a_domain(make.a_guest("web1", (WEB,), **fields), started_at=now - 60)
+    new = make.a_domain(wanted, started_at=now - 60)
+    seen = make.observed(replace(new, live=old.live), inside=make.an_inside(wanted, looked_at=now))
+    return a_status(wanted, seen, store, now)
+
+
+def test_a_difference_without_a_step_says_what_is_waited_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning(monkeypatch, a_report(a_changed_cpu(StatusStore())))
+    result = cli("plan")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1:3] == [
+        "  cpu.vcpus:   1 → 2  (restart)",
+        "  no steps now: takes effect with the next cold boot: cpu.vcpus; virsh shutdown web1",
+    ]
+    planning(monkeypatch, a_report(a_changed_cpu(StatusStore(), runStrategy="Manual")))
+    assert "virsh shutdown web1, then virsh start web1\n" in cli("plan").stdout
+
+
+def test_a_plan_claims_no_readiness_for_it_asked_no_probe(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    status = a_changed_cpu(StatusStore())
+    planning(monkeypatch, a_report(status, statuses["new1"]))
+    new, item = json.loads(cli("plan", "-o", "json").stdout)["items"]
+    assert (item["ready"], item["services_ready"], item["health"]) == ("Unknown", None, "Unknown")
+    assert [service["ready"] for service in item["services"]] == [None]
+    assert {
+        found["reason"]
+        for found in item["conditions"]
+        if found["type"] in ("Ready", "ServicesReady")
+    } == {"NotProbed"}
+    assert item["sentence"].startswith("takes effect with the next cold boot")
+    assert new["ready"] == "False"
+
+
 def test_what_planning_refuses_is_told_and_is_no_difference(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +385,8 @@ def test_doctor_stops_at_settings_it_cannot_read(cli: Cli, directory: Path) -> N
 def test_the_version_needs_nothing_and_loads_little(cli: Cli) -> None:
     from controller import __version__
 
-    assert cli("version").stdout == f"guestkeeper {__version__}\n"
+    for command in ("version", "--version"):
+        assert cli(command).stdout == f"guestkeeper {__version__}\n"
     heavy = "libvirt httpx starlette uvicorn rich.table controller.settings controller.daemon"
     code = (
         "import sys; from controller.cli.app import app; app(['version'], standalone_mode=False);"

@@ -3,15 +3,23 @@
 import json
 import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from controller.cli import follow, terminal
+from controller.cli import get as listing
+from controller.desired.problems import Problem
+from controller.observed.domain import DomainState, StateReason
+from controller.observed.guest import Failure
+from controller.planning.planner import orphan
 from controller.web.server import WebServer
+from tests import factories as make
 from tests.unit.cli.conftest import Cli
-from tests.unit.web.support import World, crash_looping, lost_host, now_healthy
+from tests.unit.web.support import World, a_status, crash_looping, lost_host, now_healthy
 
 pytestmark = pytest.mark.usefixtures("daemon")
 GOLDEN = Path(__file__).parents[2] / "data" / "cli"
@@ -25,15 +33,16 @@ def steady(text: str) -> str:
 # --- get ------------------------------------------------------------------------------------------
 
 
-def test_get_lists_guests_as_kubectl_would(cli: Cli) -> None:
+def test_get_lists_guests_as_kubectl_would(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "now", lambda: make.NOW - 3600 + 5 * 3600)
     result = cli("get")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "NAME   STATUS     SYNC      HEALTH     READY     SERVICES   AGE\n"
         "db1    Unknown    Unknown   Unknown    Unknown   -          -\n"
-        "old1   Unknown    Unknown   Unknown    Unknown   -          3m\n"
-        "web1   Healthy    Synced    Healthy    True      1/1        3m\n"
-        "web2   Degraded   Synced    Degraded   False     0/1        3m\n"
+        "old1   Unknown    Unknown   Unknown    Unknown   -          5h\n"
+        "web1   Healthy    Synced    Healthy    True      1/1        5h\n"
+        "web2   Degraded   Synced    Degraded   False     0/1        5h\n"
     )
 
 
@@ -84,6 +93,66 @@ def test_a_name_that_is_not_there_is_told_beside_those_that_are(cli: Cli) -> Non
     assert result.stderr == "no guest is named `nix`; see: guestkeeper get guests\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("get guests wbe1", "no guest is named `wbe1`; did you mean `web1`?"),
+        ("get guests wbe1 -o json", "no guest is named `wbe1`; did you mean `web1`?"),
+        ("get images debain12", "no image is named `debain12`; did you mean `debian12`?"),
+        ("get guests web1 -l tier=db", "guest web1 does not match tier=db"),
+    ],
+)
+def test_a_misspelt_name_is_told_alone(cli: Cli, command: str, told: str) -> None:
+    result = cli(*command.split())
+    assert (result.exit_code, result.stderr) == (1, f"{told}\n")
+
+
+def test_a_misspelt_kind_is_told(cli: Cli) -> None:
+    result = cli("get", "gests")
+    assert result.exit_code == 2
+    assert "cannot get `gests`; did you mean `guests`?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ("tier=cache", "no guest has tier=cache"),
+        ("tier==cache", "no guest has tier=cache"),
+        ("tier=web,tier!=web", "no guest matches tier=web,tier!=web"),
+    ],
+)
+def test_labels_that_nobody_has_are_told(cli: Cli, labels: str, told: str) -> None:
+    result = cli("get", "-l", labels)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{told}\n")
+
+
+def test_a_person_is_told_of_the_documents_problems(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (listing, terminal):
+        monkeypatch.setattr(module, "person_looks", lambda: True)
+    assert cli("get").stderr == (
+        "\n1 problem in the documents; see: guestkeeper get problems\n"
+        "\n3 guests not healthy; why: guestkeeper explain web2\n"
+    )
+
+
+def test_a_wide_table_gives_up_columns_before_it_is_wrapped(cli: Cli, world: World) -> None:
+    items = json.loads(cli("get", "-o", "json").stdout)["items"]
+
+    def headings(room: int | None) -> list[str]:
+        return listing.table("guests", items, wide=True, room=room)[0].plain.split()
+
+    everything = headings(None)
+    assert everything[-4:] == ["HOST", "IMAGE", "ADDRESS/FORWARDS", "MESSAGE"]
+    assert headings(170) == everything
+    assert headings(120) == everything[:-1]
+    assert headings(90) == everything[:-2]
+    assert headings(60) == everything[:-4]
+    lines = listing.table("guests", items, wide=True, room=60)
+    assert max(line.cell_len for line in lines) <= 60
+
+
 def test_a_guests_name_in_the_place_of_the_kind_is_helped(cli: Cli) -> None:
     result = cli("get", "web1")
     assert result.exit_code == 2
@@ -105,6 +174,7 @@ def test_watching_prints_a_line_for_each_guest_that_moves(cli: Cli, world: World
 
 def test_an_empty_list_says_what_to_do(cli: Cli, world: World) -> None:
     world.guests()
+    world.snapshot = replace(world.snapshot, problems=())
     for name in ("web1", "web2", "old1"):
         world.store.drop(name)
     result = cli("get")
@@ -144,6 +214,105 @@ def test_a_documents_problem_is_told_with_the_guest(cli: Cli, world: World) -> N
     text = cli("explain", "web2").stdout
     assert "so its last good version counts: web2.yaml:7" in text
     assert "correct the document, then: guestkeeper validate" in text
+
+
+OUTPUT = """services web: apply exited 1: nginx: the configuration file is being tested
+2026/01/02 [emerg] unknown directive "lisen" in /etc/nginx/sites-enabled/default:3
+nginx: configuration file /etc/nginx/nginx.conf test failed"""
+
+
+def failed_apply(world: World) -> None:
+    """The configuration of web2 was refused by nginx, in several lines."""
+    guest, now = world.snapshot.guests["web2"], time.time()
+    failure = Failure("ApplyInside", "Failed", OUTPUT, now - 5, 2, now + 85, guest.digest)
+    inside = make.an_inside(guest, looked_at=now, packages={"nginx-light": None})
+    domain = make.a_domain(guest, started_at=now - 60)
+    seen = make.observed(domain, inside=inside, failure=failure)
+    a_status(guest, seen, world.store, now)
+    world.journal.record("web2", "ApplyFailed", OUTPUT, warning=True)
+    assert world.journal.flush()
+
+
+def test_a_failure_of_many_lines_is_one_line_in_tables(cli: Cli, world: World) -> None:
+    failed_apply(world)
+    telling = '2026/01/02 [emerg] unknown directive "lisen" in /etc/nginx/sites-enabled/default:3 …'
+    lines = cli("get", "guests", "web2", "-o", "wide").stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith(telling)
+    assert cli("events", "web2").stdout.splitlines()[-1].endswith(telling)
+    waiting = cli("wait", "web2", "--timeout", "0.1").stderr.splitlines()[0]
+    assert waiting == f"web2: Ready is False (ApplyFailed: {telling})"
+
+
+def test_the_whole_failure_is_in_describe_once(cli: Cli, world: World) -> None:
+    failed_apply(world)
+    page = cli("describe", "web2").stdout
+    assert "\nLast failure:\n  ApplyInside (try 2), " in page
+    for line in OUTPUT.splitlines():
+        assert f"\n    {line}\n" in page
+    assert page.count("test failed") == page.count("is being tested") == 1
+    text = cli("explain", "web2").stdout
+    assert "test failed" not in text
+    assert text.count("[emerg]") == 2
+    assert "Decided     waiting: 2026/01/02 [emerg]" in text
+    assert "all that the failure said: guestkeeper describe web2" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        ("one line\n", "one line"),
+        (
+            "Reading lists...\nE: Unable to locate package ngnix",
+            "E: Unable to locate package ngnix …",
+        ),
+        ("first\nsecond", "first …"),
+        ("it failed\nan Error came first", "an Error came first …"),
+        ("x" * 500 + "\ny", "x" * 160 + " …"),
+    ],
+)
+def test_the_most_telling_line_stands_for_many(text: str, line: str) -> None:
+    assert terminal.one_line(text) == line
+
+
+def test_a_paused_domain_is_paused_since_it_was_seen_so(cli: Cli, world: World) -> None:
+    guest, now = world.snapshot.guests["web1"], time.time()
+    paused = make.a_domain(guest, DomainState.PAUSED, StateReason.USER, started_at=now - 86400)
+    a_status(guest, make.observed(paused), world.store, now - 600)
+    assert "its domain is paused (user) since 10m" in cli("explain", "web1").stdout
+    assert re.search(r"State: +paused \(user\), since 10m", cli("describe", "web1").stdout)
+
+
+def test_a_guest_whose_document_cannot_be_used_is_not_said_to_have_none(
+    cli: Cli, world: World
+) -> None:
+    problem = Problem("web2.yaml", 7, "spec.memory.size", "must be a size such as 512Mi")
+    domain = make.a_domain(world.snapshot.guests["web2"])
+    made = orphan("web2", domain, (str(problem),))
+    world.guests()
+    world.snapshot = replace(world.snapshot, guest_problems={"web2": (problem,)})
+    world.store.put(None, make.observed(domain), made, time.time())
+    text = cli("explain", "web2").stdout
+    assert f"Wanted      its document cannot be used: {problem}" in text
+    assert "no document names it" not in text
+
+
+def test_what_is_waited_for_is_the_agent_not_the_end_of_patience(cli: Cli, world: World) -> None:
+    guest, now = world.snapshot.guests["web1"], time.time()
+    domain = make.a_domain(guest, applied=False, agent=False, started_at=now - 5)
+    a_status(guest, make.observed(domain), world.store, now)
+    text = cli("explain", "web1").stdout
+    assert "Waits for   the guest agent, which has not connected yet" in text
+    assert "when it looks again by itself" not in text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(99 * 2**40, "99Ti"), (3 * 2**39, "1.5Ti"), (2**50, "1024Ti"), (512 * 2**20, "512Mi")],
+)
+def test_sizes_have_no_needless_fraction(amount: int, text: str) -> None:
+    assert terminal.size(amount) == text
 
 
 @pytest.mark.parametrize("command", ["describe", "explain", "logs", "reconcile", "events -f"])
@@ -212,6 +381,19 @@ def test_wait_for_all_leaves_out_what_has_no_document(cli: Cli, world: World) ->
     result = cli("wait", "--all", "--timeout", "0.2")
     assert "old1" not in result.stderr
     assert "db1: Ready is Unknown (NotSet: not looked at yet)" in result.stderr
+
+
+def test_an_unknown_condition_is_refused_at_once(cli: Cli) -> None:
+    result = cli("wait", "web1", "--for=condition=Redy")
+    assert result.exit_code == 2
+    assert "no condition is named `Redy`; did you mean `Ready`?" in result.stderr
+    assert cli("wait", "web1", "--for=condition=servicesready", "--timeout", "1").exit_code == 0
+
+
+def test_wait_for_nobody_says_who_was_meant(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_GRACE", 0.1)
+    assert "did you mean `web1`?" in cli("wait", "wbe1").stderr
+    assert "no guest has tier=cache" in cli("wait", "-l", "tier=cache").stderr
 
 
 def test_wait_can_wait_for_a_condition_to_be_false(cli: Cli) -> None:

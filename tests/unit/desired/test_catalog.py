@@ -389,3 +389,65 @@ def test_readers_and_scanners_in_many_threads_see_whole_snapshots(root: Path) ->
     for thread in threads:
         thread.join(30)
     assert wrong == []
+
+
+# --- Values of a service that a guest misspells ---------------------------------------------------
+
+
+def _with_values(template: str, values: str, own: str = "{}") -> str:
+    files = f"  files: [{{path: /etc/app.conf, content: '{template}'}}]\n  values: {own}\n"
+    use = f"  services: [{{use: app, values: {values}}}]\n"
+    return service("app", files) + "---\n" + guest("x", spec=use)
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "own"),
+    [
+        ("{{ values.greeting }}", "{greeting: hi}", "{}"),
+        ('{{ values["greeting"] }}', "{greeting: hi}", "{}"),
+        ('{{ values.get("greeting", "hello") }}', "{greeting: hi}", "{}"),
+        (
+            "{% if values.tls is defined %}{{ values.tls.port }}{% endif %}",
+            "{tls: {port: 1}}",
+            "{}",
+        ),
+        ("static", "{greeting: hi}", "{greeting: hello}"),
+        ("{% for k in values %}{{ k }}{% endfor %}", "{anything: 1}", "{}"),
+        ("{% for k, v in values.items() %}{{ k }}{% endfor %}", "{anything: 1}", "{}"),
+        ("{{ values | tojson }}", "{anything: 1}", "{}"),
+        ("{{ values[guest.name] }}", "{x: 1}", "{}"),
+        ("{% set v = values %}{{ v.anything }}", "{anything: 1}", "{}"),
+        ('{{ values.get(guest.name, "none") }}', "{x: 1}", "{}"),
+    ],
+)
+def test_a_value_that_a_template_may_read_is_taken(
+    root: Path, template: str, values: str, own: str
+) -> None:
+    put(root / "x.yaml", _with_values(template, values, own))
+    snapshot = catalog(root).scan().snapshot
+    assert snapshot.problems == ()
+    assert "x" in snapshot.guests
+
+
+@pytest.mark.parametrize(
+    ("template", "own", "tip"),
+    [
+        ("{{ values.greeting }}", "{greeting: hi}", "did you mean `greeting`?"),
+        ('{{ values["greeting"] | default("hi") }}', "{}", "did you mean `greeting`?"),
+        ("{{ values.a }}{{ values.b }}", "{a: 1, b: 2}", "it has a, b"),
+        ("static", "{}", "it takes none; remove it"),
+    ],
+)
+def test_a_value_that_nothing_reads_is_a_problem_of_the_guest_alone(
+    root: Path, template: str, own: str, tip: str
+) -> None:
+    put(root / "x.yaml", _with_values(template, "{greating: hi}", own))
+    put(root / "y.yaml", guest("y"))
+    snapshot = catalog(root).scan().snapshot
+    (problem,) = snapshot.problems
+    assert problem.field == "spec.services[0].values.greating"
+    assert problem.line > 1
+    assert problem.message == f"Service app has no such value; {tip}"
+    assert snapshot.document_problems("x") == (problem,)
+    assert "x" not in snapshot.guests
+    assert "y" in snapshot.guests
