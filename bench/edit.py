@@ -74,6 +74,8 @@ def measure(runs: int = 5) -> list[Result]:
             house.triggers.on_scan,
             debounce=settings.debounce_seconds,
             rescan=settings.rescan_seconds,
+            on_failure=lambda what, error: say(f"  {what}: {error!r}"),
+            on_notice=say,
         )
         try:
             house.triggers.on_scan(house.catalog.scan())

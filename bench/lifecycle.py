@@ -19,6 +19,7 @@ from bench.private_libvirtd import (
     Lifecycle,
     PrivateLibvirtd,
     private_libvirtd,
+    qemu_pid,
     remove_domain,
     wait_until,
 )
@@ -112,7 +113,7 @@ def _with_daemon(
     template = _template(seen.connection, name)
     time.sleep(SETTLE)
     killed = time.perf_counter()
-    os.kill(libvirtd.qemu_pid(name), signal.SIGKILL)
+    os.kill(qemu_pid(libvirtd, name), signal.SIGKILL)
     again = seen.wait(name, STARTED, killed, TIMEOUT) - killed
     # Without its document it is left alone, so it can be taken away under the daemon's eyes.
     (desired / f"{name}.yaml").unlink()
@@ -160,7 +161,7 @@ def _bare(
     made = seen.wait(name, STARTED, began, TIMEOUT) - began
     time.sleep(SETTLE)
     killed = time.perf_counter()
-    os.kill(libvirtd.qemu_pid(name), signal.SIGKILL)
+    os.kill(qemu_pid(libvirtd, name), signal.SIGKILL)
     seen.wait(name, STOPPED, killed, TIMEOUT)
     domain.create()
     again = seen.wait(name, STARTED, killed, TIMEOUT) - killed

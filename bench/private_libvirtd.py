@@ -4,10 +4,7 @@ It is an unprivileged one (``nobody``'s where we are root), with its sockets and
 scratch directory, so its domains, pools and pid files cannot be mistaken for anybody else's.
 """
 
-import os
-import pwd
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -19,65 +16,18 @@ import libvirt
 
 from bench.scratch import PREFIX
 from controller.hypervisor.event_loop import ensure_running
+from tests.e2e.private_libvirtd import PrivateLibvirtd
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 30.0
 
 
-class PrivateLibvirtd:
-    """Started by ``private_libvirtd``; ``uri`` reaches it as long as that block lasts."""
+def _below_reaper(command: list[str], user: str | None) -> list[str]:
+    return [sys.executable, "-m", "bench.reaper", user or "", *command]
 
-    def __init__(self, root: Path) -> None:
-        """``root`` is a directory of its own, which has to be short: a socket's path is."""
-        self.root = root
-        self.socket = self.root / "run" / "libvirt" / "libvirt-sock"
-        self.uri = f"qemu+unix:///session?socket={self.socket}"
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        user = ""
-        for name in ("run", "c/libvirt", "cache", "data", "pool"):
-            (self.root / name).mkdir(parents=True)
-        (self.root / "c/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
-        (self.root / "c/libvirt/libvirtd.conf").write_text("")
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            for path in self.root.rglob("*"):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid)
-            user = nobody.pw_name
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "bench.reaper", user),
-                *("libvirtd", "-f", str(self.root / "c/libvirt/libvirtd.conf")),
-            ],
-            cwd=ROOT,
-            env={
-                "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
-                "HOME": str(self.root),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "XDG_RUNTIME_DIR": str(self.root / "run"),
-                "XDG_CONFIG_HOME": str(self.root / "c"),
-                "XDG_CACHE_HOME": str(self.root / "cache"),
-                "XDG_DATA_HOME": str(self.root / "data"),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=(self.root / "libvirtd.log").open("wb"),
-        )
-        deadline = time.monotonic() + START_SECONDS
-        while not self.socket.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = (self.root / "libvirtd.log").read_text(errors="replace")
-                raise RuntimeError(f"the private libvirtd did not start: {log[-500:]}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(30)
-
-    def qemu_pid(self, name: str) -> int:
-        """The QEMU process of a running domain of this libvirtd."""
-        return int((self.root / "run/libvirt/qemu/run" / f"{name}.pid").read_text())
+def qemu_pid(libvirtd: PrivateLibvirtd, name: str) -> int:
+    """The QEMU process of a running domain of that libvirtd."""
+    return int((libvirtd.root / "run/libvirt/qemu/run" / f"{name}.pid").read_text())
 
 
 @contextmanager
@@ -85,7 +35,7 @@ def private_libvirtd() -> Iterator[PrivateLibvirtd]:
     """Everything on it is gone when the block ends."""
     root = Path(f"/tmp/{PREFIX}l")  # noqa: S108 - made by us alone or not at all
     root.mkdir(mode=0o711)
-    daemon = PrivateLibvirtd(root)
+    daemon = PrivateLibvirtd(root, _below_reaper)
     try:
         daemon.start()
         yield daemon

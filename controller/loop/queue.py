@@ -55,7 +55,9 @@ class WorkQueue:
     def add(self, key: str, *, low: bool = False) -> None:
         """Have ``key`` processed; at once, or after the run that is going on."""
         with self._changed:
-            self._add(key, low=low)
+            added = self._add(key, low=low)
+        if added:
+            self._on_add()
 
     def add_first(self, key: str) -> None:
         """Have ``key`` processed by the next worker that is free, whatever waits already."""
@@ -67,24 +69,25 @@ class WorkQueue:
             self._queue.appendleft(key)
             self._changed.notify()
 
-    def _add(self, key: str, *, low: bool) -> None:
+    def _add(self, key: str, *, low: bool) -> bool:
+        """True where the key was not on the queue."""
         if self._closed:
-            return
+            return False
         if key in self._dirty:
             if low or key in self._high:
-                return
+                return False
             self._high.add(key)
             if key not in self._processing:
                 self._queue.append(key)  # its low entry is skipped when it comes up
                 self._changed.notify()
-            return
-        self._on_add()
+            return False
         self._dirty[key] = self._clock()
         if not low:
             self._high.add(key)
         if key not in self._processing:
             (self._low if low else self._queue).append(key)
             self._changed.notify()
+        return True
 
     def add_after(self, key: str, delay: float) -> None:
         """Add ``key`` in ``delay`` seconds, or when an earlier delayed add of it is due."""
@@ -116,6 +119,14 @@ class WorkQueue:
     def get(self, timeout: float | None = None) -> str | None:
         """The next key, which is then in processing; None when closed or nothing came in time."""
         deadline = None if timeout is None else self._clock() + timeout
+        taken = self._take(deadline)
+        if taken is None:
+            return None
+        key, waited = taken
+        self._on_wait(waited)  # not under the lock, on which every worker waits
+        return key
+
+    def _take(self, deadline: float | None) -> tuple[str, float] | None:
         with self._changed:
             while True:
                 self._release_due()
@@ -124,8 +135,7 @@ class WorkQueue:
                     added = self._dirty.pop(key)
                     self._high.discard(key)
                     self._processing[key] = self._clock()
-                    self._on_wait(self._processing[key] - added)
-                    return key
+                    return key, self._processing[key] - added
                 if self._closed:
                     return None
                 waits = [due - self._clock() for due, _ in self._waiting[:1]]
@@ -150,15 +160,17 @@ class WorkQueue:
             due, key = heapq.heappop(self._waiting)
             if self._waiting_for.get(key) == due:
                 del self._waiting_for[key]
-                self._add(key, low=False)
+                if self._add(key, low=False):
+                    self._on_add()
 
     def done(self, key: str) -> None:
         """The worker is through with ``key``; adds that came meanwhile take effect now."""
         with self._changed:
-            self._on_work(self._clock() - self._processing.pop(key))
+            worked = self._clock() - self._processing.pop(key)
             if key in self._dirty:
                 (self._queue if key in self._high else self._low).append(key)
                 self._changed.notify()
+        self._on_work(worked)
 
     def close(self) -> None:
         """Wake every ``get``; nothing is added any more."""
