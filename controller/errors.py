@@ -37,6 +37,12 @@ class HostUnreachableError(TransientError):
     reason = "HostUnreachable"
 
 
+class HostBusyError(TransientError):
+    """Too many calls to the host are under way; nothing was tried."""
+
+    reason = "HostBusy"
+
+
 class AgentUnavailableError(TransientError):
     """The guest agent does not answer (not started yet, stopped, or file systems frozen)."""
 

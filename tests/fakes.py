@@ -50,6 +50,7 @@ class FakeWorld:
         self.events: list[tuple[str, str]] = []
         self.effects: list[str] = []
         self.kill_at: tuple[int, str] | None = None  # (n, "before" | "after")
+        self.unreadable: GuestkeeperError | None = None
         self.fail: dict[str, GuestkeeperError] = {}
 
     # --- what every effect does -------------------------------------------------------------------
@@ -66,6 +67,8 @@ class FakeWorld:
         return self.view
 
     def domain(self, host: str, name: str) -> DomainView | None:
+        if self.unreadable is not None:
+            raise self.unreadable
         return self.domains.get(name)
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:

@@ -69,7 +69,14 @@ class CatalogView:
 class House:
     """All parts of one daemon. ``journal`` is ``:memory:`` for commands that run beside one."""
 
-    def __init__(self, settings: Settings, *, journal: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        journal: Path | str | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """``read_only``: nothing on a host is changed, whatever is asked."""
         self.settings = settings
         self.started_at = time.time()
         self.metrics = Metrics(__version__)
@@ -92,7 +99,7 @@ class House:
             on_panic=self._panicked,
         )
         self.hypervisor = Hypervisor(
-            _hosts(settings),
+            _hosts(settings, read_only=read_only),
             on_event=self.triggers.on_event,
             on_host=self._on_host,
             on_call=self.metrics.host_call,
@@ -227,13 +234,14 @@ class House:
         self.metrics.reconcile_panicked()
 
 
-def _hosts(settings: Settings) -> Sequence[HostConfig]:
+def _hosts(settings: Settings, *, read_only: bool) -> Sequence[HostConfig]:
     return [
         HostConfig(
             name=name,
             uri=host.uri,
             default_pool=host.pool,
             pools={pool: str(path) for pool, path in host.pools.items()},
+            read_only=read_only,
         )
         for name, host in settings.hosts.items()
     ]

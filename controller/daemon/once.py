@@ -31,7 +31,7 @@ def plan_once(settings: Settings, names: Sequence[str] = ()) -> Report:
 
     Raises ``PermanentError`` for a name that no document has.
     """
-    with _opened(settings) as house:
+    with _opened(settings, read_only=True) as house:
         guests = _chosen(house, names)
         with ThreadPoolExecutor(settings.workers) as pool:
             statuses = tuple(pool.map(lambda guest: _preview(house, guest), guests))
@@ -48,7 +48,7 @@ def apply_once(
 
     ``progress`` hears each new word on a guest. Raises as ``plan_once`` does.
     """
-    with locked(settings.state_dir), _opened(settings) as house:
+    with locked(settings.state_dir), _opened(settings, read_only=False) as house:
         guests = _chosen(house, names)
         deadline = time.monotonic() + timeout
         house.start_loop()
@@ -70,8 +70,8 @@ def apply_once(
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[House]:
-    house = House(settings, journal=":memory:")
+def _opened(settings: Settings, *, read_only: bool) -> Iterator[House]:
+    house = House(settings, journal=":memory:", read_only=read_only)
     try:
         house.catalog.scan()
         house.open()

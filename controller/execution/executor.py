@@ -14,6 +14,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.errors import (
     AgentUnavailableError,
     GuestkeeperError,
+    HostBusyError,
     HostUnreachableError,
     PermanentError,
 )
@@ -85,7 +86,7 @@ class Executor:
         log.info("executing step", guest=guest.name, step=name, what=str(step))
         try:
             said = self._effect(guest, step)
-        except HostUnreachableError:
+        except (HostUnreachableError, HostBusyError):  # nothing came of it, nothing to tell
             raise
         except GuestkeeperError as error:
             self._told_failure(guest, observed, step, error)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from controller.errors import TransientError
 from controller.observed.guest import Operation
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,10 @@ class Operations:
         self._closed = False
 
     def start(self, key: str, name: str, action: Callable[[], None]) -> bool:
-        """False where an action for ``key`` runs or waits already. ``action`` tells its own end."""
+        """False where an action for ``key`` runs or waits already. ``action`` tells its own end.
+
+        Raises ``TransientError(reason="NoThread")`` where the process can have no further thread.
+        """
         with self._changed:
             if self._closed or key in self._current:
                 return False
@@ -48,16 +52,35 @@ class Operations:
             if self._idle >= len(self._queue) or self._threads >= self._workers:
                 self._changed.notify()
             else:
-                self._threads += 1
-                number = self._threads
-                threading.Thread(target=self._work, name=f"operation-{number}", daemon=True).start()
+                self._add_thread(key)
             return True
+
+    def _add_thread(self, key: str) -> None:
+        """For the action of ``key``, which was put last on the queue. Under the lock."""
+        self._threads += 1
+        number = self._threads
+        try:
+            threading.Thread(target=self._work, name=f"operation-{number}", daemon=True).start()
+        except RuntimeError as error:
+            self._threads -= 1
+            self._queue.pop()
+            del self._current[key]
+            raise TransientError(
+                f"no thread could be made for {key} ({error}): look at the daemon's TasksMax and at"
+                " its memory",
+                reason="NoThread",
+                retry_after=5.0,
+            ) from error
 
     def current(self, key: str) -> Operation | None:
         return self._current.get(key)
 
     def stop(self, timeout: float) -> bool:
-        """Takes no more work, waits ``timeout`` seconds for what runs; True when all ended."""
+        """Takes no more work and drops what waits; True when what runs ended too.
+
+        Waits for that at most ``timeout`` seconds. Whoever can cut a running action short (the
+        images, the waits for an agent) has to be told before.
+        """
         with self._changed:
             self._closed = True
             for key, _ in self._queue:
@@ -80,9 +103,15 @@ class Operations:
                 action()
             except Exception:  # a worker's panic is counted and told, never fatal
                 log.exception("operation panicked", key=key)
-                self._on_panic(key)
+                self._tell(self._on_panic, key)
             finally:
                 with self._changed:
                     self._current.pop(key, None)
                     self._changed.notify_all()
-                self._on_done(key)
+                self._tell(self._on_done, key)
+
+    def _tell(self, callback: Callable[[str], None], key: str) -> None:
+        try:
+            callback(key)
+        except Exception:  # the thread is counted on: it may not end by a callback's fault
+            log.exception("callback of operations panicked", key=key)

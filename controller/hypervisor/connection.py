@@ -16,10 +16,11 @@ from typing import TypeVar
 import libvirt
 import structlog
 
-from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.hypervisor.deadlines import DeadlineError, Deadlines
 from controller.hypervisor.event_loop import ensure_running
 from controller.hypervisor.host_config import HostConfig, OnCall, OnHost, Role
+from controller.hypervisor.shield import shielded
 from controller.hypervisor.translate import lost, translate
 
 T = TypeVar("T")
@@ -70,8 +71,8 @@ class HostLink:
     ) -> None:
         self.config = config
         self._connected = connected
-        self._on_host = on_host
-        self._on_call = on_call
+        self._on_host = shielded(on_host)
+        self._on_call = shielded(on_call)
         self._keepalive = keepalive
         self._deadlines = {
             role: Deadlines(f"{config.name}-{role}", workers=_WORKERS[role]) for role in Role
@@ -146,9 +147,15 @@ class HostLink:
     ) -> T:
         """Runs ``function`` with the connection of ``role``, under a deadline of seconds.
 
-        Raises ``HostUnreachableError`` while the host is lost and when the deadline passes, and
+        Raises ``HostUnreachableError`` while the host is lost and when the deadline passes,
+        ``PermanentError(reason="ReadOnly")`` for an act on a host that is only looked at, and
         whatever ``translate`` makes of libvirt's error.
         """
+        if role is Role.ACT and self.config.read_only:
+            raise PermanentError(
+                f"host {self.config.name} is only looked at: {operation} is not done",
+                reason="ReadOnly",
+            )
         session = self.ensure_reachable()
         return self.call_in(session, role, operation, function, timeout, late=late)
 
@@ -213,13 +220,25 @@ class HostLink:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            session = self._connect()
-            if session is None:
-                self._settled.set()
-                self._stop.wait(_backoff(failures))
-                failures += 1
+            connected = False
+            try:
+                connected = self._keep()
+            except Exception as error:  # without this thread the host would be lost for ever
+                log.exception("host's thread panicked", host=self.config.name)
+                self._why = f"an unexpected failure: {error!r}"
+            self._settled.set()
+            if connected:
+                failures = 0
                 continue
-            failures = 0
+            self._stop.wait(_backoff(failures))
+            failures += 1
+
+    def _keep(self) -> bool:
+        """One session from its beginning to its loss; False where none came to be."""
+        session = self._connect()
+        if session is None:
+            return False
+        try:
             self._session = session
             log.info("host connected", host=self.config.name, uri=self.config.uri)
             self._on_host(self.config.name, True, "")
@@ -227,28 +246,41 @@ class HostLink:
             while not session.wait_lost(1.0):
                 pass
             self._why = session.why
+        finally:
+            session.lose(self._why)
             self._session = None
             self._close(session)
-            if not self._stop.is_set():
-                log.warning("host lost", host=self.config.name, why=session.why)
-                self._on_host(self.config.name, False, session.why)
+        if not self._stop.is_set():
+            log.warning("host lost", host=self.config.name, why=session.why)
+            self._on_host(self.config.name, False, session.why)
+        return True
 
     def _connect(self) -> Session | None:
         session: Session | None = None
         try:
             session = self._open()
             self._connected(self, session)
+            if session.lost:
+                raise HostUnreachableError(session.why)
         except GuestkeeperError as error:
-            why = session.why or str(error) if session is not None else str(error)
-            if why != self._why:
-                log.warning("host not reachable", host=self.config.name, why=why)
-                self._why = why
-                self._on_host(self.config.name, False, why)
-            if session is not None:
-                session.lose(why)
-                self._close(session)
-            return None
-        return None if session.lost else session
+            self._failed(session, str(error))
+        except Exception as error:  # ours or libvirt's bug: told, and tried again like any other
+            log.exception("host could not be prepared", host=self.config.name)
+            self._failed(session, f"an unexpected failure while it was connected: {error!r}")
+        else:
+            return session
+        return None
+
+    def _failed(self, session: Session | None, why: str) -> None:
+        """No session came to be: says so, once a reason, and lets go of what there is of it."""
+        if session is not None:
+            session.lose(why)
+            why = session.why
+            self._close(session)
+        if why != self._why:
+            log.warning("host not reachable", host=self.config.name, why=why)
+            self._why = why
+            self._on_host(self.config.name, False, why)
 
     def _open(self) -> Session:
         if self.config.in_process:
@@ -259,7 +291,7 @@ class HostLink:
         try:
             for role in Role:
                 connections[role] = self._open_one(role)
-        except GuestkeeperError:
+        except Exception:
             self._close(Session(connections))
             raise
         session = Session(connections)
@@ -289,8 +321,10 @@ class HostLink:
         for connection in connections.values():
             try:
                 self._opener.call("close", partial(_close_one, connection), 3.0)
-            except HostUnreachableError as error:
+            except GuestkeeperError as error:
                 log.debug("connection left behind", host=self.config.name, why=str(error))
+            except Exception:  # the others still want to be closed
+                log.exception("closing a connection panicked", host=self.config.name)
 
 
 class _Closed:
@@ -315,7 +349,7 @@ def _watch(connection: libvirt.virConnect, session: Session) -> None:
         session.lose(reasons.get(reason, "the connection was closed"))
 
     try:
-        connection.registerCloseCallback(closed, None)
+        connection.registerCloseCallback(shielded(closed), None)
     except libvirt.libvirtError as error:
         session.lose(error.get_error_message() or "the connection was lost while it was set up")
 

@@ -10,6 +10,7 @@ import structlog
 from controller.errors import PermanentError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.shield import shielded
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,7 @@ class Console:
             libvirt.VIR_STREAM_EVENT_READABLE
             | libvirt.VIR_STREAM_EVENT_ERROR
             | libvirt.VIR_STREAM_EVENT_HANGUP,
-            self._ready,
+            shielded(self._ready),
             None,
         )
 

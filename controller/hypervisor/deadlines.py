@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from controller.errors import HostUnreachableError
+from controller.errors import HostUnreachableError, TransientError
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -116,7 +116,8 @@ class Deadlines:
 
         ``timeout`` is in seconds and includes the wait for a worker. ``late`` is given the result
         of a call that came back after its deadline (to close what it opened). Raises
-        ``DeadlineError`` when the deadline passes or too many calls are stuck already.
+        ``DeadlineError`` when the deadline passes or too many calls are stuck already, and
+        ``TransientError(reason="NoThread")`` where the process can have no further thread.
         """
         deadline = time.monotonic() + timeout
         job = _Job(function, late)
@@ -150,9 +151,20 @@ class Deadlines:
             self._workers += 1
             self._number += 1
             number = self._number
-        threading.Thread(
-            target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True
+            ).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._workers -= 1
+                self._lock.notify()
+            raise TransientError(
+                f"{self._name}: no thread could be made for {operation} ({error}): look at the"
+                " daemon's TasksMax and at its memory",
+                reason="NoThread",
+                retry_after=5.0,
+            ) from error
 
     def _work(self, job: _Job | None) -> None:
         while job is not None:

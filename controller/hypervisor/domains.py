@@ -1,7 +1,8 @@
 """Every write to a domain, each behind the same guard: never to one that is not ours.
 
-A domain's name proves nothing; only the ownership element does. It is looked for freshly, in the
-same worker and right before each write, whatever the index believed.
+A domain's name proves nothing; only the ownership element does, and only on the domain it was made
+for: a clone carries it too. It is read freshly, in the same worker and right before each write,
+whatever the index believed.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from controller.hypervisor.connection import HostLink
 from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import Dialect, render, render_drive, render_ownership
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.places import Places
 from controller.hypervisor.serial_log import serial_log
 from controller.observed.domain import NAMESPACE, DomainConfig, Ownership
 from controller.observed.domain_xml import parse_config, parse_ownership
@@ -22,17 +24,23 @@ QUICK = 20.0
 LIFECYCLE = 90.0
 """libvirt itself waits up to 30 s for a domain's lock, and a start may format a TPM or NVRAM."""
 
+_NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "NoThread"})
+
 Write = Callable[[libvirt.virConnect, libvirt.virDomain], None]
 
 
 class Domains:
-    """Writes to the domains of one host. ``touched`` is told the name after each of them."""
+    """Writes to the domains of one host. ``touched`` is told the name after each of them.
+
+    Each raises ``HostBusyError`` while too many others are under way there.
+    """
 
     def __init__(self, link: HostLink, touched: Callable[[str], None]) -> None:
         self._link = link
         self._host = link.config.name
         self._dialect = Dialect.TEST if link.config.in_process else Dialect.QEMU
         self._touched = touched
+        self._places = Places(self._host)
 
     def define(self, config: DomainConfig, ownership: Ownership) -> None:
         """``virDomainDefineXMLFlags(VALIDATE)``: makes the domain, or changes its definition.
@@ -113,7 +121,7 @@ class Domains:
         except (HostUnreachableError, PermanentError):
             raise
         except GuestkeeperError as error:
-            if error.reason == "DomainMissing":
+            if error.reason in _NOT_TRIED:
                 raise
             raise PermanentError(
                 f"{error}: the domain may still run; look at its QEMU process on the host",
@@ -171,11 +179,12 @@ class Domains:
         function: Callable[[libvirt.virConnect], None],
         timeout: float,
     ) -> None:
-        try:
-            self._link.call(Role.ACT, operation, function, timeout)
-        finally:
-            # Also after a failure: nobody knows how far it came.
-            self._touched(name)
+        with self._places.take(operation):
+            try:
+                self._link.call(Role.ACT, operation, function, timeout)
+            finally:
+                # Also after a failure: nobody knows how far it came.
+                self._touched(name)
 
 
 # --- The calls themselves, run by a worker --------------------------------------------------------
@@ -191,21 +200,24 @@ def _find(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None
 
 
 def _guard(domain: libvirt.virDomain, host: str, name: str) -> None:
-    """``virDomainGetMetadata`` of our element; a domain without it is foreign."""
+    """``virDomainGetMetadata`` of our element; foreign is who has none, or another's (a clone)."""
     flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
     if domain.isPersistent():
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     try:
-        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flags)
+        xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flags)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             raise
         raise _conflict(host, name, "is not Guestkeeper's") from error
+    owner = parse_ownership(xml)
+    if owner is None or (owner.uid, owner.name) != (domain.UUIDString(), name):
+        raise _conflict(host, name, "carries the mark of another domain, as a clone does,")
 
 
 def _conflict(host: str, name: str, what: str) -> PermanentError:
     return PermanentError(
-        f"domain {name} on host {host} {what}: it is left untouched; rename the guest or it",
+        f"domain {name} on host {host} {what} and is left untouched; rename the guest or it",
         reason="NameConflict",
     )
 

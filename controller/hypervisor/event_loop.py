@@ -5,6 +5,7 @@ connection is opened, so whoever opens one calls ``ensure_running`` first.
 """
 
 import threading
+import time
 
 import libvirt
 import structlog
@@ -13,6 +14,8 @@ log = structlog.get_logger(__name__)
 
 _TURN_MILLISECONDS = 1000
 """The loop turns at least this often; a wake-up that got lost costs no more than that."""
+
+_PAUSE = 0.2  # seconds after a turn that failed: a loop that only fails must not eat a CPU
 
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
@@ -49,3 +52,7 @@ def _run() -> None:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError as error:
             log.warning("event loop failed to turn", error=str(error))
+            time.sleep(_PAUSE)
+        except Exception:  # without this thread no event and no keepalive would ever come again
+            log.exception("event loop panicked")
+            time.sleep(_PAUSE)

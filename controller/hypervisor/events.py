@@ -9,6 +9,8 @@ from collections.abc import Callable
 import libvirt
 import structlog
 
+from controller.hypervisor.shield import shielded
+
 log = structlog.get_logger(__name__)
 
 _LIFECYCLE = {
@@ -84,7 +86,9 @@ def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
     registered = []
     for identity, callback in wanted:
         try:
-            registered.append(connection.domainEventRegisterAny(None, identity, callback, None))
+            registered.append(
+                connection.domainEventRegisterAny(None, identity, shielded(callback), None)
+            )
         except libvirt.libvirtError as error:
             if identity == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE:
                 raise

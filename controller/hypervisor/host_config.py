@@ -17,6 +17,8 @@ class HostConfig:
     uri: str
     default_pool: str = "default"
     pools: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    """Only look: no pool is made or started, and every act (``Role.ACT``) is refused."""
 
     @property
     def in_process(self) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import BinaryIO
 
-from controller.errors import HostUnreachableError, PermanentError
+from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.agent import Agents
 from controller.hypervisor.capabilities import Capabilities, read_capabilities
 from controller.hypervisor.connection import HostLink, Session
@@ -122,7 +122,7 @@ class Hypervisor:
         if reachable:
             try:
                 pools = one.storage.pools()
-            except HostUnreachableError as error:
+            except GuestkeeperError as error:
                 reachable, why = False, str(error)
         return HostView(
             name=host,

@@ -12,17 +12,28 @@ from dataclasses import replace
 from functools import partial
 
 import libvirt
+import structlog
 
-from controller.errors import TransientError
+from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
 from controller.hypervisor import events
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.events import AGENT_CONNECTED, AGENT_DISCONNECTED
 from controller.hypervisor.host_config import OnEvent, Role
-from controller.hypervisor.reading import STATES, Read, bulk, list_all, read_many, read_one
+from controller.hypervisor.reading import (
+    STATES,
+    Read,
+    Unreadable,
+    bulk,
+    list_all,
+    read_many,
+    read_one,
+)
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 
+log = structlog.get_logger(__name__)
 BULK_TIMEOUT, READ_TIMEOUT = 30.0, 10.0
 _CHUNK = 200  # domains whose XML is read under one deadline
+_READ_AGAIN = 10.0
 
 _REASONS = {
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason.SHUTDOWN,
@@ -49,6 +60,7 @@ class _Entry:
         "started",
         "started_at",
         "touched",
+        "unreadable",
         "view",
     )
 
@@ -62,6 +74,7 @@ class _Entry:
         self.started = -1  # the serial of its last started event
         self.started_at: float | None = None
         self.panicked = False
+        self.unreadable = ""  # why; said once
 
     @property
     def dirty(self) -> bool:
@@ -89,7 +102,9 @@ class HostIndex:
     def domain(self, name: str) -> DomainView | None:
         """The domain as it is, reading its XML only if something happened to it.
 
-        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost.
+        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost, and
+        ``TransientError(reason="DomainUnreadable")`` for a domain that is there and cannot be read:
+        it must not be taken for one that is not there.
         """
         self._link.ensure_reachable()  # what was known before may be long untrue
         with self._lock:
@@ -101,12 +116,15 @@ class HostIndex:
         return self._refresh(name)
 
     def owned(self) -> Collection[str]:
-        """Names of the domains with our ownership element. Raises as ``domain``."""
+        """Names of the domains with our ownership element; one that cannot be read is left out.
+
+        Raises ``HostUnreachableError``.
+        """
         self._link.ensure_reachable()
         with self._lock:
             unread = [name for name, entry in self._entries.items() if entry.view is None]
         for name in unread:
-            self._refresh(name)
+            self._try(name)
         with self._lock:
             return frozenset(
                 name
@@ -204,9 +222,19 @@ class HostIndex:
             with self._lock:
                 entry = self._entries.get(name)
                 before = entry.view if entry is not None else None
-            if self._refresh(name) != before:
+            if self._try(name) != before:
                 changed.add(name)
         return changed
+
+    def _try(self, name: str) -> DomainView | None:
+        """``_refresh`` of one among many; None too where only this one can not be read now."""
+        try:
+            return self._refresh(name)
+        except HostUnreachableError:
+            raise
+        except GuestkeeperError as error:
+            log.debug("domain left out", host=self._host, domain=name, why=str(error))
+            return None
 
     def _refresh(self, name: str) -> DomainView | None:
         """Reads one domain anew, and again if something happened to it meanwhile."""
@@ -224,6 +252,13 @@ class HostIndex:
                         return None
                     if entry is None:
                         return None
+                elif isinstance(read, Unreadable):
+                    self._store_unreadable(name, read)
+                    raise TransientError(
+                        f"domain {name} on host {self._host} cannot be read: {read.why}",
+                        reason="DomainUnreadable",
+                        retry_after=_READ_AGAIN,
+                    )
                 else:
                     entry = self._store(name, read, began)
                     if not entry.dirty:
@@ -246,8 +281,10 @@ class HostIndex:
             )
             # Under the lock for moments only: looks and events go on between.
             for name, read in reads:
-                if read is not None:
-                    with self._lock:
+                with self._lock:
+                    if isinstance(read, Unreadable):
+                        self._store_unreadable(name, read)
+                    elif read is not None:
                         self._store(name, read, began)
         names = {name for name, *_ in listed}
         with self._lock:
@@ -271,6 +308,7 @@ class HostIndex:
             agent = entry.view.agent_connected
         entry.raw, entry.identity = read.raw, read.identity
         entry.read = began
+        entry.unreadable = ""
         entry.view = DomainView(
             name=name,
             uuid=read.uuid,
@@ -285,6 +323,13 @@ class HostIndex:
             running_job=read.job,
         )
         return entry
+
+    def _store_unreadable(self, name: str, read: Unreadable) -> None:
+        """It stays in the index, to be read again at the next look. Under the lock."""
+        entry = self._touch(name)
+        if entry.unreadable != read.why:
+            entry.unreadable = read.why
+            log.warning("domain cannot be read", host=self._host, domain=name, why=read.why)
 
     def _note_start(self, entry: _Entry, read: Read, began: int) -> None:
         """When did this run begin? Events say; without one, a new number says that it is new."""

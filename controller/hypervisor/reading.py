@@ -1,12 +1,16 @@
 """Reading domains: the calls to libvirt that the index is filled by.
 
-Each is run by a worker, under a deadline, with a connection; none of them knows the index.
+Each is run by a worker, under a deadline, with a connection; none of them knows the index. A domain
+that cannot be read is ``Unreadable``, so that it is no reason to know nothing of the others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import libvirt
+import structlog
 
 from controller.hypervisor.translate import lost
 from controller.observed.domain import DomainState
@@ -21,6 +25,7 @@ STATES = {
     libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PMSUSPENDED,
 }
+log = structlog.get_logger(__name__)
 Listed = tuple[str, libvirt.virDomain, tuple[int, int], bool]
 
 
@@ -36,6 +41,13 @@ class Read:
     inactive: ParsedDomain
     live: ParsedDomain | None
     job: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A domain that is there, and of which nothing more can be told."""
+
+    why: str
 
 
 def _stats(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, dict[str, Any]]]:
@@ -68,34 +80,45 @@ def list_all(
 
 def read_many(
     _connection: libvirt.virConnect, listed: list[Listed]
-) -> list[tuple[str, Read | None]]:
-    return [(name, _read(domain, raw, persistent)) for name, domain, raw, persistent in listed]
+) -> list[tuple[str, Read | Unreadable | None]]:
+    return [
+        (name, _tried(partial(_read, domain, raw, persistent)))
+        for name, domain, raw, persistent in listed
+    ]
 
 
-def read_one(connection: libvirt.virConnect, name: str) -> Read | None:
-    try:
+def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | None:
+    def read() -> Read:
         domain = connection.lookupByName(name)
         state, reason = domain.state()
         return _read(domain, (state, reason), bool(domain.isPersistent()))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
+
+    return _tried(read)
 
 
-def _read(domain: libvirt.virDomain, raw: tuple[int, int], persistent: bool) -> Read | None:
-    """``virDomainGetXMLDesc`` of both definitions; None when the domain is gone."""
-    active = STATES.get(raw[0], DomainState.UNKNOWN).active
+def _tried(read: Callable[[], Read]) -> Read | Unreadable | None:
+    """None when the domain is gone; raises only where the connection is lost."""
     try:
-        inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        live = parse_domain(domain.XMLDesc(0)) if active else None
-        job = active and _job(domain)
-        identity = domain.ID() if active else -1
-        return Read(domain.UUIDString(), raw, identity, persistent, inactive, live, job)
+        return read()
     except libvirt.libvirtError as error:
+        if lost(error):
+            raise
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
-        raise
+        return Unreadable(error.get_error_message() or str(error))
+    except Exception as error:
+        log.debug("reading a domain failed unexpectedly", exc_info=True)
+        return Unreadable(repr(error))
+
+
+def _read(domain: libvirt.virDomain, raw: tuple[int, int], persistent: bool) -> Read:
+    """``virDomainGetXMLDesc`` of both definitions."""
+    active = STATES.get(raw[0], DomainState.UNKNOWN).active
+    inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    live = parse_domain(domain.XMLDesc(0)) if active else None
+    job = active and _job(domain)
+    identity = domain.ID() if active else -1
+    return Read(domain.UUIDString(), raw, identity, persistent, inactive, live, job)
 
 
 def _job(domain: libvirt.virDomain) -> bool:

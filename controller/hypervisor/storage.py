@@ -46,14 +46,20 @@ class Storage:
     # --- Pools ------------------------------------------------------------------------------------
 
     def connected(self, session: Session) -> None:
-        """Ensures the settings' pools and reads all of them; part of connecting."""
+        """Ensures the settings' pools and reads all of them; part of connecting.
+
+        Where the host is only looked at, they are taken as they are.
+        """
 
         def ensure(connection: libvirt.virConnect) -> dict[str, PoolView]:
             for name, path in self._config.pools.items():
                 _ensure_pool(connection, name, path)
             return _pools(connection)
 
-        pools = self._link.call_in(session, Role.ACT, "ensure pools", ensure, SLOW)
+        if self._config.read_only:
+            pools = self._link.call_in(session, Role.LOOK, "read pools", _pools, QUICK)
+        else:
+            pools = self._link.call_in(session, Role.ACT, "ensure pools", ensure, SLOW)
         with self._lock:
             self._scanned.clear()
             self._pools, self._pools_at = pools, self._monotonic()
@@ -80,7 +86,11 @@ class Storage:
     # --- Volumes ----------------------------------------------------------------------------------
 
     def volume(self, pool: str, name: str) -> VolumeView | None:
-        """The volume, or None. A pool is scanned anew for one that libvirt does not know yet."""
+        """The volume, or None. A pool is scanned anew for one that libvirt does not know yet.
+
+        Raises ``PermanentError``: ``PoolMissing``, or ``PoolInactive`` (what is in such a pool
+        cannot be told, so None would be a lie).
+        """
         view = self._run(Role.LOOK, "look up volume", pool, lambda one: _lookup(one, pool, name))
         if view is None and self._may_scan(pool):
             view = self._run(
@@ -270,7 +280,14 @@ class Storage:
                     reason="PoolMissing",
                 ) from error
             if not one.isActive():
-                one.create(0)
+                # Whoever stopped it had a reason (its file system is not mounted): not ours to
+                # start, and least of all while looking.
+                self._changed()
+                raise PermanentError(
+                    f"storage pool {pool} of host {self._config.name} is not active: start it with"
+                    f" virsh pool-start {pool}",
+                    reason="PoolInactive",
+                )
             return function(one)
 
         return self._link.call(role, operation, run, timeout, late=late)

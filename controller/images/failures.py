@@ -1,12 +1,14 @@
 """Failures of preparing an image, remembered so that they are shown, and tried again ever later.
 
 A failure is about what was tried. When the Image or a file changes, something else would be tried,
-so the failure holds no longer and nobody has to wait for its backoff.
+so the failure holds no longer and nobody has to wait for its backoff. Whatever failed is
+remembered, also what says nothing about the image: without a pause the loop would try it again at
+once, for ever.
 """
 
 from dataclasses import dataclass
 
-from controller.errors import GuestkeeperError, PermanentError, TransientError
+from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError, TransientError
 from controller.images.digests import Signature
 
 _FIRST_RETRY, _LAST_RETRY = 10.0, 300.0
@@ -30,13 +32,21 @@ class Failure:
         cls,
         before: "Failure | None",
         subject: Subject,
-        error: GuestkeeperError,
+        error: Exception,
         now: float,
         *,
         remote: bool,
     ) -> "Failure":
-        """The failure that follows ``before``, with the error's own pause or an exponential one."""
-        count = before.count + 1 if before is not None else 1
+        """The failure that follows ``before``, with the error's own pause or an exponential one.
+
+        A host that gave no answer counts for nothing, and is asked again after the first pause.
+        """
+        if not isinstance(error, GuestkeeperError):
+            error = TransientError(f"an unexpected failure: {error!r}", reason="InternalError")
+        count = before.count if before is not None else 0
+        if isinstance(error, HostUnreachableError):
+            return cls(subject, error, count, now + _FIRST_RETRY)
+        count += 1
         if isinstance(error, TransientError) and error.retry_after is not None:
             delay = error.retry_after
         else:

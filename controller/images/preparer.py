@@ -34,7 +34,7 @@ from controller.observed.image import ImageState, ImageView
 _log = structlog.get_logger(__name__)
 _REPORT_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 60.0
-_NOT_REMEMBERED = frozenset({"Stopping", "Interrupted"})
+_NOT_REMEMBERED = "Stopping"  # nobody tries again, and it is no failure
 
 _Key = tuple[str, str, str]
 
@@ -146,9 +146,9 @@ class ImagePreparer:
     def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
         """Fetches, checks and uploads what is missing; takes minutes, or no time if all is there.
 
-        A call for what is being prepared joins it. Within the backoff of a failure that failure
-        is raised again. Raises ``PermanentError`` or ``TransientError`` (``PoolFull``,
-        ``PoolMissing``, ``HostUnreachable``, those of the sources and the storage).
+        A call for what is being prepared joins it. Within the backoff of a failure, of whatever
+        kind, that failure is raised again. Raises ``PermanentError`` or ``TransientError``
+        (``PoolFull``, ``PoolMissing``, ``HostUnreachable``, those of the sources and the storage).
         """
         self._flights.run(
             (host, pool, image.name), lambda: self._prepare_recorded(host, pool, image)
@@ -199,17 +199,16 @@ class ImagePreparer:
             self._prepare(host, pool, image, slot)
             with self._lock:
                 slot.failure = None
-        except HostUnreachableError:
-            raise  # nothing was learnt about the image
-        except GuestkeeperError as error:
-            if error.reason not in _NOT_REMEMBERED:
-                remote = image.spec.source.url is not None
-                failed = Failure.after(failure, subject, error, self._clock(), remote=remote)
-                log.warning(
-                    "image failed", reason=error.reason, error=str(error), tries=failed.count
-                )
-                with self._lock:
-                    slot.failure = failed
+        except Exception as error:
+            if isinstance(error, GuestkeeperError) and error.reason == _NOT_REMEMBERED:
+                raise
+            remote = image.spec.source.url is not None
+            failed = Failure.after(failure, subject, error, self._clock(), remote=remote)
+            log.warning(
+                "image failed", reason=failed.error.reason, error=str(error), tries=failed.count
+            )
+            with self._lock:
+                slot.failure = failed
             raise
         finally:
             with self._lock:

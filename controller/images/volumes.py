@@ -3,6 +3,11 @@
 A volume has its full size from the moment it is made, so a half-filled one looks like a whole one.
 Hence a tiny marker volume, ``NAME.ok``, is made after the last byte has arrived. Whatever is found
 without its marker is the remains of an upload that was killed, and is deleted and made again.
+
+Two processes that upload the same volume are kept apart by the daemon's lock. Should they not be
+(two machines, one host), the other's half upload is told from a whole one by the room it takes in
+the pool, right before and right after the marker is made. Not seen is one that had removed the
+marker but not yet the volume at our second look, and is killed later.
 """
 
 import contextlib
@@ -102,31 +107,50 @@ class Volumes:
     ) -> VolumeView:
         """Uploads the file and marks it good; ``check`` may raise to give up in between.
 
-        Raises what the storage raises, or ``TransientError(reason="ImageChanging")``.
+        Raises what the storage raises, or ``TransientError``: ``ImageChanging`` for a file that
+        is written meanwhile, ``UploadDisturbed`` where somebody else writes the same volume.
         """
         found = self._storage.volume(host, pool, name)
         if found is None:
-            # A marker alone would bless what is about to be half there.
-            self._storage.delete_volume(host, pool, marker_name(name))
-            self._upload(host, pool, name, facts, check, progress)
+            found = self._upload(host, pool, name, facts, check, progress)
         elif self._is_proven(host, pool, name):
             # It was whole, guests may run on it, and only its marker was removed.
             _log.warning("marker is gone", host=host, pool=pool, volume=name)
         else:
             _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
-            self._storage.delete_volume(host, pool, name)
-            self._upload(host, pool, name, facts, check, progress)
+            found = self._upload(host, pool, name, facts, check, progress)
+        self._same(host, pool, name, found, facts)
         self._storage.create_volume(
             host, pool, marker_name(name), capacity=_MARKER_BYTES, format="raw"
         )
+        try:
+            made = self._same(host, pool, name, found, facts)
+        except TransientError:
+            self._storage.delete_volume(host, pool, marker_name(name))
+            raise
         self._prove(host, pool, name)
-        # Asked again, because what an upload returns was seen before its content arrived.
-        made = self._storage.volume(host, pool, name)
-        if made is None:
+        return made
+
+    def _same(
+        self, host: str, pool: str, name: str, whole: VolumeView, facts: FileFacts
+    ) -> VolumeView:
+        """The volume as it is now, if it can still be what it was when the last byte was there."""
+        seen = self._storage.volume(host, pool, name)
+        if seen is None:
             raise TransientError(
                 f"the volume {name} vanished while it was made", reason="VolumeVanished"
             )
-        return made
+        # A file system may give back some of what it had set aside, never some of the content.
+        content = min(whole.allocation, facts.signature.size)
+        if (seen.format, seen.capacity) != (whole.format, whole.capacity) or (
+            seen.allocation < content
+        ):
+            raise TransientError(
+                f"the volume {pool}/{name} was changed while it was made: another guestkeeper"
+                f" uploads it to host {host} too; let only one of them manage that host",
+                reason="UploadDisturbed",
+            )
+        return seen
 
     def _upload(
         self,
@@ -136,9 +160,11 @@ class Volumes:
         facts: FileFacts,
         check: Callable[[], None],
         progress: Callable[[int], None],
-    ) -> None:
+    ) -> VolumeView:
         with self._lock:
             self._proven.discard((host, pool, name))
+        # A marker that is there already would bless what is about to be half there.
+        self._storage.delete_volume(host, pool, marker_name(name))
         with (
             open_regular(Path(facts.path), f"the image file {facts.path}") as opened,
             _Stoppable(opened.fileno(), check) as stream,
@@ -147,7 +173,7 @@ class Volumes:
                 raise changing(f"the image file {facts.path}")
             _log.info("uploading", host=host, pool=pool, volume=name, bytes=facts.signature.size)
             try:
-                self._storage.upload_volume(
+                made = self._storage.upload_volume(
                     host,
                     pool,
                     name,
@@ -169,6 +195,7 @@ class Volumes:
                     ) from error
                 raise
             _log.info("uploaded", host=host, pool=pool, volume=name)
+            return made
 
     def _prove(self, host: str, pool: str, name: str) -> None:
         with self._lock:

@@ -80,11 +80,11 @@ class Look:
         seed = seed_volume(guest, host, domain, self._seed)
         if seed is not None:
             names.append(seed)
-        if domain is None and system in host.pools:
+        if domain is None and _usable(host, system):
             image = self._ports.images.view(guest.spec.host, system, guest.image)
         found: dict[str, VolumeView] = {}
         for pool, volume in names:
-            if pool in host.pools:
+            if _usable(host, pool):
                 view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
                 if view is not None:
                     found[volume] = view
@@ -115,3 +115,7 @@ class Look:
 
     def _others(self, guest: EffectiveGuest) -> list[str]:
         return [name for name in self._ports.hypervisor.hosts() if name != guest.spec.host]
+
+
+def _usable(host: HostView, pool: str) -> bool:
+    return pool in host.pools and host.pools[pool].active

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from controller.desired.effective import EffectiveGuest
-from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
 from controller.loop.look import Look
@@ -97,6 +97,8 @@ class Reconciler:
             except HostUnreachableError as error:
                 log.warning("host gave no answer", guest=name, host=guest.spec.host, why=str(error))
                 return Result("requeue_after", UNREACHABLE_RETRY)
+            except HostBusyError as error:  # too much at once is no failure of this guest
+                return Result("requeue_after", error.retry_after)
             except GuestkeeperError as error:
                 failure = self._knowledge.failed(
                     name, step_name(step), error, guest.digest, self._clock()

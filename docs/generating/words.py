@@ -299,6 +299,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "DiskFull": Reason("No room in `cache_dir`.", "Make room, or set `cache_dir`."),
     "DomainGone": Reason("The domain went away in the middle of a step."),
     "DomainMissing": Reason("libvirt does not know the domain."),
+    "DomainUnreadable": Reason(
+        "libvirt has the domain, and what it says of it cannot be read; nothing is done.",
+        "`virsh dumpxml NAME`.",
+    ),
     "DownloadFailed": Reason("The download failed again and again.", "See the message."),
     "DownloadRefused": Reason("The server refuses the download.", "Correct `url`."),
     "FactsUnreadable": Reason("What the guest answered cannot be read."),
@@ -314,6 +318,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "The guest agent refuses `guest-exec`, as on RHEL by default.",
         "The message says which line of `/etc/sysconfig/qemu-ga` to change in the image.",
     ),
+    "HostBusy": Reason("Calls to the host's domains do not come back; no more are sent for now."),
     "HostUnknown": Reason("The settings have no such host.", "Add `[hosts.NAME]`."),
     "HostUnreachable": Reason("libvirt on the host does not answer.", "`guestkeeper doctor`."),
     "ImageChanging": Reason("The image's file is being written."),
@@ -343,19 +348,30 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     ),
     "NetworkMissing": Reason("The host has no such libvirt network.", "`virsh net-list --all`."),
     "NoMemory": Reason("libvirt ran out of memory."),
+    "NoThread": Reason(
+        "The daemon can have no further thread.", "Look at its `TasksMax` and its memory."
+    ),
     "NotRunning": Reason("The domain is off, so it has no console."),
     "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
     "PermanentFailure": Reason("It will fail again until something changes.", "See the message."),
     "PoolFull": Reason("The image does not fit into the pool.", "Make room."),
+    "PoolInactive": Reason(
+        "The pool is stopped, so what is in it cannot be told.", "`virsh pool-start POOL`."
+    ),
     "PoolMissing": Reason("The host has no such pool.", "See the message."),
     "InternalError": Reason(
         "A bug of the daemon; it is tried again with growing pauses.", "Please report it."
     ),
+    "ReadOnly": Reason("`guestkeeper plan` only looks: an act was refused."),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),
     "TransientFailure": Reason("It may work later; it is tried again."),
     "UnknownGuest": Reason("No document has that name.", "`guestkeeper get guests`."),
+    "UploadDisturbed": Reason(
+        "Somebody else uploads the same image to the same pool.",
+        "Let one `guestkeeper` manage that host.",
+    ),
     "VolumeConflict": Reason(
         "A volume of that name is there and is something else.", "Rename or remove it."
     ),

@@ -1,18 +1,32 @@
-"""A libvirtd of a test's own, to be stopped, hung and killed; the machine's is not touched."""
+"""A libvirtd of a test's own, to be stopped, hung and killed; the machine's is not touched.
+
+The benchmarks take it too.
+"""
 
 import os
 import pwd
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tests.waiting import wait_until
+from tests.waiting import WaitedInVainError, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class PrivateLibvirtd:
-    """A libvirtd with its own root directory and socket, run by a user without privileges."""
+    """A libvirtd with its own root directory and socket, run by a user without privileges.
 
-    def __init__(self, root: Path) -> None:
+    ``root`` has to be short, for a socket's path is. ``wrapped`` makes another command of
+    libvirtd's: the command and the user (None: ourselves) are given, and it has to become that user
+    by itself.
+    """
+
+    def __init__(
+        self, root: Path, wrapped: Callable[[list[str], str | None], list[str]] | None = None
+    ) -> None:
         self.root = root
         self.socket = root / "run" / "libvirt" / "libvirt-sock"
         self.uri = f"qemu+unix:///session?socket={self.socket}"
@@ -21,32 +35,52 @@ class PrivateLibvirtd:
             (root / name).mkdir(parents=True, exist_ok=True)
         (root / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
         (root / "config/libvirt/libvirtd.conf").write_text("")
-        self.user: int | None = None
+        self.user: str | None = None
+        self._wrapped = wrapped
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            self.user = nobody.pw_uid
+            self.user = nobody.pw_name
             for path in (root, *root.rglob("*")):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
     def start(self) -> None:
         assert self.process is None
-        self.process = subprocess.Popen(
-            ["libvirtd", "-f", str(self.root / "config/libvirt/libvirtd.conf")],
-            user=self.user,
-            group="nogroup" if self.user is not None else None,
-            extra_groups=[] if self.user is not None else None,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.root),
-                "XDG_RUNTIME_DIR": str(self.root / "run"),
-                "XDG_CONFIG_HOME": str(self.root / "config"),
-                "XDG_CACHE_HOME": str(self.root / "cache"),
-                "XDG_DATA_HOME": str(self.root / "data"),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(self.socket.exists, 20, "libvirtd made its socket")
+        command = ["libvirtd", "-f", str(self.root / "config/libvirt/libvirtd.conf")]
+        drop: dict[str, Any] = {}
+        if self._wrapped is not None:
+            command = self._wrapped(command, self.user)
+        elif self.user is not None:
+            group = pwd.getpwnam(self.user).pw_gid
+            drop = {"user": self.user, "group": group, "extra_groups": []}
+        log = self.root / "libvirtd.log"
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={
+                    "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
+                    "HOME": str(self.root),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "XDG_RUNTIME_DIR": str(self.root / "run"),
+                    "XDG_CONFIG_HOME": str(self.root / "config"),
+                    "XDG_CACHE_HOME": str(self.root / "cache"),
+                    "XDG_DATA_HOME": str(self.root / "data"),
+                },
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                **drop,
+            )
+        try:
+            wait_until(self._up, 30, "libvirtd made its socket")
+        except WaitedInVainError:
+            said = log.read_text(errors="replace")
+            raise RuntimeError(f"the private libvirtd did not start: {said[-500:]}") from None
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise WaitedInVainError
+        return self.socket.exists()
 
     def signal(self, number: int) -> None:
         assert self.process is not None

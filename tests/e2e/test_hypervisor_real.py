@@ -104,7 +104,7 @@ def config_of(name: str, *, system: str = "", seed: str | None = None) -> Domain
         disks += (DiskConfig("cdrom-seed", "gk", seed, "raw", "cdrom", "sda"),)
     return DomainConfig(
         name=name,
-        uuid=str(uuid.uuid4()),
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
         accelerator="tcg",
         vcpus=1,
         max_vcpus=2,
@@ -118,7 +118,7 @@ def config_of(name: str, *, system: str = "", seed: str | None = None) -> Domain
 
 
 def ours(name: str) -> Ownership:
-    return Ownership("uid", name, 1, "", "{}")
+    return Ownership(config_of(name).uuid, name, 1, "", "{}")
 
 
 def reach(hypervisor: Hypervisor, name: str, state: DomainState, timeout: float = 20) -> None:
@@ -296,7 +296,7 @@ def test_ownership_is_written_to_both_definitions(hypervisor: Hypervisor, name: 
     for start in (False, True):
         if start:
             hypervisor.start("real", name)
-        wanted = Ownership("uid", name, 2 + start, "digest", '{"a": "ä"}')
+        wanted = replace(ours(name), generation=2 + start, digest="digest", spec='{"a": "ä"}')
         hypervisor.set_ownership("real", name, wanted)
         view = hypervisor.domain("real", name)
         assert view is not None

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.daemon import apply_once, plan_once
 from controller.daemon.house import House
+from controller.daemon.lock import locked
+from controller.errors import PermanentError
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState
 from controller.planning.conditions import ConditionType
@@ -152,6 +155,26 @@ def test_a_vanished_document_leaves_its_guest_running_and_is_told(
         return "DocumentVanished" in [event.reason for event in house.journal.events("one")]
 
     wait_until(told, 5, "the journal tells it")
+
+
+def test_a_plan_without_a_daemon_changes_nothing_on_the_host(settings: Settings) -> None:
+    report = plan_once(settings)
+    assert {status.name for status in report.statuses} == {"one", "two"}
+    assert all("has no pool gk" in status.plan.sentence for status in report.statuses)
+    assert report.unreachable == ()
+
+
+def test_an_apply_makes_it_so_and_leaves_no_lock(settings: Settings) -> None:
+    told: list[str] = []
+    for _ in range(2):
+        report = apply_once(settings, [], 30, lambda status: told.append(status.name))
+        assert [status.plan.settled for status in report.statuses] == [True, True]
+    assert set(told) == {"one", "two"}
+
+
+def test_an_apply_beside_a_daemon_is_refused(settings: Settings) -> None:
+    with locked(settings.state_dir), pytest.raises(PermanentError, match="holds .*/lock"):
+        apply_once(settings, [], 30, lambda _: None)
 
 
 def test_metrics_tell_of_both_hosts_and_guests(house: House) -> None:

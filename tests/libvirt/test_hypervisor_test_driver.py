@@ -81,7 +81,7 @@ def config_of(name: str = "web1") -> DomainConfig:
 
 
 def ours(name: str = "web1", generation: int = 1) -> Ownership:
-    return Ownership("uid", name, generation, "", "{}")
+    return Ownership(config_of(name).uuid, name, generation, "", "{}")
 
 
 def state(hypervisor: Hypervisor, host: str, name: str) -> tuple[DomainState, StateReason]:

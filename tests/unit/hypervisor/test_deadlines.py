@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from controller.errors import HostUnreachableError
+from controller.errors import HostUnreachableError, TransientError
 from controller.hypervisor.deadlines import DeadlineError, Deadlines
 from tests.waiting import wait_until
 
@@ -112,3 +112,18 @@ def test_many_callers_share_the_workers() -> None:
         thread.join(10)
     assert sorted(results) == list(range(50))
     assert one.workers <= 3
+
+
+def test_where_no_thread_can_be_made_no_worker_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one = Deadlines("host", workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(TransientError, match="no thread could be made for add") as caught:
+                one.call("add", lambda: 1, 5)
+            assert caught.value.reason == "NoThread"
+    assert (one.workers, one.abandoned) == (0, 0)
+    assert one.call("add", lambda: 1, 5) == 1

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-from controller.errors import GuestkeeperError
 from controller.observed.host import HostView, PoolView, VolumeView
 
 
@@ -20,7 +19,9 @@ class Pool:
         self.available = available
         self.calls: list[str] = []
         self.kill_at: tuple[int, str] | None = None
-        self.fail: dict[str, GuestkeeperError] = {}
+        self.written: dict[str, int] = {}
+        """How many bytes of an upload are there; a volume has its full size from the first one."""
+        self.fail: dict[str, Exception] = {}
         self.amid: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
 
@@ -45,6 +46,7 @@ class Pool:
     ) -> VolumeView:
         with self._effect(f"create {name}"):
             self.volumes.setdefault(name, b"\0" * capacity)
+            self.written.setdefault(name, 0)
         return self._view(name)
 
     def upload_volume(
@@ -63,6 +65,7 @@ class Pool:
             content = b""
             while chunk := stream.read(65536):
                 content += chunk
+                self.written[name] = len(content)
                 self.volumes[name] = content + b"\0" * (size - len(content))
                 progress(len(content))
                 effect.amid()
@@ -72,10 +75,12 @@ class Pool:
     def delete_volume(self, host: str, pool: str, name: str) -> None:
         with self._effect(f"delete {name}"):
             self.volumes.pop(name, None)
+            self.written.pop(name, None)
 
     def _view(self, name: str) -> VolumeView:
         size = len(self.volumes[name])
-        return VolumeView("default", name, f"/pool/{name}", "qcow2", size, size, None)
+        written = self.written.get(name, size)
+        return VolumeView("default", name, f"/pool/{name}", "qcow2", size, written, None)
 
     def _call(self, what: str) -> None:
         with self._effect(what):

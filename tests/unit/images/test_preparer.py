@@ -19,6 +19,7 @@ from controller.errors import (
 from controller.images.preparer import ImagePreparer
 from controller.images.progress import Phase
 from controller.images.transfer import Pace
+from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 from tests.factories import an_image, digest_of
 from tests.unit.images.origin import Origin, serving
@@ -55,7 +56,7 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.images = root / "images"
-        self.images.mkdir()
+        self.images.mkdir(parents=True)
         self.put("disk.raw", RAW)
         self.put("vmlinuz", b"kernel")
         self.put("initrd", b"initrd")
@@ -370,13 +371,88 @@ def test_a_pool_that_is_not_there_is_told(world: World) -> None:
     assert world.pool.volumes == {}
 
 
-def test_a_host_that_does_not_answer_is_no_failure_of_the_image(world: World) -> None:
+def test_a_host_that_does_not_answer_is_asked_again_after_ten_seconds_each_time(
+    world: World,
+) -> None:
     world.pool.fail["volume"] = HostUnreachableError("no route")
-    assert isinstance(world.failing(), HostUnreachableError)
+    for _ in range(4):
+        assert isinstance(world.failing(), HostUnreachableError)
+        view = world.view()
+        assert (view.state, view.reason) == (ImageState.FAILED, "HostUnreachable")
+        assert view.retry_at == world.now + 10
+        world.now += 10
     world.pool.fail.clear()
-    assert world.view().state is ImageState.MISSING
     world.prepare()
     assert world.view().state is ImageState.READY
+
+
+def test_an_unexpected_failure_is_shown_and_tried_again_ever_later(world: World) -> None:
+    world.pool.fail["upload"] = OverflowError("a bug")
+    waits = []
+    for _ in range(6):
+        with pytest.raises(OverflowError):
+            world.prepare(DISK_ONLY)
+        view = world.view(DISK_ONLY)
+        assert (view.state, view.reason) == (ImageState.FAILED, "InternalError")
+        assert "a bug" in view.message
+        assert view.retry_at is not None
+        waits.append(view.retry_at - world.now)
+        world.now = view.retry_at
+    assert waits == [10, 20, 40, 80, 160, 300]
+    world.pool.fail.clear()
+    world.prepare(DISK_ONLY)
+    assert world.view(DISK_ONLY).state is ImageState.READY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [HostUnreachableError("16 calls are stuck"), OverflowError("a bug"), TransientError("")],
+)
+def test_a_loop_that_does_not_wait_tries_once(world: World, error: Exception) -> None:
+    world.pool.fail["upload"] = error
+    for _ in range(100):
+        with pytest.raises((type(error), TransientError)):
+            world.prepare(DISK_ONLY)
+    assert sum(call.startswith("upload") for call in world.pool.calls) == 1
+
+
+def test_a_half_upload_of_another_process_is_never_blessed(world: World) -> None:
+    other = World(world.root / "other")
+    other.pool.volumes, other.pool.written = world.pool.volumes, world.pool.written
+    made = world.pool.create_volume
+
+    def die() -> None:
+        if other.pool.written[BASE] > MIB // 2:
+            raise KilledError
+
+    other.pool.amid = die
+
+    def create(*args: str, **options: int | str) -> VolumeView:
+        world.pool.create_volume = made  # type: ignore[method-assign]
+        with pytest.raises(KilledError):
+            other.prepare(DISK_ONLY)
+        return made(*args, **options)  # type: ignore[arg-type]
+
+    world.pool.create_volume = create  # type: ignore[assignment, method-assign]
+    error = world.failing(DISK_ONLY)
+    assert (error.reason, "another guestkeeper" in str(error)) == ("UploadDisturbed", True)
+    assert world.restart().view("local", "default", DISK_ONLY).state is ImageState.MISSING
+    world.prepare(DISK_ONLY)
+    assert world.contents() == {BASE: RAW}
+
+
+def test_another_process_that_made_it_whole_meanwhile_is_as_good(world: World) -> None:
+    other = World(world.root / "other")
+    other.pool.volumes, other.pool.written = world.pool.volumes, world.pool.written
+    made = world.pool.create_volume
+
+    def create(*args: str, **options: int | str) -> VolumeView:
+        other.prepare(DISK_ONLY)
+        return made(*args, **options)  # type: ignore[arg-type]
+
+    world.pool.create_volume = create  # type: ignore[assignment, method-assign]
+    world.prepare(DISK_ONLY)
+    assert world.contents() == other.contents() == {BASE: RAW}
 
 
 def test_what_was_ready_is_believed_while_the_host_is_away(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.errors import PermanentError, TransientError
+from controller.errors import HostBusyError, PermanentError, TransientError
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.observed.host import HostView
@@ -141,6 +141,29 @@ def test_a_failed_step_is_told_and_tried_again_when_its_time_has_come(
     world.now += result.after or 0
     daemon.settle("web1")
     assert world.domains["web1"].state is DomainState.RUNNING
+
+
+def test_a_busy_host_is_no_failure_of_the_guest(world: FakeWorld, daemon: Daemon) -> None:
+    world.fail["define"] = HostBusyError("three calls are under way", retry_after=2)
+    daemon.reconcile("web1")
+    result = daemon.reconcile("web1")
+    assert (result.word, result.after) == ("requeue_after", 2)
+    assert daemon.knowledge.failure("web1") is None
+    assert not [reason for _, reason in world.events if reason == "HostBusy"]
+
+
+def test_a_look_that_fails_is_told_and_tried_again(world: FakeWorld, daemon: Daemon) -> None:
+    daemon.settle("web1")
+    world.unreadable = TransientError("its XML cannot be read", reason="DomainUnreadable")
+    result = daemon.reconcile("web1")
+    status = daemon.status.get("web1")
+    assert status is not None
+    assert "cannot be read" in status.plan.sentence
+    assert status.plan.steps == ()
+    assert result.word == "error"
+    world.unreadable = None
+    daemon.settle("web1")
+    assert daemon.knowledge.failure("web1") is None
 
 
 def test_a_failed_apply_degrades_its_service_and_waits(world: FakeWorld, daemon: Daemon) -> None:
