@@ -173,7 +173,7 @@ def test_an_apply_makes_it_so_and_leaves_no_lock(settings: Settings) -> None:
 
 
 def test_an_apply_beside_a_daemon_is_refused(settings: Settings) -> None:
-    with locked(settings.state_dir), pytest.raises(PermanentError, match="holds .*/lock"):
+    with locked(settings.state_dir), pytest.raises(PermanentError, match=r"holds .*/lock"):
         apply_once(settings, [], 30, lambda _: None)
 
 
