@@ -2,13 +2,15 @@
 
 A key is never handed to two workers at once; adds while it is being processed collapse into one
 later run; a delayed add keeps the earliest time; a rate-limited add waits longer with every
-failure of that key until it is forgotten. ``low`` keys (a resync's) wait behind all others.
+failure of that key until it is forgotten. ``low`` keys (a resync's) wait behind all
+others and are handed out one at a time: thousands of looks are pure Python, and threads that fight
+for the interpreter over them take three times as long as one.
 """
 
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 BASE_DELAY = 0.05
@@ -47,6 +49,7 @@ class WorkQueue:
         self._dirty: dict[str, float] = {}  # key -> when it was added
         self._high: set[str] = set()  # dirty keys that are not low
         self._processing: dict[str, float] = {}  # key -> when it was taken
+        self._low_busy: str | None = None  # the low key in processing; one at a time
         self._waiting: list[tuple[float, str]] = []
         self._waiting_for: dict[str, float] = {}
         self._failures: dict[str, int] = {}
@@ -57,6 +60,13 @@ class WorkQueue:
         with self._changed:
             added = self._add(key, low=low)
         if added:
+            self._on_add()
+
+    def add_all(self, keys: Iterable[str], *, low: bool = False) -> None:
+        """As ``add`` for each; the workers begin when all are there, not one wake-up a key."""
+        with self._changed:
+            added = sum(self._add(key, low=low) for key in keys)
+        for _ in range(added):
             self._on_add()
 
     def add_first(self, key: str) -> None:
@@ -133,6 +143,10 @@ class WorkQueue:
                 key = self._next()
                 if key is not None:
                     added = self._dirty.pop(key)
+                    if key not in self._high:
+                        self._low_busy = key
+                    elif self._low and self._low_busy is None:
+                        self._changed.notify()  # the low keys are for somebody else now
                     self._high.discard(key)
                     self._processing[key] = self._clock()
                     return key, self._processing[key] - added
@@ -148,7 +162,7 @@ class WorkQueue:
 
     def _next(self) -> str | None:
         for queue in (self._queue, self._low):
-            while queue:
+            while queue and (queue is self._queue or self._low_busy is None):
                 key = queue.popleft()
                 if key in self._dirty and key not in self._processing:
                     return key
@@ -167,10 +181,16 @@ class WorkQueue:
         """The worker is through with ``key``; adds that came meanwhile take effect now."""
         with self._changed:
             worked = self._clock() - self._processing.pop(key)
+            if key == self._low_busy:
+                self._low_busy = None
             if key in self._dirty:
                 (self._queue if key in self._high else self._low).append(key)
                 self._changed.notify()
         self._on_work(worked)
+
+    def is_low(self, key: str) -> bool:
+        """Was ``key``, which is in processing, taken as a low one?"""
+        return key == self._low_busy
 
     def close(self) -> None:
         """Wake every ``get``; nothing is added any more."""

@@ -20,6 +20,7 @@ from controller.loop.status import StatusStore
 from controller.observed.domain import Memory
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
+from controller.planning.conditions import Printable
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import orphan, plan, unseen
 from controller.planning.steps import LONG, step_name
@@ -76,21 +77,30 @@ class Reconciler:
         observed = self._look.at(guest)
         return observed, self._plan(guest, observed, orphaned=orphaned)
 
-    def reconcile(self, name: str) -> Result:
-        """One pass. Errors of steps are remembered and told; only panics come out."""
+    def reconcile(self, name: str, act: bool = True) -> Result:
+        """One pass. Errors of steps are remembered and told; only panics come out.
+
+        Without ``act`` a plan with steps is told and asked for again, not carried out.
+        """
         guest, orphaned = self._desired.guest(name)
         if guest is None:
             return self._unknown(name)
         try:
-            observed, made = self.preview(guest, orphaned=orphaned)
+            observed = self._look.at(guest)
         except GuestkeeperError as error:
             return self._not_seen(guest, error)
+        last = self._still_valid(guest, observed, orphaned=orphaned)
+        if last is not None:
+            return self._later(last)
+        made = self._plan(guest, observed, orphaned=orphaned)
         self._knowledge.succeeded(guest.name, "Look")
         self._say(guest, observed, made)
         if not made.steps:
             if made.settled:  # whatever failed before is mended
                 self._knowledge.mended(name)
             return self._later(made)
+        if not act:
+            return Result("requeue")
         for step in made.steps:
             try:
                 self._executor.execute(guest, observed, step)
@@ -117,6 +127,21 @@ class Reconciler:
         host = HostView(guest.spec.host, "", reachable=False, why=str(error))
         self._say(guest, Observed(host), unseen(guest, error.reason, str(error)))
         return Result("error", max(0.0, failure.retry_at - self._clock()))
+
+    def _still_valid(
+        self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool
+    ) -> Plan | None:
+        """The last plan, where nothing it was made from has changed: a pure function would say the
+        same again. Thousands of guests that are as they were make up a resync.
+        """
+        last = self._status.get(guest.name)
+        if last is None or orphaned or last.guest is not guest or last.plan.steps:
+            return None
+        made = last.plan
+        due = made.recheck_at is not None and self._clock() >= made.recheck_at
+        if due or made.printable is Printable.UNKNOWN or last.observed != observed:
+            return None
+        return made
 
     def _plan(self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool) -> Plan:
         domain = observed.domain

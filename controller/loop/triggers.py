@@ -93,11 +93,8 @@ class Triggers:
     def all(self) -> None:
         """Every guest there is a word about, behind whatever is urgent."""
         snapshot = self._snapshot()
-        for name in (*snapshot.guests, *snapshot.orphans):
-            self._queue.add(name, low=True)
-        for status in self._status.all():
-            if status.guest is None:
-                self._queue.add(status.name, low=True)
+        strays = (status.name for status in self._status.all() if status.guest is None)
+        self._queue.add_all((*snapshot.guests, *snapshot.orphans, *strays), low=True)
 
 
 class Resync:

@@ -20,12 +20,15 @@ HEARTBEAT = ":heartbeat"
 
 
 class Workers:
-    """``reconcile`` is one pass over a guest; ``on_result(word, seconds)`` is for the metrics."""
+    """``reconcile(name, act)`` is one pass over a guest; ``on_result(word, seconds)`` is for the
+    metrics. A low key's pass does not act: what it finds to do comes back as an urgent key, so that
+    the one lane of low keys never waits for a host.
+    """
 
     def __init__(
         self,
         queue: WorkQueue,
-        reconcile: Callable[[str], Result],
+        reconcile: Callable[[str, bool], Result],
         count: int,
         *,
         on_result: Callable[[str, float], None] = lambda *_: None,
@@ -78,7 +81,7 @@ class Workers:
     def _pass(self, key: str) -> None:
         began = self._clock()
         try:
-            result = self._reconcile(key)
+            result = self._reconcile(key, not self._queue.is_low(key))
         except Exception:  # a worker's panic is counted and retried, never fatal
             log.exception("reconcile panicked", guest=key)
             self._on_panic(key)

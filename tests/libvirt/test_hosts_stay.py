@@ -319,7 +319,7 @@ def test_a_host_whose_starts_hang_leaves_the_workers_to_the_other_host(
             let_go.wait(60)
         return int(create(domain))
 
-    def reconcile(name: str) -> Result:
+    def reconcile(name: str, _: bool) -> Result:
         try:
             one.start("a" if name.startswith("nfs") else "b", name)
         except TransientError as error:

@@ -89,6 +89,8 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     seeds = [name for _, name in world.volumes_there if name.endswith(".iso")]
     assert seeds == []
 
+    assert daemon.reconciler.preview(guest)[1] == status.plan, "a plan was kept too long"
+
     effects = len(world.effects)
     for _ in range(3):
         daemon.reconcile("web1")

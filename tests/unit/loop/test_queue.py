@@ -68,6 +68,31 @@ def test_an_event_lifts_a_low_key_and_it_still_runs_once(queue: WorkQueue) -> No
     assert [take(queue), take(queue), take(queue)] == ["b", "a", None]
 
 
+def test_low_keys_leave_workers_free_for_urgent_ones(queue: WorkQueue) -> None:
+    queue.add_all(["r1", "r2", "r3"], low=True)
+    assert [take(queue), take(queue)] == ["r1", None]
+    queue.add("event")
+    assert take(queue) == "event"
+    assert (queue.is_low("r1"), queue.is_low("event")) == (True, False)
+    queue.done("r1")
+    assert take(queue) == "r2"
+
+
+def test_a_low_key_lifted_by_an_event_is_taken_though_the_low_ones_are_full(
+    queue: WorkQueue,
+) -> None:
+    queue.add_all(["r1", "r2", "r3"], low=True)
+    take(queue)
+    queue.add("r3")
+    assert take(queue) == "r3"
+
+
+def test_the_first_key_goes_before_all_that_wait(queue: WorkQueue) -> None:
+    queue.add("a")
+    queue.add_first("heartbeat")
+    assert [take(queue), take(queue)] == ["heartbeat", "a"]
+
+
 def test_a_low_add_during_the_run_is_not_lost(queue: WorkQueue) -> None:
     queue.add("a")
     take(queue)

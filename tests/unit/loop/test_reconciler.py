@@ -143,6 +143,15 @@ def test_a_failed_step_is_told_and_tried_again_when_its_time_has_come(
     assert world.domains["web1"].state is DomainState.RUNNING
 
 
+def test_a_pass_that_may_not_act_tells_and_asks_for_another(
+    world: FakeWorld, daemon: Daemon
+) -> None:
+    result = daemon.reconciler.reconcile("web1", False)
+    assert result.word == "requeue"
+    assert world.effects == []
+    assert daemon.status.get("web1") is not None
+
+
 def test_a_busy_host_is_no_failure_of_the_guest(world: FakeWorld, daemon: Daemon) -> None:
     world.fail["define"] = HostBusyError("three calls are under way", retry_after=2)
     daemon.reconcile("web1")
