@@ -5,7 +5,7 @@ from controller.execution.ports import Journal
 from controller.loop.status import GuestStatus
 from controller.observed.guest import Observed
 from controller.planning import steps
-from controller.planning.changes import config_changes, inside_changes
+from controller.planning.changes import all_inside_changes, config_changes
 from controller.planning.conditions import ConditionType, Printable, Status
 from controller.planning.steps import Step
 from controller.telemetry.metrics import Metrics
@@ -80,6 +80,5 @@ def _drift(guest: EffectiveGuest, observed: Observed, step: Step) -> list[str]:
     if isinstance(step, steps.DefineDomain):
         return [change.path for change in config_changes(domain.config, step.config)]
     if isinstance(step, steps.ApplyInside) and observed.inside is not None:
-        found = inside_changes(guest, observed.inside)
-        return [change.path for group in found.values() for change in group]
+        return [change.path for change in all_inside_changes(guest, observed.inside)]
     return []

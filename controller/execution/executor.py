@@ -25,7 +25,7 @@ from controller.guest_access.inside import ApplyFailedError
 from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
-from controller.planning.changes import inside_changes
+from controller.planning.changes import all_inside_changes
 from controller.planning.steps import Step, step_name
 
 log = structlog.get_logger(__name__)
@@ -226,7 +226,7 @@ class Executor:
             self._knowledge.learnt(guest.name, error.view)
             raise
         self._knowledge.learnt(guest.name, view)
-        left = [change for group in inside_changes(guest, view).values() for change in group]
+        left = all_inside_changes(guest, view)
         if left:
             first = left[0]
             raise PermanentError(

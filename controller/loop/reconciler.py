@@ -151,8 +151,7 @@ class Reconciler:
 
     def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:
         self._status.put(guest, observed, made, self._clock())
-        if made.probes is not None:
-            self._ports.prober.set_targets(guest.name, made.probes)
+        self._ports.prober.set_targets(guest.name, made.probes)
 
     def _later(self, made: Plan) -> Result:
         if made.recheck_at is None:

@@ -193,6 +193,11 @@ def inside_changes(guest: EffectiveGuest, inside: InsideView) -> dict[str, list[
     return found
 
 
+def all_inside_changes(guest: EffectiveGuest, inside: InsideView) -> tuple[FieldChange, ...]:
+    """``inside_changes`` without their groups."""
+    return tuple(change for group in inside_changes(guest, inside).values() for change in group)
+
+
 def covers(guest: EffectiveGuest, inside: InsideView) -> bool:
     """Has the look asked about everything the guest's services name now?"""
     return all(

@@ -66,6 +66,11 @@ def seed_volume(
     return pool, volume_name(guest.name, uid, "seed", "iso")
 
 
+def holds_seed(domain: DomainView) -> bool:
+    """Is a cloud-init seed in the domain's drive?"""
+    return any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
+
+
 def unused_seed(guest: EffectiveGuest, domain: DomainView) -> bool:
     """May an ejected seed be left over? Only until the guest's spec was once applied whole."""
     owner = domain.ownership
@@ -73,7 +78,7 @@ def unused_seed(guest: EffectiveGuest, domain: DomainView) -> bool:
         guest.image.spec.cloud_init
         and owner is not None
         and not owner.digest
-        and all(disk.volume is None for disk in domain.config.disks if disk.alias == SEED)
+        and not holds_seed(domain)
     )
 
 

@@ -7,7 +7,12 @@ from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
 from controller.observed.health import ProbeStatus
 from controller.observed.inside import InsideView
-from controller.planning.changes import FieldChange, covers, inside_changes
+from controller.planning.changes import (
+    FieldChange,
+    all_inside_changes,
+    covers,
+    inside_changes,
+)
 from controller.planning.steps import ApplyInside, LookInside
 
 CLOUD_INIT_BUSY = "running"
@@ -66,9 +71,7 @@ def _older_than_boot(known: InsideView, domain: DomainView) -> bool:
 
 
 def _flat(guest: EffectiveGuest, known: InsideView | None) -> tuple[FieldChange, ...]:
-    if known is None:
-        return ()
-    return tuple(change for group in inside_changes(guest, known).values() for change in group)
+    return all_inside_changes(guest, known) if known is not None else ()
 
 
 def _why_look(

@@ -25,6 +25,7 @@ from controller.planning.conditions import (
 )
 from controller.planning.domain import (
     SEED,
+    holds_seed,
     missing_disks,
     seed_volume,
     unused_seed,
@@ -159,8 +160,7 @@ def plan_running(
     sync, synced = sync_of(desired, domain, todo, inside)
     steps: list[Step] = list(todo.steps)
     steps += _remove_seed(desired, observed, domain, inside, policy)
-    seeded = any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
-    if sync is Sync.SYNCED and owner.digest != desired.digest and not seeded:
+    if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
         steps.append(_record(desired, owner))
     if memory.finished:  # somebody started it again
         steps.append(RecordMemory(replace(memory, finished=False)))
@@ -235,7 +235,7 @@ def _provisioned(desired: EffectiveGuest, domain: DomainView, inside: InsidePlan
     if inside.personalising:
         return false(C.PROVISIONED, "Personalising", "cloud-init is at work in the guest")
     known: InsideView | None = inside.known
-    seeded = any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
+    seeded = holds_seed(domain)
     owner = domain.ownership
     never_applied = owner is not None and not owner.digest
     if known is None and (seeded or (never_applied and wants_inside(desired))):

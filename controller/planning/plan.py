@@ -36,8 +36,7 @@ class Plan:
     sync: Sync = Sync.UNKNOWN
     health: Health = Health.UNKNOWN
     printable: Printable = Printable.UNKNOWN
-    probes: tuple[ProbeTarget, ...] | None = ()
-    """None: leave the probes as they are."""
+    probes: tuple[ProbeTarget, ...] = ()
     services_ready: tuple[tuple[str, bool | None], ...] = ()
     recheck_at: float | None = None
 

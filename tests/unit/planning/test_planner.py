@@ -530,7 +530,7 @@ def test_a_probe_through_a_forward_knocks_on_the_host_that_runs_the_guest(
     nic = {"name": "lan", "user": {"forwards": [forward]}}
     guest = a_guest(services=(a_service(probes=(a_probe(),)),), interfaces=[nic])
     seen = replace(running(guest), host=a_host(uri=uri))
-    (target,) = planned(guest, seen).probes or ()
+    (target,) = planned(guest, seen).probes
     assert target.address == address
 
 
