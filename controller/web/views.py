@@ -223,9 +223,7 @@ def _forwards(guest: EffectiveGuest | None, domain: DomainView | None) -> list[s
 
 def _service(service: EffectiveService, status: GuestStatus) -> Json:
     targets: Mapping[str, ProbeTarget] = {
-        target.probe: target
-        for target in status.plan.probes
-        if target.service == service.name
+        target.probe: target for target in status.plan.probes if target.service == service.name
     }
     return {
         "name": service.name,

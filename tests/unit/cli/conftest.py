@@ -8,10 +8,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli.app import app
+from controller.telemetry import logging
 from controller.web.server import WebServer
 from tests.unit.web.support import World, a_world
 
 Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def quiet_daemon() -> None:
+    """The daemon's log is another process's in real life; here it must not stand in the output."""
+    logging.configure("error")
 
 
 @pytest.fixture
