@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controller.desired.effective import Origin
+from controller.desired.effective import EffectiveInstall, InstallKind, Origin
 from controller.desired.problems import Problem, format_path, suggestion, translate
 from controller.desired.schema import (
     API_VERSION,
@@ -18,6 +18,7 @@ from controller.desired.schema import (
     Document,
     File,
     GuestDocument,
+    ImageDocument,
     ServiceDocument,
 )
 from controller.desired.yaml_errors import YamlSyntaxError
@@ -33,7 +34,7 @@ class LoadedDocument:
 
     ``kind`` and ``name`` are empty where the document does not say them well enough to know.
     ``lines`` has the lines of the fields that other documents can make wrong; ``sources`` the text
-    of the files that it names.
+    of the files that it names; ``install`` an Image's unattended install, rendered.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class LoadedDocument:
     problems: tuple[Problem, ...]
     lines: Mapping[str, int]
     sources: Mapping[str, str]
+    install: EffectiveInstall | None = None
 
     @property
     def key(self) -> Key:
@@ -155,9 +157,13 @@ def _watched(model: Document) -> Iterator[Path]:
     yield ("metadata", "name")
     if isinstance(model, ServiceDocument):
         yield from _files(model.spec.files, ("spec",))
+    elif isinstance(model, ImageDocument):
+        yield from _install(model)
     elif isinstance(model, GuestDocument):
         yield ("spec", "host")
         yield ("spec", "image")
+        yield ("spec", "firmware")
+        yield ("spec", "systemDisk", "size")
         for index, service in enumerate(model.spec.services):
             here: Path = ("spec", "services", index)
             yield here
@@ -175,6 +181,17 @@ def _watched(model: Document) -> Iterator[Path]:
                     yield (*here, "user", "forwards", number)
 
 
+def _install(model: ImageDocument) -> Iterator[Path]:
+    install = model.spec.source.install
+    for kind in InstallKind:
+        if install is not None and getattr(model.spec.source, kind.value) is install:
+            here: Path = ("spec", "source", kind.value)
+            yield (*here, "template")
+            yield (*here, "version")
+            for key in install.values:
+                yield (*here, "values", key)
+
+
 def _files(files: list[File], here: Path) -> Iterator[Path]:
     for index, file in enumerate(files):
         yield (*here, "files", index, "path")
@@ -188,6 +205,12 @@ def named_sources(model: Document) -> Iterator[tuple[str, str]]:
     elif isinstance(model, GuestDocument):
         for index, service in enumerate(model.spec.services):
             yield from _sources(service.files, f"spec.services[{index}]")
+
+
+def named_template(model: Document) -> str | None:
+    """The template of an Image's unattended install."""
+    install = model.spec.source.install if isinstance(model, ImageDocument) else None
+    return install.template if install is not None else None
 
 
 def _sources(files: list[File], here: str) -> Iterator[tuple[str, str]]:

@@ -6,8 +6,19 @@ changed, so it is what "is this already applied?" compares.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from controller.desired.schema import GuestSpec, ImageSpec, OnChange, OsFamily, Probe
+from controller.desired.schema import (
+    Delivery,
+    Firmware,
+    GuestSpec,
+    ImageSpec,
+    InstallLocation,
+    OnChange,
+    OsFamily,
+    Probe,
+    SecretRef,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +56,45 @@ class EffectiveService:
     """sha256 of everything above but the probes: what applying it would send."""
 
 
+class InstallKind(StrEnum):
+    KICKSTART = "kickstart"
+    PRESEED = "preseed"
+    AUTOINSTALL = "autoinstall"
+
+
+ROOT_PASSWORD_HASH = "@guestkeeper:root-password-hash@"  # noqa: S105 - a placeholder
+AUTHORIZED_KEYS_BASE64 = "@guestkeeper:authorized-keys-base64@"
+"""What stands in a rendered answer file for a secret, until the builder's medium is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveInstall:
+    """An unattended install, rendered. ``answer`` holds placeholders where secrets go."""
+
+    kind: InstallKind
+    answer: str
+    location: InstallLocation
+    delivery: Delivery | None
+    """Of a kickstart; the other kinds have one way each."""
+    disk_size: int
+    firmware: Firmware
+    root_password_hash_from: SecretRef | None
+    ssh_authorized_keys_from: tuple[SecretRef, ...]
+    digest: str
+    """sha256 of everything above and the kickstart's version, without logins in addresses: the part
+    of the base's content that the documents decide."""
+
+
 @dataclass(frozen=True, slots=True)
 class EffectiveImage:
     name: str
     spec: ImageSpec
     digest: str
-    """sha256 of the Image's spec. The content's own digest is known only to ``images/``."""
+    """sha256 of everything the documents (and their templates) say of the image."""
+    content: str
+    """sha256 of the part that the disks made from it depend on. What the source holds is known
+    only to ``images/``."""
+    install: EffectiveInstall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +106,7 @@ class EffectiveGuest:
     services: tuple[EffectiveService, ...]
     origin: Origin
     digest: str
-    """sha256 of spec, image digest and service digests."""
+    """sha256 of labels, spec, the image's content and the services' digests."""
 
     @property
     def hostname(self) -> str:

@@ -127,6 +127,9 @@ FileMode = Annotated[
 PoolName = Annotated[
     str, Matching(r"[A-Za-z0-9_.-]+", "pool", "must be the name of a storage pool")
 ]
+VolumeName = Annotated[
+    str, Matching(r"[A-Za-z0-9_.+@-]+", "volume", "must be the name of a volume in its pool")
+]
 NetworkName = Annotated[
     str, Matching(r"[A-Za-z0-9_.-]+", "network", "must be the name of a libvirt network")
 ]
@@ -143,4 +146,42 @@ RelativeFile = Annotated[
         "must be a path inside the images directory of the settings, without ..",
     ),
 ]
+FileOrUrl = Annotated[
+    str,
+    Matching(
+        r"https?://[!-~]+|(?!https?:)(?!/)(?!.*://)(?!.*(^|/)\.\.(/|$))[^\0\n]+",
+        "file_or_url",
+        "must be an http:// or https:// address, or a path inside the images directory of the"
+        " settings, without ..",
+    ),
+]
+TemplateFile = Annotated[
+    str,
+    Matching(
+        r"(?!/)(?!.*(^|/)\.\.(/|$))[^\0\n]+",
+        "template_file",
+        "must be a path relative to the document, or the name of a template that comes with"
+        " guestkeeper, without ..",
+    ),
+]
+KickstartVersion = Annotated[
+    str,
+    Matching(
+        r"(RHEL|FC?)[0-9]+",
+        "kickstart_version",
+        "must be a version as ksvalidator -l lists them, such as RHEL9 or F41",
+    ),
+]
+KernelArguments = Annotated[
+    str, Matching(r"[ -~]*", "kernel_arguments", "must be one line of printable ASCII text")
+]
 Url = Annotated[str, Matching(r"https?://[!-~]+", "url", "must be an http:// or https:// address")]
+OpenUrl = Annotated[
+    Url,
+    Matching(
+        r"[^/]*//[^/?#@]*([/?#].*)?",
+        "open_url",
+        "must be without user and password: it stands in the installer's kernel arguments, which"
+        " everybody on the host may read",
+    ),
+]

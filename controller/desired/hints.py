@@ -85,6 +85,7 @@ def _instead_of_text(type_: str, value: str) -> str | None:
         "sha256": lambda: text.lower() if re.fullmatch(r"[0-9A-Fa-f]{64}", text) else None,
         "unit": lambda: f"{text}.service" if re.fullmatch(r"[A-Za-z0-9:_@-]+", text) else None,
         "forward": lambda: _forward(text),
+        "kickstart_version": lambda: _version(text),
         "absolute_path": lambda: posixpath.normpath(f"/{text}".replace("//", "/")),
         "path": lambda: f"/{text}" if re.fullmatch(r"[!-.0-~][!-~]*", text) else None,
     }
@@ -138,6 +139,13 @@ def _mac(text: str) -> str | None:
     if not re.fullmatch(r"[0-9a-f][02468ace][0-9a-f]{10}", digits):
         return None
     return ":".join(digits[index : index + 2] for index in range(0, 12, 2))
+
+
+def _version(text: str) -> str | None:
+    match = re.fullmatch(r"(rhel|centos|rocky|alma|f|fc|fedora)[ -]?([0-9]{1,2})", text.lower())
+    if match is None:
+        return None
+    return f"{'F' if match[1].startswith('f') else 'RHEL'}{match[2]}"
 
 
 def _forward(text: str) -> str | None:

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from controller.desired.answer_templates import TemplateReader
 from controller.desired.documents import (
     LoadedDocument,
     named_sources,
+    named_template,
     read_documents,
     syntax_problem,
 )
@@ -28,6 +30,8 @@ from controller.desired.files import (
     signature,
     unusable,
 )
+from controller.desired.installs import KSVALIDATOR, LoadedInstall, load_install
+from controller.desired.ksvalidator import Ksvalidator
 from controller.desired.problems import Problem
 from controller.desired.resolve import check_templates
 from controller.desired.sources import Source, SourceReader, is_settled
@@ -62,13 +66,17 @@ class _File:
     sources: tuple[Source, ...]
     problem: Problem | None
     used: tuple[tuple[str, str, int], ...]
+    """Field and name of each source, and its document's place in the file."""
+    templates: tuple[tuple[str, int], ...]
+    """The template of each unattended install, and its document's place in the file."""
 
 
 class Loader:
     """One directory, or with ``only`` one file of it. Not thread-safe.
 
     ``prefix`` is put before every file's name in problems; ``check_permissions`` off is for
-    checkouts whose modes mean nothing (``guestkeeper validate`` in a CI job).
+    checkouts whose modes mean nothing (``guestkeeper validate`` in a CI job). ``shipped`` is where
+    the templates are that come with guestkeeper.
     """
 
     def __init__(
@@ -78,6 +86,8 @@ class Loader:
         prefix: str = "",
         only: str | None = None,
         check_permissions: bool = True,
+        shipped: Path | None = None,
+        validator: Ksvalidator = KSVALIDATOR,
     ) -> None:
         self.root = root
         self._prefix = prefix
@@ -85,6 +95,8 @@ class Loader:
         self._check = check_permissions
         self._files: dict[str, _File] = {}
         self._sources = SourceReader()
+        self._templates = TemplateReader(self._sources, shipped)
+        self._validator = validator
         self._trust = Trust(None)
         self._last: Load | None = None
         self._changed = True
@@ -124,6 +136,7 @@ class Loader:
         files: dict[str, _File] = {}
         unsettled = False
         self._sources.begin(root, self._trust)
+        self._templates.begin()
         for found in sorted(walked.files.values(), key=lambda item: item.name):
             old = self._files.get(found.name)
             fresh = signature(found.status)
@@ -140,12 +153,13 @@ class Loader:
                 file = old
             else:
                 file = self._open(found, old, now_ns)
-            if file.used:
+            if file.used or file.templates:
                 self._attach(file, os.path.dirname(found.name))  # noqa: PTH120
             files[found.name] = file
             if file.problem is not None:
                 problems.append(file.problem)
         self._sources.end()
+        self._templates.end()
         if files.keys() != self._files.keys():
             self._changed = True
         self._files = files
@@ -177,13 +191,25 @@ class Loader:
             if document.model is not None
             for field, source in named_sources(document.model)
         )
+        templates = tuple(
+            (template, index)
+            for index, document in enumerate(documents)
+            if document.model is not None
+            and (template := named_template(document.model)) is not None
+        )
         settled = is_settled(status, now_ns) and bool(digest)
-        checked = documents if used else tuple(_checked(document) for document in documents)
-        return _File(signature(status), settled, digest, documents, checked, (), problem, used)
+        checked = documents
+        if not used and not templates:
+            checked = tuple(_checked(document) for document in documents)
+        return _File(
+            signature(status), settled, digest, documents, checked, (), problem, used, templates
+        )
 
     def _attach(self, file: _File, base: str) -> None:
-        """Hangs the sources' texts on the documents that name them."""
-        sources = tuple(self._sources.read(base, source) for _, source, _ in file.used)
+        """Hangs the sources' texts and the installs on the documents that name them."""
+        named = [self._sources.read(base, source) for _, source, _ in file.used]
+        sets = {index: self._templates.read(base, name) for name, index in file.templates}
+        sources = (*named, *(source for each in sets.values() for source in each.looked))
         if len(sources) == len(file.sources) and all(
             new is old or new == old for new, old in zip(sources, file.sources, strict=True)
         ):
@@ -192,15 +218,21 @@ class Loader:
         file.sources = sources
         texts: list[dict[str, str]] = [{} for _ in file.parsed]
         flaws: list[list[Problem]] = [[] for _ in file.parsed]
-        for (field, name, index), source in zip(file.used, sources, strict=True):
+        for (field, name, index), source in zip(file.used, named, strict=True):
             if source.text is not None:
                 texts[index][name] = source.text
             else:
                 flaws[index].append(file.parsed[index].problem(field, source.flaw or ""))
-        file.documents = tuple(
+        documents = [
             _checked(_with_sources(document, text, flaw))
             for document, text, flaw in zip(file.parsed, texts, flaws, strict=True)
-        )
+        ]
+        for index, templates in sets.items():
+            loaded = load_install(documents[index], templates, self._validator)
+            documents[index] = _with_install(documents[index], loaded)
+            if loaded.again:
+                file.sources = ()  # nothing needs to change for the next pass to ask again
+        file.documents = tuple(documents)
 
     def _directory_problem(self, message: str) -> Problem:
         name = f"{self._prefix}{self._only}" if self._only is not None else str(self.root)
@@ -237,6 +269,11 @@ def _with_sources(
         return document
     model = None if flaws else document.model
     return replace(document, model=model, problems=tuple(flaws), sources=texts)
+
+
+def _with_install(document: LoadedDocument, loaded: LoadedInstall) -> LoadedDocument:
+    model = None if loaded.problems else document.model
+    return replace(document, model=model, problems=loaded.problems, install=loaded.install)
 
 
 def _checked(document: LoadedDocument) -> LoadedDocument:

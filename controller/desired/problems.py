@@ -5,6 +5,7 @@ here: its words are about Python types, ours are about what to write instead.
 """
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,11 @@ _EXAMPLES = {
     "command": "command: [/usr/bin/true]",
     "unit": "unit: nginx.service",
     "kernel": "kernel: vmlinuz",
+    "template": "template: rhel9-minimal.ks.j2",
+    "version": "version: RHEL9",
+    "location": 'location: {tree: "https://..."}',
+    "volume": "volume: rocky9.iso",
+    "rootPasswordHashFrom": "{file: /etc/guestkeeper/secrets/root.hash}",
 }
 
 
@@ -98,7 +104,7 @@ def translate(errors: Sequence[Any], file: str, lines: Lines, document: type) ->
         if error["type"] == "missing" and error["loc"] in misspelt:
             continue  # told once, where it is misspelt
         location: Path = tuple(part for part in error["loc"] if part != "[key]")
-        if error["type"] in ("duplicate", "disk_name"):
+        if error["type"] in ("duplicate", "disk_name", "not_of_source"):
             location = (*location, error["ctx"]["field"])
         path = location
         known = _existing(lines, location)
@@ -141,7 +147,9 @@ def _message(error: Any, location: Path, lines: Lines, document: type) -> str:
     if value is None and type_ not in ("not_supported_yet",):
         remove = "" if location[-1] in _EXAMPLES else ", or remove the line"
         return f"is empty; write {_wanted(type_, context)}{remove}"
-    written = as_written(value, raw)
+    # A secret that was written instead of where it is must not get into a log by being quoted.
+    secret = any(str(part).endswith("From") for part in location) or _LOGIN.search(str(value))
+    written = "what is there" if secret else as_written(value, raw)
     if type_ in _TYPES:
         hint = remedy(type_, value, raw)
         if hint is None:
@@ -160,10 +168,12 @@ def _message(error: Any, location: Path, lines: Lines, document: type) -> str:
     hint = remedy(type_, value, raw)
     if hint is not None:
         return f"{message}{hint}"
-    if message.startswith("must ") and not isinstance(value, dict | list):
+    if message.startswith("must ") and not secret and not isinstance(value, dict | list):
         return f"{message}, not {written}"
     return message
 
+
+_LOGIN = re.compile(r"://[^/?#\s]*@")
 
 _TYPES = {
     "int_type": "a whole number",

@@ -6,7 +6,7 @@ whatever order they were read, so a digest can be compared across restarts of th
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controller.desired.documents import LoadedDocument
@@ -18,10 +18,12 @@ from controller.desired.effective import (
 )
 from controller.desired.named_values import named_values
 from controller.desired.problems import Problem, format_path, suggestion
+from controller.desired.quantities import format_size
 from controller.desired.schema import (
     File,
     GuestDocument,
     GuestService,
+    GuestSpec,
     ImageDocument,
     ServiceDocument,
     ServiceSpec,
@@ -47,7 +49,38 @@ def effective_image(document: LoadedDocument) -> EffectiveImage:
     """What an Image document means."""
     model = document.model
     assert isinstance(model, ImageDocument)  # noqa: S101
-    return EffectiveImage(document.name, model.spec, digest_of(plain(model.spec)))
+    spec, install = model.spec, document.install
+    digest = digest_of(plain(spec))
+    if install is None:
+        return EffectiveImage(document.name, spec, digest, digest)
+    parts = {
+        "install": install.digest,
+        "osFamily": spec.os_family.value,
+        "cloudInit": spec.cloud_init,
+    }
+    content = digest_of(parts)
+    return EffectiveImage(document.name, spec, digest_of([digest, content]), content, install)
+
+
+def _misfits(document: LoadedDocument, spec: GuestSpec, image: EffectiveImage) -> Iterator[Problem]:
+    """What a guest asks for that no disk of its installed image can be."""
+    install = image.install
+    if install is None:
+        return
+    if spec.firmware is not install.firmware:
+        message = (
+            f"Image {image.name} is installed for {install.firmware} and boots by no other;"
+            f" write firmware: {install.firmware}, or change the Image's builder.firmware"
+        )
+        yield document.problem("spec.firmware", message)
+    size = spec.system_disk.size
+    if size is not None and size < install.disk_size:
+        least = format_size(install.disk_size)
+        message = (
+            f"{format_size(size)} is smaller than the disk that Image {image.name} is installed to;"
+            f" write {least} or more, or leave it out"
+        )
+        yield document.problem("spec.systemDisk.size", message)
 
 
 def merge_values(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +163,7 @@ class GuestResolver:
             "image": spec.image,
             "host": spec.host,
         }
-        problems: list[Problem] = []
+        problems = list(_misfits(document, spec, image))
         services: list[EffectiveService] = []
         digests: list[list[str]] = []
         owners: dict[str, str] = {}
@@ -159,7 +192,7 @@ class GuestResolver:
         parts = {
             "labels": labels,
             "spec": plain(spec, exclude={"services"}),
-            "image": image.digest,
+            "image": image.content,
             "services": digests,
         }
         effective = EffectiveGuest(

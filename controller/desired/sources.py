@@ -30,6 +30,8 @@ class Source:
 
     text: str | None
     flaw: str | None
+    missing: bool = False
+    """There is nothing of that name: not even a link that leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,14 @@ def is_settled(status: os.stat_result, now_ns: int) -> bool:
 
 
 class SourceReader:
-    """The sources of one directory. Not thread-safe; the loader's lock covers it."""
+    """The sources of one directory. Not thread-safe; the loader's lock covers it.
 
-    def __init__(self) -> None:
+    With ``linked`` the files may be links that leave the directory: for what was installed with
+    the program, which some installers link to from elsewhere.
+    """
+
+    def __init__(self, *, linked: bool = False) -> None:
+        self._linked = linked
         self._cache: dict[str, _Cached] = {}
         self._pass: dict[str, Source] = {}
         self._root = ""
@@ -78,7 +85,7 @@ class SourceReader:
         cached = self._cache.pop(path, None)
         try:
             real = os.path.realpath(path, strict=True)
-            if not inside(real, self._root):
+            if not self._linked and not inside(real, self._root):
                 return Source(None, _leaves(name))
             self._check_directories(real)
             status = os.stat(real, follow_symlinks=False)  # noqa: PTH116 - plain text paths
@@ -90,7 +97,9 @@ class SourceReader:
         except UnicodeDecodeError:
             return Source(None, f"{name} is not UTF-8 text; save it as UTF-8")
         except OSError as error:
-            return Source(None, f"{name} {unusable(error)}")
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            nothing = missing and not os.path.lexists(path)
+            return Source(None, f"{name} {unusable(error)}", nothing)
         except UnusableFileError as error:
             return Source(None, f"{name} {error}")
         if cached is not None and cached.source == fresh:

@@ -9,7 +9,7 @@ the bounds are against slips; a template that loops without end over small thing
 import functools
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import jinja2
@@ -19,23 +19,32 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 _MAX_NUMBER = 1 << 20
 _MAX_POWER_BITS = 4096
-_FILENAME = "<guestkeeper template>"
+FILENAME: Final = "<guestkeeper template>"
+"""What Python calls a template's compiled code; one of several is followed by its name."""
 _WIDE_FORMAT = re.compile(r"[0-9]{6,}")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be rendered; ``line`` is the template's own, 1-based, 0 unknown."""
+    """A template that cannot be rendered; ``line`` is the template's own, 1-based, 0 unknown.
 
-    def __init__(self, message: str, line: int = 0) -> None:
+    ``file`` names the template where there are several, and is empty otherwise.
+    """
+
+    def __init__(self, message: str, line: int = 0, file: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.file = file
 
     def __str__(self) -> str:
-        return f"template line {self.line}: {self.message}" if self.line else self.message
+        if not self.file:
+            return f"template line {self.line}: {self.message}" if self.line else self.message
+        return f"{self.file}{f' line {self.line}' if self.line else ''}: {self.message}"
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class Sandbox(ImmutableSandboxedEnvironment):
+    """An environment whose templates reach nothing and make nothing huge."""
+
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -110,9 +119,14 @@ def _bounded_filter(function: Callable[..., Any], name: str) -> Callable[..., An
     return bounded
 
 
-def _environment() -> _Environment:
-    environment = _Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False, cache_size=0
+def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
+    """A sandbox of its own; with ``loader`` its templates can include others."""
+    environment = Sandbox(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        cache_size=0 if loader is None else 100,
+        loader=loader,
     )
     environment.globals.pop("lipsum", None)
     for name in ("center", "indent", "wordwrap", "batch", "slice", "truncate", "format"):
@@ -120,10 +134,10 @@ def _environment() -> _Environment:
     return environment
 
 
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = sandbox()
 
 # Everything an expression may raise when it runs, and the compiler when it is too deeply nested.
-_RAISED = (
+RAISED: Final = (
     jinja2.TemplateError,
     ArithmeticError,
     LookupError,
@@ -145,12 +159,11 @@ _RAISED = (
 def compile_template(text: str) -> jinja2.Template:
     """The compiled template; raises ``TemplateError`` with the line of a syntax error."""
     try:
-        code = _ENVIRONMENT.compile(text, name=None, filename=_FILENAME)
+        code = _ENVIRONMENT.compile(text, name=None, filename=FILENAME)
     except jinja2.TemplateSyntaxError as error:
-        message = (error.message or "syntax error").rstrip(".")
-        raise TemplateError(f"{_lower(message)}; correct it", error.lineno) from error
-    except _RAISED as error:
-        raise TemplateError("is nested too deeply; simplify it") from error
+        raise TemplateError(syntax_message(error), error.lineno) from error
+    except RAISED as error:
+        raise TemplateError(TOO_DEEP) from error
     return jinja2.Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.globals, None)
 
 
@@ -160,25 +173,32 @@ def render(text: str, variables: Mapping[str, Any]) -> bytes:
     At most ``MAX_OUTPUT_BYTES``. What is no template comes back as it is.
     """
     if "{{" not in text and "{%" not in text and "{#" not in text:
-        return _encode(text)
+        return encode(text)
     template = compile_template(text)
-    pieces: list[str] = []
-    size = 0
     try:
-        for piece in template.generate(dict(variables)):
-            size += len(piece)
-            if size > MAX_OUTPUT_BYTES:
-                raise TemplateError(f"gives more than {MAX_OUTPUT_BYTES // 1024} KiB; shorten it")
-            pieces.append(piece)
+        return encode(joined(template.generate(dict(variables)), MAX_OUTPUT_BYTES))
     except TemplateError:
         raise
-    except _RAISED as error:
-        line = _line(error)
-        raise TemplateError(_explain(error, _text_of(text, line)), line) from error
-    return _encode("".join(pieces))
+    except RAISED as error:
+        _, line = place(error)
+        message = explain(error, text_of(text, line), "guest, service and values")
+        raise TemplateError(message, line) from error
 
 
-def _encode(text: str) -> bytes:
+def joined(pieces: Iterable[str], limit: int) -> str:
+    """The pieces of a rendering as one; raises ``TemplateError`` beyond ``limit`` characters."""
+    kept: list[str] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise TemplateError(f"gives more than {limit // 1024} KiB; shorten it")
+        kept.append(piece)
+    return "".join(kept)
+
+
+def encode(text: str) -> bytes:
+    """A rendering as UTF-8; raises ``TemplateError`` beyond ``MAX_OUTPUT_BYTES``."""
     try:
         content = text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -188,22 +208,31 @@ def _encode(text: str) -> bytes:
     return content
 
 
-def _line(error: BaseException) -> int:
-    """The template's line that raised: Jinja2 rewrites its frames to the template's lines."""
-    lines = [
-        frame.lineno or 0
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == _FILENAME
-    ]
-    return lines[-1] if lines else 0
+def place(error: BaseException) -> tuple[str, int]:
+    """File name and line of the template that raised: Jinja2 rewrites its frames to those."""
+    found = ("", 0)
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(FILENAME):
+            found = (frame.filename, frame.lineno or 0)
+    return found
 
 
-def _text_of(text: str, line: int) -> str:
+def text_of(text: str, line: int) -> str:
+    """The template's line of that number; empty where it has none."""
     lines = text.splitlines()
     return lines[line - 1] if 0 < line <= len(lines) else ""
 
 
-def _explain(error: BaseException, written: str) -> str:
+TOO_DEEP: Final = "is nested too deeply; simplify it"
+
+
+def syntax_message(error: jinja2.TemplateSyntaxError) -> str:
+    message = (error.message or "syntax error").rstrip(".")
+    return f"{_lower(message)}; correct it"
+
+
+def explain(error: BaseException, written: str, has: str) -> str:
+    """What went wrong at the line ``written`` of a template that ``has`` some variables."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.+)' is undefined", message)
@@ -211,7 +240,7 @@ def _explain(error: BaseException, written: str) -> str:
             if missing[1] == "peers":
                 return "peers is not supported yet; remove it"
             return (
-                f"{missing[1]} is undefined; a template has guest, service and values"
+                f"{missing[1]} is undefined; a template has {has}"
                 f" (did you mean values.{missing[1]}?)"
             )
         attribute = re.fullmatch(r"'.*' has no attribute '(.+)'", message)

@@ -57,6 +57,7 @@ _EXPLANATIONS = (
         "did not find expected alphabetic or numeric character",
         "has text that begins with * or &; put the text in quotes",
     ),
+    ("exceeded maximum nesting depth", "is nested far too many levels deep; flatten it"),
     ("found incompatible YAML document", "asks for another YAML version; remove the %YAML line"),
 )
 

@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 
 from controller.desired.catalog import Catalog
+from controller.desired.installs import KSVALIDATOR
+from controller.desired.loader import Loader
 from controller.desired.snapshot import Snapshot
 
 DATA = Path(__file__).parents[2] / "data"
 BASE = DATA / "valid" / "base"
+SHIPPED = DATA / "kickstart-templates"
+"""Stands for the templates that come with guestkeeper, which may change."""
 HEADER = "apiVersion: guestkeeper/v1alpha1\n"
 
 
@@ -72,12 +76,19 @@ def service(name: str = "app", spec: str = "  unit: app.service\n") -> str:
 
 
 def messages(snapshot: Snapshot, root: Path) -> list[str]:
-    """The problems as an operator reads them, the directory's own path made the same everywhere."""
-    return [
+    """The problems as an operator reads them; what differs from place to place made the same.
+
+    That is the directory's own path, and the versions that the installed pykickstart knows.
+    """
+    texts = [
         str(problem).replace(str(root), "ROOT").replace(str(root.parent), "PARENT")
         for problem in snapshot.problems
     ]
+    if any("pykickstart knows no version" in text for text in texts):
+        known = ", ".join(KSVALIDATOR.versions())
+        texts = [text.replace(known, "VERSIONS") for text in texts]
+    return texts
 
 
-def catalog(root: Path) -> Catalog:
-    return Catalog(root, ["local"])
+def catalog(root: Path, *, shipped: Path = SHIPPED) -> Catalog:
+    return Catalog(root, ["local"], loaders=[Loader(root, shipped=shipped)])

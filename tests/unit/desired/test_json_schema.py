@@ -51,3 +51,18 @@ def test_fields_say_their_change_class_and_whether_they_are_built() -> None:
     assert definitions["UserNetwork"]["properties"]["forwards"]["items"]["type"] == "string"
     assert "runStrategy" in guest
     assert "run_strategy" not in guest
+
+
+def test_an_image_by_install_is_described_with_its_parts() -> None:
+    definitions = json_schema()["$defs"]
+    kickstart = definitions["Kickstart"]["properties"]
+    assert {"template", "version", "location", "delivery", "rootPasswordHashFrom"} <= set(kickstart)
+    assert set(definitions["Kickstart"]["required"]) == {"template", "location", "version"}
+    assert "version" not in definitions["Preseed"]["properties"]
+    assert definitions["Delivery"]["enum"] == ["initrd", "oemdrv"]
+    assert definitions["InstallLocation"]["properties"]["kernelSha256"]["anyOf"][0]["pattern"]
+    image = definitions["ImageSpec"]["properties"]
+    assert {"disk", "builder", "timeout", "stallTimeout", "keepFailedBuilder"} <= set(image)
+    for name in ("ImageSource", "Kickstart", "Preseed", "Autoinstall", "ImageBuilder"):
+        for field in definitions[name]["properties"].values():
+            assert "x-guestkeeper-supported" not in field
