@@ -33,6 +33,12 @@ if ! answers "$uri"; then
         fi
     else
         say "starting virtlogd and libvirtd (PID 1 is not systemd)"
+        # As udev's rule has it where udev runs. While QEMU's user cannot open a device that root can,
+        # libvirt probes QEMU anew at every call, which takes seconds each.
+        if [[ -c /dev/kvm && $(stat -c %G /dev/kvm) == root ]] && getent group kvm >/dev/null; then
+            chgrp kvm /dev/kvm
+            chmod 0660 /dev/kvm
+        fi
         # No descriptor of ours may live on in a daemon: a caller that reads our output would wait for ever.
         # Nor may a lock that a caller holds.
         pgrep -x virtlogd >/dev/null || virtlogd -d </dev/null >/dev/null 2>&1 9>&-

@@ -1,32 +1,71 @@
-"""A domain's serial console as a stream of bytes, from now on."""
+"""A serial port of a domain as a stream of bytes, from now on: its console, or a channel.
 
-import queue
+libvirt's streams have no flow control of their own: whatever a guest says is taken in and kept in
+this process. So it is kept here, where it is counted, and a guest that says more than is read costs
+either the oldest bytes (a log) or the connection, which makes the guest's own write wait until
+somebody opens the port again (a channel on which every line counts).
+"""
+
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import StrEnum
 
 import libvirt
 import structlog
 
-from controller.errors import PermanentError
-from controller.hypervisor.connection import HostLink
+from controller.errors import (
+    GuestkeeperError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
+from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.shield import shielded
+from controller.hypervisor.writes import Guard
 
 log = structlog.get_logger(__name__)
 
 _BLOCK = 65536
-_BACKLOG = 1024  # blocks kept for a slow reader; beyond that the oldest go
+BACKLOG = 4 << 20  # bytes kept for a slow reader
 _TIMEOUT = 15.0
+_WRITE_SECONDS = 5.0
+_PAUSE = 0.02  # seconds before a stream that took nothing is offered it again
+_LOST_LOOK = 0.5
+"""A reader looks this often, in seconds, whether the connection is lost: libvirt ends no stream of
+a lost one, it only falls silent."""
+
+Attach = Callable[[libvirt.virDomain, libvirt.virStream], None]
+
+
+class Overflow(StrEnum):
+    """What becomes of more bytes than are kept for a slow reader."""
+
+    DROP_OLDEST = "drop-oldest"
+    HANG_UP = "hang-up"  # what came is still read, in order; what the guest says next waits there
 
 
 class Console:
-    """An open console: iterate over it for bytes; close it, or leave its ``with``, to end it."""
+    """An open port: iterate over it for bytes; close it, or leave its ``with``, to end it.
 
-    def __init__(self, link: HostLink, stream: libvirt.virStream) -> None:
+    Safe to read, write and close from different threads.
+    """
+
+    def __init__(
+        self, link: HostLink, session: Session, stream: libvirt.virStream, overflow: Overflow
+    ) -> None:
         self._link = link
+        self._session = session
         self._stream = stream
-        self._blocks: queue.Queue[bytes | None] = queue.Queue(_BACKLOG)
-        self._closed = threading.Event()
+        self._overflow = overflow
+        self._changed = threading.Condition()
+        self._blocks: deque[bytes] = deque()
+        self._held = 0
+        self._ended = False
+        self._closed = False
+        self._writing = threading.Lock()
 
     def __enter__(self) -> "Console":
         return self
@@ -44,54 +83,53 @@ class Console:
                 yield block
 
     def read(self, timeout: float) -> bytes | None:
-        """The next bytes; b'' when none came within ``timeout`` seconds, None at its end."""
-        try:
-            block = self._blocks.get(timeout=timeout)
-        except queue.Empty:
-            return None if self._closed.is_set() else b""
-        return block
+        """The next bytes; b'' when none came within ``timeout`` seconds, None at its end.
+
+        It ends when the domain stops, somebody else takes the port, or the connection is lost;
+        all that arrived before is read first.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not self._blocks:
+                if self._session.lost and not self._ended:
+                    self._take_rest()
+                    continue
+                if self._ended:
+                    return None
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return b""
+                self._changed.wait(min(left, _LOST_LOOK))
+            block = self._blocks.popleft()
+            self._held -= len(block)
+            return block
+
+    def write(self, data: bytes) -> None:
+        """Sends a few bytes into the guest (``virStreamSend``).
+
+        Raises ``TransientError``: ``ChannelClosed`` after its end, ``ChannelBlocked`` where it
+        takes nothing for 5 s (some of ``data`` may have been sent), and as a call does.
+        """
+        if self._session.lost:
+            raise HostUnreachableError(f"the connection was lost: {self._session.why}")
+        if self._ended:
+            raise TransientError("the channel is closed", reason="ChannelClosed")
+        with self._writing:  # the lines of two writers do not mix
+            self._link.call_in(
+                self._session, Role.ACT, "write channel", lambda _: _send(self._stream, data), 15.0
+            )
 
     def close(self) -> None:
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        self._put(None)
-        self._link.call(Role.ACT, "close console", lambda _: _end(self._stream), _TIMEOUT)
-
-    def _put(self, block: bytes | None) -> None:
-        while True:
-            try:
-                self._blocks.put_nowait(block)
-            except queue.Full:
-                try:
-                    self._blocks.get_nowait()
-                except queue.Empty:
-                    continue
-            else:
+        """Ends it; libvirt is told as far as it can be. Never raises for a lost host."""
+        with self._changed:
+            if self._closed:
                 return
-
-    def _ready(self, stream: libvirt.virStream, events: int, _opaque: object) -> None:
-        """From libvirt's event thread: takes what is there, never blocks."""
-        if events & libvirt.VIR_STREAM_EVENT_READABLE:
-            try:
-                block = stream.recv(_BLOCK)
-            except libvirt.libvirtError as error:
-                log.debug("console ended", error=str(error))
-                block = b""
-            if isinstance(block, int):  # -2: nothing there after all
-                return
-            if block:
-                self._put(block)
-                return
-        self._closed.set()
-        self._put(None)
-        try:
-            stream.eventRemoveCallback()
-        except libvirt.libvirtError as error:
-            log.debug("console callback not removed", error=str(error))
+            self._closed = self._ended = True
+            self._changed.notify_all()
+        self._let_go()
 
     def listen(self) -> None:
-        """Begins to take in bytes."""
+        """Begins to take in bytes, those that came since the port was opened first."""
         self._stream.eventAddCallback(
             libvirt.VIR_STREAM_EVENT_READABLE
             | libvirt.VIR_STREAM_EVENT_ERROR
@@ -100,30 +138,142 @@ class Console:
             None,
         )
 
+    # --- What comes in ----------------------------------------------------------------------------
 
-def open_console(link: HostLink, name: str) -> Console:
-    """``virDomainOpenConsole`` of the first serial port.
+    def _ready(self, _stream: libvirt.virStream, events: int, _opaque: object) -> None:
+        """From libvirt's event thread: takes what is there, never blocks."""
+        with self._changed:
+            if events & libvirt.VIR_STREAM_EVENT_READABLE:
+                self._take()
+            else:
+                self._ended = True
+            ended, full = self._ended, self._held > BACKLOG
+            self._changed.notify_all()
+        if ended:
+            _forget(self._stream)
+        if full:
+            # Not from here: libvirtd has to answer, and all events would wait for that.
+            threading.Thread(target=self._let_go, name="hang-up", daemon=True).start()
 
-    Whoever has it open keeps it. Raises ``PermanentError(reason='NotRunning')`` for a domain that
-    is off, and as a call does (``ConsoleBusy`` comes as libvirt words it).
+    def _take(self) -> bool:
+        """Takes one block off the stream; False where there is none. Under the lock."""
+        try:
+            block = self._stream.recv(_BLOCK)
+        except libvirt.libvirtError as error:
+            log.debug("stream ended", error=str(error))
+            block = b""
+        if isinstance(block, int):  # -2: nothing there after all
+            return False
+        if not block or self._closed:
+            self._ended = True
+            return False
+        self._blocks.append(block)
+        self._held += len(block)
+        while self._overflow is Overflow.DROP_OLDEST and self._held > BACKLOG:
+            self._held -= len(self._blocks.popleft())
+        if self._held > BACKLOG:
+            log.warning("channel hung up: more came than was read", unread=self._held)
+            self._ended = True
+        return True
+
+    def _take_rest(self) -> None:
+        """The connection is lost: what had arrived is still in libvirt's hands. Under the lock."""
+        while not self._ended and self._take():
+            pass
+        self._ended = True
+
+    def _let_go(self) -> None:
+        """Also of a lost connection, which its stream would else keep open."""
+        try:
+            self._link.call_in(
+                self._session, Role.ACT, "close console", lambda _: _end(self._stream), _TIMEOUT
+            )
+        except GuestkeeperError as error:
+            log.debug("stream left behind", host=self._link.config.name, why=str(error))
+
+
+def _anybody(_domain: libvirt.virDomain) -> None:
+    """Guards nothing: to listen to a domain changes nothing about it."""
+
+
+def open_stream(
+    link: HostLink,
+    name: str,
+    operation: str,
+    attach: Attach,
+    *,
+    overflow: Overflow = Overflow.DROP_OLDEST,
+    guard: Guard = _anybody,
+) -> Console:
+    """A new stream that ``attach`` ties to a port of the domain; not a byte is lost before reading.
+
+    Raises what ``guard`` raises, ``PermanentError(reason='NotRunning')`` for a domain that is off,
+    and as a call does.
     """
+    session = link.ensure_reachable()
 
     def open_it(connection: libvirt.virConnect) -> Console:
         domain = connection.lookupByName(name)
+        guard(domain)
         if not domain.isActive():
             raise PermanentError(f"domain {name} is not running", reason="NotRunning")
         stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_SAFE)
-        console = Console(link, stream)
+        attach(domain, stream)
+        console = Console(link, session, stream, overflow)
         console.listen()
         return console
 
-    return link.call(Role.ACT, "open console", open_it, _TIMEOUT)
+    return link.call(Role.ACT, operation, open_it, _TIMEOUT, late=Console.close)
+
+
+def open_console(link: HostLink, name: str) -> Console:
+    """``virDomainOpenConsole`` of the first serial port; raises as ``open_stream``.
+
+    Whoever has it open keeps it (``ConsoleBusy`` comes as libvirt words it).
+    """
+
+    def attach(domain: libvirt.virDomain, stream: libvirt.virStream) -> None:
+        domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_SAFE)
+
+    return open_stream(link, name, "open console", attach)
+
+
+# --- The calls themselves -------------------------------------------------------------------------
+
+
+def _send(stream: libvirt.virStream, data: bytes) -> None:
+    deadline = time.monotonic() + _WRITE_SECONDS
+    sent = 0
+    while sent < len(data):
+        try:
+            took = stream.send(data[sent:])
+        except libvirt.libvirtError as error:
+            # Not let through as libvirt's: a stream's end must not look like the connection's.
+            raise TransientError(f"the channel closed: {error}", reason="ChannelClosed") from error
+        if took > 0:
+            sent += took
+        elif time.monotonic() >= deadline:
+            raise TransientError(
+                f"the channel took {sent} of {len(data)} bytes", reason="ChannelBlocked"
+            )
+        else:
+            time.sleep(_PAUSE)
 
 
 def _end(stream: libvirt.virStream) -> None:
-    for step in (stream.eventRemoveCallback, stream.abort):
-        try:
-            step()
-        except libvirt.libvirtError as error:
-            log.debug("console not closed cleanly", error=str(error))
+    _forget(stream)
+    _abort(stream)
+
+
+def _forget(stream: libvirt.virStream) -> None:
+    try:
+        stream.eventRemoveCallback()
+    except libvirt.libvirtError as error:
+        log.debug("stream's callback not removed", error=str(error))
+
+
+def _abort(stream: libvirt.virStream) -> None:
+    try:
+        stream.abort()
+    except libvirt.libvirtError as error:
+        log.debug("stream not closed cleanly", error=str(error))

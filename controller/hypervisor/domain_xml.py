@@ -7,6 +7,7 @@ only; no text is ever pasted.
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from enum import StrEnum
 
 from controller.errors import PermanentError
@@ -63,14 +64,31 @@ def render(
     interfaces than slots). ``ownership`` None is for showing only. ``serial_log`` is a path on the
     host, where what the guest says on its serial port is kept.
     """
+    mark = ownership_element(ownership) if ownership is not None else None
+    return text_of(domain_tree(config, mark, dialect, serial_log))
+
+
+def domain_tree(
+    config: DomainConfig,
+    mark: ET.Element | None,
+    dialect: Dialect,
+    serial_log: str | None,
+    *,
+    on_reboot: str = "restart",
+    channels: Sequence[str] = (AGENT_CHANNEL,),
+) -> ET.Element:
+    """The domain as a tree, with ``mark`` in its metadata. Raises as ``render`` does.
+
+    ``channels`` are the names of its virtio-serial ports, each a socket of libvirt's own.
+    """
     root = ET.Element("domain", type=_type(config, dialect))
     _text(root, "name", config.name)
     _text(root, "uuid", config.uuid)
     if config.title:
         _text(root, "title", config.title)
     metadata = ET.SubElement(root, "metadata")
-    if ownership is not None:
-        metadata.append(ownership_element(ownership))
+    if mark is not None:
+        metadata.append(mark)
     _text(root, "memory", str(config.max_memory // 1024), unit="KiB")
     _text(root, "currentMemory", str(config.memory // 1024), unit="KiB")
     _text(root, "vcpu", str(config.max_vcpus), current=str(config.vcpus))
@@ -84,12 +102,17 @@ def render(
     ET.SubElement(root, "clock", offset="utc")
     # The daemon decides what follows a stop or a crash, never libvirt.
     _text(root, "on_poweroff", "destroy")
-    _text(root, "on_reboot", "restart")
+    _text(root, "on_reboot", on_reboot)
     _text(root, "on_crash", "destroy")
-    _devices(root, config, serial_log)
+    _devices(root, config, serial_log, channels)
     _user_nics(root, metadata, [nic for nic in config.nics if nic.kind == "user"], dialect)
     if not len(metadata):
         root.remove(metadata)
+    return root
+
+
+def text_of(root: ET.Element) -> str:
+    """The tree as the text that libvirt is given."""
     ET.indent(root)
     return ET.tostring(root, encoding="unicode")
 
@@ -138,7 +161,9 @@ def _boot(os: ET.Element, boot: BootConfig) -> None:
         _text(os, "cmdline", boot.args)
 
 
-def _devices(root: ET.Element, config: DomainConfig, serial_log: str | None) -> None:
+def _devices(
+    root: ET.Element, config: DomainConfig, serial_log: str | None, channels: Sequence[str]
+) -> None:
     devices = ET.SubElement(root, "devices")
     nics = [nic for nic in config.nics if nic.kind != "user"]
     disks = [disk for disk in config.disks if disk.device == "disk"]
@@ -158,8 +183,9 @@ def _devices(root: ET.Element, config: DomainConfig, serial_log: str | None) -> 
     ET.SubElement(serial, "target", port="0")
     console = ET.SubElement(devices, "console", type="pty")
     ET.SubElement(console, "target", type="serial", port="0")
-    channel = ET.SubElement(devices, "channel", type="unix")
-    ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
+    for name in channels:
+        channel = ET.SubElement(devices, "channel", type="unix")
+        ET.SubElement(channel, "target", type="virtio", name=name)
     ET.SubElement(devices, "memballoon", model="virtio")
     rng = ET.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")

@@ -1,4 +1,5 @@
-"""Every host's libvirt behind one door: what ``execution.ports.Hypervisor`` asks for, and more.
+"""Every host's libvirt behind one door: what ``execution.ports.Hypervisor`` and
+``images.ports.Builders`` ask for, and more.
 
 It only puts the parts of this room together, one set a host, and hands each call to its part.
 """
@@ -10,14 +11,18 @@ from typing import BinaryIO
 
 from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.agent import Agents
+from controller.hypervisor.builders import Builders
 from controller.hypervisor.capabilities import Capabilities, read_capabilities
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.console import Console, open_console
 from controller.hypervisor.domains import Domains
+from controller.hypervisor.file_paths import file_paths
 from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
 from controller.hypervisor.index import HostIndex
+from controller.hypervisor.places import Places
 from controller.hypervisor.serial_log import last_of
 from controller.hypervisor.storage import Storage
+from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.host import HostView, VolumeView
 
@@ -49,7 +54,9 @@ class _Host:
         self.link = HostLink(config, connected=self._connected, on_host=on_host, on_call=on_call)
         self.index = HostIndex(self.link, on_event, now=now)
         self.storage = Storage(self.link)
-        self.domains = Domains(self.link, self.index.touch)
+        places = Places(config.name)
+        self.domains = Domains(self.link, places, self.index.touch)
+        self.builders = Builders(self.link, places, self.index)
         self.agents = Agents(self.link)
         self.capabilities: Capabilities | None = None
 
@@ -62,9 +69,10 @@ class _Host:
 
 
 class Hypervisor:
-    """All hosts. Satisfies ``execution.ports.Hypervisor``; thread-safe.
+    """All hosts. Satisfies ``execution.ports.Hypervisor`` and ``images.ports.Builders``.
 
-    Callbacks only enqueue: ``on_event(host, domain, kind)`` from libvirt's event thread,
+    Thread-safe. Its callbacks only enqueue:
+    ``on_event(host, domain, kind)`` from libvirt's event thread,
     ``on_host(host, reachable, why)`` when a host came (everything was listed anew) or went,
     ``on_call(host, operation, code, seconds)`` after each call to libvirt.
 
@@ -200,6 +208,18 @@ class Hypervisor:
         """Deletes the volume; one that is not there is fine."""
         self._of(host).storage.delete(pool, name)
 
+    def volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
+        """Every volume of the pool, after a scan; see ``Storage.volumes``."""
+        return self._of(host).storage.volumes(pool)
+
+    def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
+        """A part of the volume, shorter at its end; see ``Storage.read``."""
+        return self._of(host).storage.read(pool, name, offset, length)
+
+    def file_paths(self, host: str) -> frozenset[str]:
+        """Every path that any domain there names or stands on; see ``file_paths``."""
+        return file_paths(self._of(host).link)
+
     # --- Domains ----------------------------------------------------------------------------------
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
@@ -225,6 +245,44 @@ class Hypervisor:
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""
         self._of(host).domains.eject(name, alias)
+
+    # --- Builders ---------------------------------------------------------------------------------
+
+    def define_builder(self, host: str, config: BuilderConfig, record: BuildRecord) -> None:
+        """Makes or replaces the definition, without the installer; see ``Builders.define``."""
+        self._of(host).builders.define(config, record)
+
+    def start_builder(self, host: str, config: BuilderConfig) -> None:
+        """Starts it with the installer; a running one is fine. See ``Builders.start``."""
+        self._of(host).builders.start(config)
+
+    def builder(self, host: str, name: str) -> BuilderView | None:
+        """Freshly looked at; None where there is no domain of that name."""
+        return self._of(host).builders.view(name)
+
+    def builders(self, host: str) -> Sequence[BuilderView]:
+        """Every builder of ours on the host."""
+        return self._of(host).builders.views()
+
+    def record_build(self, host: str, name: str, record: BuildRecord) -> None:
+        """Writes the record, persistent and, where it runs, live."""
+        self._of(host).builders.record(name, record)
+
+    def destroy_builder(self, host: str, name: str) -> None:
+        """Pulls the plug; one that is off or not there is fine. A failure is permanent."""
+        self._of(host).builders.destroy(name)
+
+    def undefine_builder(self, host: str, name: str) -> None:
+        """Removes the definition of one that is off; none there is fine."""
+        self._of(host).builders.undefine(name)
+
+    def open_builder_channel(self, host: str, name: str, channel: str) -> Console:
+        """A channel of the builder, for us alone; see ``Builders.open_channel``."""
+        return self._of(host).builders.open_channel(name, channel)
+
+    def open_builder_console(self, host: str, name: str) -> Console:
+        """The builder's serial console, for us alone."""
+        return self._of(host).builders.open_console(name)
 
     # --- The inside of guests ---------------------------------------------------------------------
 

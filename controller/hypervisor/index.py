@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
-import libvirt
 import structlog
 
 from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
@@ -27,26 +26,15 @@ from controller.hypervisor.reading import (
     list_all,
     read_many,
     read_one,
+    reason_of,
 )
-from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
+from controller.observed.domain import DomainConfig, DomainState, DomainView
 
 log = structlog.get_logger(__name__)
 BULK_TIMEOUT, READ_TIMEOUT = 30.0, 10.0
 _CHUNK = 200  # domains whose XML is read under one deadline
 _READ_AGAIN = 10.0
 
-_REASONS = {
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason.SHUTDOWN,
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): StateReason.DESTROYED,
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason.CRASHED,
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason.FAILED,
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): StateReason.DAEMON,
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason.USER,
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): StateReason.IO_ERROR,
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason.PANICKED,
-    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED): StateReason.PANICKED,
-    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_UNKNOWN): StateReason.CRASHED,
-}
 _NO_STATE = (-1, -1)
 
 
@@ -131,6 +119,12 @@ class HostIndex:
                 for name, entry in self._entries.items()
                 if entry.view is not None and entry.view.ownership is not None
             )
+
+    def panicked(self, name: str) -> bool:
+        """Did its kernel panic since it was last started, as far as an event told?"""
+        with self._lock:
+            entry = self._entries.get(name)
+            return entry is not None and entry.panicked
 
     def touch(self, name: str) -> None:
         """Something happened to the domain (a write of our own): its XML is read at next look."""
@@ -313,7 +307,7 @@ class HostIndex:
             name=name,
             uuid=read.uuid,
             state=state,
-            reason=_reason(read.raw, entry.panicked),
+            reason=reason_of(read.raw, entry.panicked),
             ownership=read.inactive.ownership,
             config=read.inactive.config,
             live=_same(live.config, read.inactive.config) if live is not None else None,
@@ -344,9 +338,3 @@ class HostIndex:
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
     """One object for two equal ones: most domains run as they are defined."""
     return config if live == config else live
-
-
-def _reason(raw: tuple[int, int], panicked: bool) -> StateReason:
-    reason = _REASONS.get(raw, StateReason.OTHER)
-    # With on_crash=destroy a panic ends as an ordinary crash; only its event told the difference.
-    return StateReason.PANICKED if reason is StateReason.CRASHED and panicked else reason

@@ -13,7 +13,7 @@ import libvirt
 import structlog
 
 from controller.hypervisor.translate import lost
-from controller.observed.domain import DomainState
+from controller.observed.domain import DomainState, StateReason
 from controller.observed.domain_xml import ParsedDomain, parse_domain
 
 STATES = {
@@ -24,6 +24,18 @@ STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: DomainState.SHUTOFF,
     libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PMSUSPENDED,
+}
+_REASONS = {
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason.SHUTDOWN,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): StateReason.DESTROYED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason.CRASHED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason.FAILED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): StateReason.DAEMON,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason.USER,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): StateReason.IO_ERROR,
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason.PANICKED,
+    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED): StateReason.PANICKED,
+    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_UNKNOWN): StateReason.CRASHED,
 }
 log = structlog.get_logger(__name__)
 Listed = tuple[str, libvirt.virDomain, tuple[int, int], bool]
@@ -48,6 +60,13 @@ class Unreadable:
     """A domain that is there, and of which nothing more can be told."""
 
     why: str
+
+
+def reason_of(raw: tuple[int, int], panicked: bool) -> StateReason:
+    """Why it is in the state that ``virDomainGetState`` gave as ``raw``."""
+    reason = _REASONS.get(raw, StateReason.OTHER)
+    # With on_crash=destroy a panic ends as an ordinary crash; only its event told the difference.
+    return StateReason.PANICKED if reason is StateReason.CRASHED and panicked else reason
 
 
 def _stats(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, dict[str, Any]]]:

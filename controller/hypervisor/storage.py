@@ -6,7 +6,6 @@ only ever be inside a pool that the settings name.
 
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import BinaryIO, TypeVar
@@ -17,14 +16,26 @@ import structlog
 from controller.errors import HostUnreachableError, PermanentError, TransientError
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.storage_calls import (
+    as_asked,
+    ensure_pool,
+    list_all,
+    lookup,
+    read_pools,
+    scan,
+    view_of,
+    volume_xml,
+)
 from controller.observed.host import PoolView, VolumeView
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 QUICK, SLOW = 15.0, 120.0
+READ_LIMIT = 16 << 20  # bytes read under one deadline
 CHUNK = 1 << 20  # bytes handed to libvirt's stream under one deadline
 _CHUNK_TIMEOUT = 30.0
+_BLOCK = 1 << 18
 _REFRESH_INTERVAL = 30.0
 """A pool is not scanned again for an unknown volume more often than this, in seconds: libvirt knows
 what went through it, and only files that somebody put there by hand need the scan."""
@@ -53,11 +64,11 @@ class Storage:
 
         def ensure(connection: libvirt.virConnect) -> dict[str, PoolView]:
             for name, path in self._config.pools.items():
-                _ensure_pool(connection, name, path)
-            return _pools(connection)
+                ensure_pool(connection, name, path)
+            return read_pools(connection)
 
         if self._config.read_only:
-            pools = self._link.call_in(session, Role.LOOK, "read pools", _pools, QUICK)
+            pools = self._link.call_in(session, Role.LOOK, "read pools", read_pools, QUICK)
         else:
             pools = self._link.call_in(session, Role.ACT, "ensure pools", ensure, SLOW)
         with self._lock:
@@ -69,7 +80,7 @@ class Storage:
         with self._lock:
             if self._monotonic() - self._pools_at < _POOLS_INTERVAL:
                 return self._pools
-        pools = self._link.call(Role.LOOK, "read pools", _pools, QUICK)
+        pools = self._link.call(Role.LOOK, "read pools", read_pools, QUICK)
         with self._lock:
             self._pools, self._pools_at = pools, self._monotonic()
         return pools
@@ -91,16 +102,44 @@ class Storage:
         Raises ``PermanentError``: ``PoolMissing``, or ``PoolInactive`` (what is in such a pool
         cannot be told, so None would be a lie).
         """
-        view = self._run(Role.LOOK, "look up volume", pool, lambda one: _lookup(one, pool, name))
+        view = self._run(Role.LOOK, "look up volume", pool, lambda one: lookup(one, pool, name))
         if view is None and self._may_scan(pool):
             view = self._run(
                 Role.LOOK,
                 "scan pool",
                 pool,
-                lambda one: _lookup(one, pool, name) if _scan(one) else None,
+                lambda one: lookup(one, pool, name) if scan(one) else None,
                 SLOW,
             )
         return view
+
+    def volumes(self, pool: str) -> list[VolumeView]:
+        """Every volume of the pool, after a scan. Raises as ``volume``."""
+
+        def look(one: libvirt.virStoragePool) -> list[VolumeView]:
+            scan(one)
+            return list_all(one, pool)
+
+        return self._run(Role.LOOK, "list volumes", pool, look, SLOW)
+
+    def read(self, pool: str, name: str, offset: int, length: int) -> bytes:
+        """``virStorageVolDownload`` of ``length`` bytes from ``offset`` on; fewer at its end.
+
+        At most ``READ_LIMIT`` bytes. Raises ``TransientError(reason="VolumeMissing")`` and, on
+        libvirt's test driver, which has no bytes, ``PermanentError(reason="NotSupported")``.
+        """
+        if not 0 <= length <= READ_LIMIT:
+            raise PermanentError(f"{length} bytes cannot be read at once, at most {READ_LIMIT}")
+        if length == 0:
+            return b""  # to libvirt, 0 means all of it
+
+        def read(one: libvirt.virStoragePool) -> bytes:
+            volume = one.storageVolLookupByName(name)
+            source = one.connect().newStream(0)
+            volume.download(source, offset, length, 0)
+            return _receive(source)
+
+        return self._run(Role.LOOK, "read volume", pool, read, SLOW)
 
     def _may_scan(self, pool: str) -> bool:
         with self._lock:
@@ -124,26 +163,26 @@ class Storage:
         One that is there already is returned, if it is of that format and backing; else
         ``PermanentError`` says what to do about it.
         """
-        xml = _volume_xml(name, capacity, format, backing)
+        xml = volume_xml(name, capacity, format, backing)
 
         def create(one: libvirt.virStoragePool) -> VolumeView:
-            found = _lookup(one, pool, name)
+            found = lookup(one, pool, name)
             if found is None:
                 try:
-                    return _view(pool, one.createXML(xml, 0))
+                    return view_of(pool, one.createXML(xml, 0))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
                         # A file that libvirt has not seen yet is in the way under this name.
-                        if not _scan(one):
+                        if not scan(one):
                             raise
-                        found = _lookup(one, pool, name)
+                        found = lookup(one, pool, name)
                         if found is None:
                             raise
                     else:
-                        found = _lookup(one, pool, name)
+                        found = lookup(one, pool, name)
                         if found is None:
                             raise
-            return _as_asked(found, format, backing)
+            return as_asked(found, format, backing)
 
         view = self._run(Role.ACT, "create volume", pool, create, SLOW)
         self._changed()
@@ -160,7 +199,7 @@ class Storage:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                         raise
                     if not scanned:
-                        _scan(one)
+                        scan(one)
                 else:
                     return
 
@@ -187,7 +226,7 @@ class Storage:
         if self._config.in_process:
             return self._pretend(pool, name, stream, size, format, progress)
         # Made raw and empty, whatever is in the upload: it brings its own header.
-        xml = _volume_xml(name, size, "raw", None)
+        xml = volume_xml(name, size, "raw", None)
 
         def begin(one: libvirt.virStoragePool) -> libvirt.virStream:
             volume = one.createXML(xml, 0)
@@ -212,8 +251,8 @@ class Storage:
         self._changed()
 
         def look(one: libvirt.virStoragePool) -> VolumeView | None:
-            _scan(one)  # libvirt looks into the file now and sees which format it has
-            return _lookup(one, pool, name)
+            scan(one)  # libvirt looks into the file now and sees which format it has
+            return lookup(one, pool, name)
 
         view = self._run(Role.ACT, "look at upload", pool, look, SLOW)
         if view is None:
@@ -293,117 +332,25 @@ class Storage:
         return self._link.call(role, operation, run, timeout, late=late)
 
 
-# --- The calls themselves, run by a worker --------------------------------------------------------
-
-
-def _ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
-    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is."""
-    try:
-        pool = connection.storagePoolLookupByName(name)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
-            raise
-        if not path:
-            log.warning("pool missing", pool=name)
-            return
-        root = ET.Element("pool", type="dir")
-        ET.SubElement(root, "name").text = name
-        ET.SubElement(ET.SubElement(root, "target"), "path").text = path
-        pool = connection.storagePoolDefineXML(ET.tostring(root, encoding="unicode"), 0)
-        pool.build(libvirt.VIR_STORAGE_POOL_BUILD_NEW)
-        pool.setAutostart(1)
-    if not pool.isActive():
-        pool.create(0)
-
-
-def _pools(connection: libvirt.virConnect) -> dict[str, PoolView]:
-    views = {}
-    for pool in connection.listAllStoragePools(0):
-        try:
-            root = ET.fromstring(pool.XMLDesc(0))  # noqa: S314 - libvirt's own output
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
-                continue
-            raise
-        views[pool.name()] = PoolView(
-            name=pool.name(),
-            path=root.findtext("target/path", ""),
-            active=bool(pool.isActive()),
-            capacity=int(root.findtext("capacity", "0")),
-            available=int(root.findtext("available", "0")),
-        )
-    return views
-
-
-def _scan(pool: libvirt.virStoragePool) -> bool:
-    """``virStoragePoolRefresh``; False where the pool cannot be scanned just now.
-
-    libvirt refuses it while it makes or fills a volume there; then what it knows is all there is.
-    """
-    try:
-        pool.refresh(0)
-    except libvirt.libvirtError as error:
-        if "asynchronous jobs running" in str(error):
-            return False
-        raise
-    return True
-
-
-def _lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeView | None:
-    try:
-        return _view(pool_name, pool.storageVolLookupByName(name))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
-            return None
-        raise
-
-
-def _view(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
-    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314 - libvirt's own output
-    format_ = root.find("target/format")
-    return VolumeView(
-        pool=pool,
-        name=volume.name(),
-        path=root.findtext("target/path") or volume.path(),
-        format=format_.get("type", "raw") if format_ is not None else "raw",
-        capacity=int(root.findtext("capacity", "0")),
-        allocation=int(root.findtext("allocation", "0")),
-        backing=root.findtext("backingStore/path") or None,
-    )
-
-
-def _volume_xml(name: str, capacity: int, format: str, backing: tuple[str, str] | None) -> str:
-    root = ET.Element("volume")
-    ET.SubElement(root, "name").text = name
-    ET.SubElement(root, "capacity", unit="bytes").text = str(capacity)
-    ET.SubElement(root, "allocation", unit="bytes").text = "0"
-    target = ET.SubElement(root, "target")
-    ET.SubElement(target, "format", type=format)
-    if format == "qcow2":
-        ET.SubElement(target, "compat").text = "1.1"
-    if backing is not None:
-        store = ET.SubElement(root, "backingStore")
-        ET.SubElement(store, "path").text = backing[0]
-        ET.SubElement(store, "format", type=backing[1])
-    return ET.tostring(root, encoding="unicode")
-
-
-def _as_asked(found: VolumeView, format: str, backing: tuple[str, str] | None) -> VolumeView:
-    wanted = backing[0] if backing is not None else None
-    if (found.format, found.backing) == (format, wanted):
-        return found
-    raise PermanentError(
-        f"volume {found.pool}/{found.name} exists and is {found.format} on "
-        f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away "
-        f"(virsh vol-clone, then virsh vol-delete {found.name} {found.pool})",
-        reason="VolumeConflict",
-    )
+# --- Streams, run by a worker ---------------------------------------------------------------------
 
 
 def _send_all(_connection: libvirt.virConnect, sink: libvirt.virStream, data: bytes) -> None:
     sent = 0
     while sent < len(data):
         sent += sink.send(data[sent:] if sent else data)
+
+
+def _receive(source: libvirt.virStream) -> bytes:
+    received = bytearray()
+    try:
+        while block := source.recv(_BLOCK):
+            received += block
+        source.finish()
+    except libvirt.libvirtError:
+        _abort(source)
+        raise
+    return bytes(received)
 
 
 def _abort(sink: libvirt.virStream) -> None:

@@ -44,6 +44,8 @@ class BuildRecord:
     pool: str
     base: str
     """The volume that is installed to, and becomes the base when it gets its marker."""
+    owner: str = ""
+    """Which daemon began it: only that one removes it when nobody wants it any more."""
     attempt: int = 1
     step: Step = Step.DEFINED
     started: float = 0.0

@@ -153,6 +153,8 @@ class Ownership:
     memory: Memory = field(default_factory=Memory)
     created: float = 0.0
     """When the guest was made, epoch seconds; 0 where it is not known."""
+    base: str = ""
+    """The base volume its system disk was made from; '' where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

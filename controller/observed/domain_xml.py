@@ -7,13 +7,10 @@ the daemon, must be readable whatever somebody did to it. Pure: text in, values 
 
 import json
 import math
-import types
-import typing
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 from controller.observed.domain import (
     ALIAS_PREFIX,
@@ -25,6 +22,7 @@ from controller.observed.domain import (
     NicConfig,
     Ownership,
 )
+from controller.observed.stored import stored_fields
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 TEST_ARGUMENTS_NAMESPACE = "urn:guestkeeper:test-driver:v1"
@@ -99,6 +97,7 @@ def ownership_element(ownership: Ownership, *, namespaced: bool = True) -> ET.El
             "generation": str(ownership.generation),
             "digest": ownership.digest,
             "created": repr(ownership.created),
+            "base": ownership.base,
         },
     )
     ET.SubElement(element, f"{prefix}spec").text = _xml_safe(ownership.spec)
@@ -302,6 +301,7 @@ def _ownership_element(element: ET.Element) -> Ownership:
         digest=element.get("digest", ""),
         spec=texts.get("spec", ""),
         created=_float(element.get("created")),
+        base=element.get("base", ""),
         memory=parse_memory(texts.get("memory", "")),
     )
 
@@ -312,51 +312,7 @@ def parse_memory(text: str) -> Memory:
     Keys this version does not know and values of another type are left out, so that a newer or
     a broken one costs the memory, never the guest.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return Memory()
-    if not isinstance(document, dict):
-        return Memory()
-    known: dict[str, Any] = {}
-    for field in fields(Memory):
-        if field.name in document:
-            fits, value = _fit(_HINTS[field.name], document[field.name])
-            if fits:
-                known[field.name] = value
-    return Memory(**known)
-
-
-_HINTS: dict[str, Any] = typing.get_type_hints(Memory)
-
-
-def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
-    """Is the JSON ``value`` one of type ``hint``? Lists become tuples."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        for choice in typing.get_args(hint):
-            fits, fitted = _fit(choice, value)
-            if fits:
-                return True, fitted
-        return False, None
-    if origin is tuple:
-        item = typing.get_args(hint)[0]
-        found = [_fit(item, part) for part in value] if isinstance(value, list) else [(False, None)]
-        return all(fits for fits, _ in found), tuple(part for _, part in found)
-    if hint is type(None):
-        return value is None, None
-    if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (True, float(value)) if number and _in_range(value) else (False, None)
-    if hint is int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and _in_range(value), value
-    return isinstance(hint, type) and isinstance(value, hint), value
-
-
-def _in_range(number: int | float) -> bool:
-    """Can be reckoned with: no nan, no infinity, and no integer that no float can hold."""
-    return -(2.0**63) < number < 2.0**63
+    return Memory(**stored_fields(Memory, text))
 
 
 def _xml_safe(text: str) -> str:

@@ -39,7 +39,7 @@ class Observed:
     host: HostView
     domain: DomainView | None = None
     image: ImageView | None = None
-    """Looked at only while a disk must be made from it."""
+    """Looked at while a disk must be made from it; an installed one at any time."""
     volumes: Mapping[str, VolumeView] = field(default_factory=dict)
     """Of the volumes that a plan may have to make, those that are there."""
     elsewhere: str | None = None

@@ -28,3 +28,7 @@ class ImageView:
     initrd_path: str | None = None
     retry_at: float | None = None  # FAILED: epoch seconds of the next try
     reason: str = ""
+    stalled: bool = False
+    """FAILED, and its tries are used up: nothing is tried until ``guestkeeper retry IMAGE``."""
+    log_tail: str = ""
+    """FAILED by an install: the last lines of what the installer said, without secrets."""

@@ -94,6 +94,13 @@ class PrivateLibvirtd:
             self.process.wait(20)
             self.process = None
 
+    def kill(self) -> None:
+        """SIGKILL; the guests' QEMU processes live on."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+        self.process = None
+
     def qemu_pids(self, name: str) -> list[int]:
         """Of domains of this daemon only: their monitor sockets are below its root."""
         found = []

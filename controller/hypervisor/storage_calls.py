@@ -1,0 +1,130 @@
+"""The calls to libvirt that storage is made of, and the XML they speak.
+
+Each is run by a worker, under a deadline; none of them knows the host it runs on.
+"""
+
+import xml.etree.ElementTree as ET
+
+import libvirt
+import structlog
+
+from controller.errors import PermanentError
+from controller.observed.host import PoolView, VolumeView
+
+log = structlog.get_logger(__name__)
+
+
+def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
+    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is."""
+    try:
+        pool = connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+            raise
+        if not path:
+            log.warning("pool missing", pool=name)
+            return
+        root = ET.Element("pool", type="dir")
+        ET.SubElement(root, "name").text = name
+        ET.SubElement(ET.SubElement(root, "target"), "path").text = path
+        pool = connection.storagePoolDefineXML(ET.tostring(root, encoding="unicode"), 0)
+        pool.build(libvirt.VIR_STORAGE_POOL_BUILD_NEW)
+        pool.setAutostart(1)
+    if not pool.isActive():
+        pool.create(0)
+
+
+def read_pools(connection: libvirt.virConnect) -> dict[str, PoolView]:
+    views = {}
+    for pool in connection.listAllStoragePools(0):
+        try:
+            root = ET.fromstring(pool.XMLDesc(0))  # noqa: S314 - libvirt's own output
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                continue
+            raise
+        views[pool.name()] = PoolView(
+            name=pool.name(),
+            path=root.findtext("target/path", ""),
+            active=bool(pool.isActive()),
+            capacity=int(root.findtext("capacity", "0")),
+            available=int(root.findtext("available", "0")),
+        )
+    return views
+
+
+def scan(pool: libvirt.virStoragePool) -> bool:
+    """``virStoragePoolRefresh``; False where the pool cannot be scanned just now.
+
+    libvirt refuses it while it makes or fills a volume there; then what it knows is all there is.
+    """
+    try:
+        pool.refresh(0)
+    except libvirt.libvirtError as error:
+        if "asynchronous jobs running" in str(error):
+            return False
+        raise
+    return True
+
+
+def lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeView | None:
+    try:
+        return view_of(pool_name, pool.storageVolLookupByName(name))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return None
+        raise
+
+
+def list_all(pool: libvirt.virStoragePool, pool_name: str) -> list[VolumeView]:
+    """``virStoragePoolListAllVolumes``, by name; one that goes meanwhile is left out."""
+    views = []
+    for volume in pool.listAllVolumes(0):
+        try:
+            views.append(view_of(pool_name, volume))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                raise
+    return sorted(views, key=lambda view: view.name)
+
+
+def view_of(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
+    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314 - libvirt's own output
+    format_ = root.find("target/format")
+    return VolumeView(
+        pool=pool,
+        name=volume.name(),
+        path=root.findtext("target/path") or volume.path(),
+        format=format_.get("type", "raw") if format_ is not None else "raw",
+        capacity=int(root.findtext("capacity", "0")),
+        allocation=int(root.findtext("allocation", "0")),
+        backing=root.findtext("backingStore/path") or None,
+    )
+
+
+def volume_xml(name: str, capacity: int, format: str, backing: tuple[str, str] | None) -> str:
+    root = ET.Element("volume")
+    ET.SubElement(root, "name").text = name
+    ET.SubElement(root, "capacity", unit="bytes").text = str(capacity)
+    ET.SubElement(root, "allocation", unit="bytes").text = "0"
+    target = ET.SubElement(root, "target")
+    ET.SubElement(target, "format", type=format)
+    if format == "qcow2":
+        ET.SubElement(target, "compat").text = "1.1"
+    if backing is not None:
+        store = ET.SubElement(root, "backingStore")
+        ET.SubElement(store, "path").text = backing[0]
+        ET.SubElement(store, "format", type=backing[1])
+    return ET.tostring(root, encoding="unicode")
+
+
+def as_asked(found: VolumeView, format: str, backing: tuple[str, str] | None) -> VolumeView:
+    wanted = backing[0] if backing is not None else None
+    if (found.format, found.backing) == (format, wanted):
+        return found
+    raise PermanentError(
+        f"volume {found.pool}/{found.name} exists and is {found.format} on "
+        f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away "
+        f"(virsh vol-clone, then virsh vol-delete {found.name} {found.pool})",
+        reason="VolumeConflict",
+    )

@@ -1,0 +1,73 @@
+"""Values kept as JSON in a domain's metadata, read back whatever happened to them.
+
+What is written there by one version of the daemon is read by another, and an operator may edit it.
+So whatever does not fit is left out and becomes the field's default: a broken note costs the note,
+never the thing that it is about. Pure.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Hashable
+from dataclasses import fields
+from enum import Enum
+from functools import cache
+from typing import Any
+
+
+def stored_fields(kind: type[Any], text: str) -> dict[str, Any]:
+    """The fields of the dataclass ``kind`` that the JSON object ``text`` has good values for.
+
+    Keys the class does not know and values of another type are left out; {} where it is no object.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    hints = _hints(kind)  # type: ignore[arg-type] # a class is hashable, whatever mypy says
+    known: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name in document:
+            fits, value = _fit(hints[field.name], document[field.name])
+            if fits:
+                known[field.name] = value
+    return known
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
+    """Is the JSON ``value`` one of type ``hint``? Lists become tuples, words members of an enum."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        for choice in typing.get_args(hint):
+            fits, fitted = _fit(choice, value)
+            if fits:
+                return True, fitted
+        return False, None
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        found = [_fit(item, part) for part in value] if isinstance(value, list) else [(False, None)]
+        return all(fits for fits, _ in found), tuple(part for _, part in found)
+    if hint is type(None):
+        return value is None, None
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (True, float(value)) if number and _in_range(value) else (False, None)
+    if hint is int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and _in_range(value), value
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        known = [member for member in hint if member.value == value]
+        return (True, known[0]) if known else (False, None)
+    return isinstance(hint, type) and isinstance(value, hint), value
+
+
+def _in_range(number: int | float) -> bool:
+    """Can be reckoned with: no nan, no infinity, and no integer that no float can hold."""
+    return -(2.0**63) < number < 2.0**63
