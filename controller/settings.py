@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     desired_dir: Path = Field(
         Path("/etc/guestkeeper/desired-state"), description="the directory of documents"
     )
-    state_dir: Path = Field(Path("/var/lib/guestkeeper"), description="journal and lock")
+    state_dir: Path = Field(
+        Path("/var/lib/guestkeeper"), description="journal, lock, logs of installs"
+    )
     cache_dir: Path = Field(Path("/var/cache/guestkeeper"), description="downloaded images")
     images_dir: Path = Field(
         Path("/var/lib/guestkeeper/images"),
@@ -70,6 +72,10 @@ class Settings(BaseSettings):
     workers: int = Field(8, ge=1, le=256, description="reconcile workers")
     operation_workers: int = Field(
         16, ge=1, le=256, description="long actions (looks, applies, image preparations) at once"
+    )
+    image_builds: int = Field(1, ge=1, le=64, description="installers at once on a host")
+    unused_base_seconds: float = Field(
+        604800.0, ge=0, description="seconds after which a base volume that nobody uses is deleted"
     )
     resync_seconds: float = Field(
         60.0, ge=1, description="seconds between bulk looks at every host"

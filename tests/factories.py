@@ -7,7 +7,9 @@ from typing import Any
 from controller.desired.effective import (
     EffectiveGuest,
     EffectiveImage,
+    EffectiveInstall,
     EffectiveService,
+    InstallKind,
     Origin,
     RenderedFile,
 )
@@ -60,7 +62,44 @@ def an_image(name: str = "debian12", **fields: Any) -> EffectiveImage:
     spec = ImageSpec.model_validate(
         {"osFamily": "debian", "source": {"file": "debian12.qcow2"}, **fields}
     )
-    return EffectiveImage(name, spec, digest_of(name, spec.model_dump_json()))
+    digest = digest_of(name, spec.model_dump_json())
+    return EffectiveImage(name, spec, digest, digest)
+
+
+def an_install_image(
+    name: str = "rocky9", *, answer: str = "poweroff\n", **fields: Any
+) -> EffectiveImage:
+    """An image by kickstart; the installer is two files of the images directory."""
+    kickstart = {
+        "template": "rhel9-minimal.ks.j2",
+        "version": "RHEL9",
+        "location": {"kernel": "vmlinuz", "initrd": "initrd", "repo": "http://127.0.0.1/repo"},
+        **fields.pop("kickstart", {}),
+    }
+    spec = ImageSpec.model_validate(
+        {
+            "osFamily": "rhel",
+            "source": {"kickstart": kickstart},
+            "disk": {"size": "1Mi"},
+            **fields,
+        }
+    )
+    made = spec.source.kickstart
+    assert made is not None
+    content = digest_of(name, answer, made.model_dump_json())
+    install = EffectiveInstall(
+        kind=InstallKind.KICKSTART,
+        answer=answer,
+        location=made.location,
+        delivery=made.delivery,
+        disk_size=spec.disk.size,
+        firmware=spec.builder.firmware,
+        root_password_hash_from=made.root_password_hash_from,
+        ssh_authorized_keys_from=tuple(made.ssh_authorized_keys_from),
+        digest=content,
+    )
+    digest = digest_of(content, spec.model_dump_json())
+    return EffectiveImage(name, spec, digest, content, install)
 
 
 def a_guest(

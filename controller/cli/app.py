@@ -71,7 +71,13 @@ app = typer.Typer(
     help="A virtual machine and its services as one object, kept real on plain libvirt/KVM.",
     epilog="Exit codes: 0 done; 1 differences, or not met; 2 usage or documents; 3 no answer.",
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A guest's name.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A guest's name, or an image's (image/NAME where a guest has it, too).",
+    ),
+]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)]
 
 
@@ -200,7 +206,7 @@ def get(
 
 @app.command(rich_help_panel=OBSERVE)
 def describe(ctx: typer.Context, name: Name, config: Config = None) -> None:
-    """Show everything about a guest."""
+    """Show everything about a guest, or an image."""
     from controller.cli.describe import describe as show
 
     with client_of(ctx, config) as client:
@@ -209,7 +215,7 @@ def describe(ctx: typer.Context, name: Name, config: Config = None) -> None:
 
 @app.command(rich_help_panel=OBSERVE)
 def explain(ctx: typer.Context, name: Name, config: Config = None) -> None:
-    """Say in sentences what was decided about a guest, and why; also why nothing is done."""
+    """Say in sentences what was decided about a guest (or how an image stands), and why."""
     from controller.cli.explain import explain as show
 
     with client_of(ctx, config) as client:
@@ -220,7 +226,7 @@ def explain(ctx: typer.Context, name: Name, config: Config = None) -> None:
 def events(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only of this guest.")
+        str | None, typer.Argument(metavar="[NAME]", help="Only of this guest, or image.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many.")] = 50,
@@ -247,7 +253,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it comes.")] = False,
     config: Config = None,
 ) -> None:
-    """Show a guest's serial console."""
+    """Show a guest's serial console, or what an image's installer said."""
     from controller.cli import follow as following
 
     with client_of(ctx, config) as client:
@@ -289,11 +295,24 @@ def reconcile(
             typer.echo(f"{name} will be looked at now")
 
 
+@app.command(rich_help_panel=DAEMON)
+def retry(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")],
+    config: Config = None,
+) -> None:
+    """Forget why an image could not be installed, and build it anew."""
+    from controller.cli import images
+
+    with client_of(ctx, config) as client:
+        raise typer.Exit(images.retry(client, name))
+
+
 @app.command(rich_help_panel=DOCUMENTS)
 def render(
     ctx: typer.Context, name: Name, config: Config = None, output: As = Output.TABLE
 ) -> None:
-    """Show what a guest would be made of: domain XML, packages, files."""
+    """Show what a guest or an image would be made of: XML, packages, files, answer file."""
     from controller.cli import documents
 
     raise typer.Exit(documents.render(settings_of(ctx, config), name, output))
@@ -315,6 +334,50 @@ def doctor(ctx: typer.Context, config: Config = None, output: As = Output.TABLE)
     quiet_logs()
     named = config or config_of(ctx)
     raise typer.Exit(checks.doctor(lambda: settings_of(ctx, config), named, output))
+
+
+images_app = typer.Typer(no_args_is_help=True, help="Build images by hand.")
+app.add_typer(images_app, name="images", rich_help_panel=DAEMON)
+
+
+@images_app.command("build")
+def images_build(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")],
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="HOST", help="Only there. [default: where guests use it]"),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool", metavar="POOL", help="Into this one. [default: where guests use it]"
+        ),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask the installer's tree anew what it holds.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on until it is ready (0) or has failed (1).")
+    ] = False,
+    timeout: Timeout = "0s",
+    config: Config = None,
+) -> None:
+    """Build an image that is made by an unattended install."""
+    from controller.cli import images
+
+    patience = seconds_of(timeout)
+    with client_of(ctx, config) as client:
+        code = images.build(
+            client,
+            name,
+            host=host,
+            pool=pool,
+            refresh=refresh,
+            wait=wait,
+            timeout=patience,
+        )
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=DAEMON)

@@ -25,6 +25,10 @@ class NoDaemonError(CliError):
         super().__init__(message, UNREACHABLE)
 
 
+class NotFoundError(CliError):
+    """The daemon knows nothing of that name."""
+
+
 class Client:
     """One connection; use it in a ``with``. Every method raises ``CliError``."""
 
@@ -56,9 +60,10 @@ class Client:
         with self._told():
             return _json(self._http.get(path, params=given, timeout=_ANSWER_TIMEOUT + patience))
 
-    def post(self, path: str) -> Json:
+    def post(self, path: str, **parameters: Any) -> Json:
+        given = {key: value for key, value in parameters.items() if value is not None}
         with self._told():
-            return _json(self._http.post(path))
+            return _json(self._http.post(path, params=given))
 
     def stream(self, path: str, **parameters: Any) -> Iterator[bytes]:
         """The body as it comes; there may be silence for ever."""
@@ -131,5 +136,7 @@ def _json(response: httpx.Response) -> Json:
         )
     if response.is_error:
         message = str(answer.get("error", {}).get("message", response.reason_phrase))
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise NotFoundError(message)
         raise CliError(message, _CODES.get(response.status_code, DIFFERENT))
     return answer

@@ -1,11 +1,13 @@
-"""``describe``: everything about one guest, in sections that can be read from top to bottom."""
+"""``describe``: everything about one guest or image, in sections to be read from top to bottom."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
 
+from controller.cli import image_pages
 from controller.cli.client import Client, Json
+from controller.cli.names import find
 from controller.cli.terminal import (
     BAD,
     FAINT,
@@ -24,14 +26,18 @@ from controller.cli.terminal import (
 )
 
 EVENTS = 12
-BAD_WHEN_TRUE = ("Orphaned", "RestartRequired")
+BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled")
 """Conditions that say that something is amiss; all others, when False, do."""
 
 
 def describe(client: Client, name: str) -> None:
-    """Raises ``CliError`` where there is no such guest."""
-    item = client.get(f"guests/{name}")["item"]
-    events = client.get("events", guest=name, limit=EVENTS)["items"]
+    """Raises ``CliError`` where there is no such guest or image."""
+    found = find(client, name)
+    item = found.item
+    events = client.get("events", guest=found.subject, limit=EVENTS)["items"]
+    if found.is_image:
+        show(stdout(), image_pages.describe_lines(item, event_lines(events, indent=2)))
+        return
     show(stdout(), lines(item, events))
     if item["printable"] != "Healthy":
         hint(f"\nwhy, and what happens next: guestkeeper explain {name}")

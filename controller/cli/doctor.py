@@ -83,6 +83,7 @@ def run_checks(load: Callable[[], Settings], config: Path | None) -> Iterator[Ch
     snapshot = yield from _documents(settings)
     yield from _hosts(settings, snapshot)
     yield from _image_files(settings, snapshot)
+    yield _ksvalidator()
     running = _daemon_answers(settings.socket)
     yield from _daemon(settings, running)
     for title, directory in (("state_dir", settings.state_dir), ("cache_dir", settings.cache_dir)):
@@ -206,6 +207,9 @@ def _image_files(settings: Settings, snapshot: Snapshot) -> Iterator[Check]:
         boot = image.spec.boot
         named = [image.spec.source.file]
         named += [boot.kernel, boot.initrd] if boot is not None else []
+        if image.install is not None:
+            location = image.install.location
+            named += [one for one in (location.kernel, location.initrd) if one and "://" not in one]
         for name in (file for file in named if file is not None):
             path = settings.images_dir / name
             if path.is_file():
@@ -216,6 +220,21 @@ def _image_files(settings: Settings, snapshot: Snapshot) -> Iterator[Check]:
                 f"{path} is missing",
                 f"put it into {settings.images_dir}, or set images_dir",
             )
+
+
+def _ksvalidator() -> Check:
+    from controller.desired.ksvalidator import find_program
+
+    program = find_program()
+    if program is not None:
+        return Check("ksvalidator", None, f"{program} checks kickstarts")
+    return Check(
+        "ksvalidator",
+        None,
+        "not found, so that no Image made by kickstart can be used",
+        "pip install pykickstart, beside guestkeeper",
+        warning=True,
+    )
 
 
 def _daemon_answers(path: Path) -> bool:

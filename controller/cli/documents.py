@@ -10,6 +10,7 @@ from rich.text import Text
 
 from controller.cli.errors import DONE, INVALID, CliError
 from controller.cli.formats import dump
+from controller.cli.names import image_name
 from controller.cli.options import Output
 from controller.cli.terminal import FAINT, count, hint, say, show, stderr, stdout
 from controller.desired.catalog import load_paths
@@ -79,19 +80,30 @@ def schema() -> None:
 
 
 def render(settings: Settings, name: str, output: Output) -> int:
-    """The domain and the files that a new guest of this document would get. No host is asked."""
+    """What a new guest, or an image's build, would be made of. No host is asked."""
     snapshot = load_paths([settings.desired_dir], list(settings.hosts))
     guest = snapshot.guests.get(name)
-    if guest is None:
-        problems = snapshot.document_problems(name)
-        for problem in problems:
-            say(str(problem))
-        if problems:
-            raise CliError(f"{name} has errors; correct them first", INVALID)
-        known = ", ".join(sorted(snapshot.guests)) or "none"
-        raise CliError(
-            f"no guest is named `{name}` in {settings.desired_dir}; there are: {known}", INVALID
-        )
+    if guest is not None:
+        return _render_guest(settings, guest, output)
+    image = snapshot.images.get(image_name(name) or name)
+    if image is not None:
+        from controller.cli.image_render import render_image
+
+        return render_image(settings, snapshot, image, output)
+    problems = snapshot.document_problems(name)
+    for problem in problems:
+        say(str(problem))
+    if problems:
+        raise CliError(f"{name} has errors; correct them first", INVALID)
+    known = ", ".join([*sorted(snapshot.guests), *sorted(snapshot.images)]) or "none"
+    wrong = "; what is wrong with others: guestkeeper validate" if snapshot.problems else ""
+    raise CliError(
+        f"no guest or image is named `{name}` in {settings.desired_dir}; there are: {known}{wrong}",
+        INVALID,
+    )
+
+
+def _render_guest(settings: Settings, guest: EffectiveGuest, output: Output) -> int:
     notes: list[str] = []
     config = _config(settings, guest, notes)
     owner = Ownership(uid=config.uuid, name=guest.name, generation=1, digest="", spec="")

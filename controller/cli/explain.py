@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from controller.cli import image_pages
 from controller.cli.client import Client, Json
 from controller.cli.describe import (
     BAD_WHEN_TRUE,
@@ -16,6 +17,7 @@ from controller.cli.describe import (
     state_since,
     step_lines,
 )
+from controller.cli.names import find
 from controller.cli.terminal import (
     age,
     clock,
@@ -40,9 +42,9 @@ _STRATEGIES = {
 
 
 def explain(client: Client, name: str) -> None:
-    """Raises ``CliError`` where there is no such guest."""
-    item = client.get(f"guests/{name}")["item"]
-    show(stdout(), lines(item))
+    """Raises ``CliError`` where there is no such guest or image."""
+    found = find(client, name)
+    show(stdout(), image_pages.explain_lines(found.item) if found.is_image else lines(found.item))
 
 
 def lines(item: Json) -> list[Text]:
@@ -187,6 +189,10 @@ def _next(item: Json) -> Iterator[str]:
     name = item["name"]
     if item["printable"] == "Healthy":
         return
+    if item["printable"] == "Stalled" and item["domain"] is None:
+        image = item["image"]
+        yield f"correct what made its image fail, then: guestkeeper retry {image}"
+        yield f"what its installer said: guestkeeper describe image/{image}"
     if item["problems"]:
         yield "correct the document, then: guestkeeper validate"
     if item["domain"] is not None and item["domain"]["state"] == "running":

@@ -1,5 +1,6 @@
 """Commands that go on until something happened: ``events -f``, ``logs -f``, ``wait``."""
 
+import codecs
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from controller.cli.client import Client, Json, NoDaemonError
 from controller.cli.describe import said
 from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
 from controller.cli.formats import dump
+from controller.cli.names import find, image_path
 from controller.cli.options import Output
 from controller.cli.terminal import (
     BAD,
@@ -36,14 +38,16 @@ _GUEST, _REASON = 16, 20
 """Columns kept free while following: later lines cannot move earlier ones."""
 
 
-def events(client: Client, guest: str | None, output: Output, limit: int) -> int:
-    """The last ``limit`` events."""
-    items = client.get("events", guest=guest, limit=limit)["items"]
+def events(client: Client, name: str | None, output: Output, limit: int) -> int:
+    """The last ``limit`` events, of all or of a guest or image."""
+    items = client.get("events", guest=name, limit=limit)["items"]
+    if name is not None and not items:
+        # An image's are kept as image/NAME; those of a guest that is gone need no guest.
+        items = client.get("events", guest=find(client, name).subject, limit=limit)["items"]
     if output in (Output.JSON, Output.YAML):
         dump({"items": items}, output)
         return DONE
     if not items:
-        _refuse_unknown(client, guest)
         say("no events yet")
         return DONE
     rows = [
@@ -58,19 +62,14 @@ def _reason(event: Json) -> Text:
     return Text(event["reason"], BAD if event["warning"] else "")
 
 
-def _refuse_unknown(client: Client, guest: str | None) -> None:
-    if guest is not None:
-        client.get(f"guests/{guest}")
-
-
 def follow_events(
-    client: Client, guest: str | None, output: Output, limit: int, timeout: float
+    client: Client, name: str | None, output: Output, limit: int, timeout: float
 ) -> int:
     """Prints events as they come, until Ctrl-C or ``timeout`` (0: never)."""
     import json
 
     deadline = time.monotonic() + timeout if timeout else float("inf")
-    _refuse_unknown(client, guest)
+    guest = find(client, name).subject if name is not None else None
     answer = client.get("events", guest=guest, limit=limit)
     console = stdout()
     while True:
@@ -92,20 +91,40 @@ def follow_events(
 
 
 def logs(client: Client, name: str, *, follow: bool) -> int:
-    """What the guest said on its serial port and, with ``follow``, what it says from now on."""
+    """What a guest said on its serial port, or an image's installer, and with ``follow`` what it
+    says from now on: the guest for ever, the installer until its build ends.
+    """
+    found = find(client, name)
+    if found.is_image:
+        return _installer_log(client, str(found.item["name"]), follow=follow)
     if follow:
         say(f"the serial console of {name}; end with Ctrl-C")
-    last = b""
-    for block in client.stream(f"guests/{name}/console", follow="1" if follow else "0"):
-        last = block
-        sys.stdout.write(block.decode("utf-8", "replace").replace("\r\n", "\n"))
-        sys.stdout.flush()
-    if last and not last.endswith(b"\n") and sys.stdout.isatty():
-        sys.stdout.write("\n")
-    if not last and not follow:
+    if not _copy(client, f"guests/{name}/console", follow=follow) and not follow:
         say(f"{name} says nothing now, and what it said before is not kept on its host;")
         say(f"to see what comes: guestkeeper logs {name} -f")
     return DONE
+
+
+def _installer_log(client: Client, image: str, *, follow: bool) -> int:
+    if not _copy(client, f"{image_path(image)}/log", follow=follow):
+        say(
+            f"no installer of image {image} has said anything that is kept here; to build it:"
+            f" guestkeeper images build {image} --wait"
+        )
+    return DONE
+
+
+def _copy(client: Client, path: str, *, follow: bool) -> bool:
+    """Prints what comes; False where nothing did."""
+    last = b""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for block in client.stream(path, follow="1" if follow else "0"):
+        last = block
+        sys.stdout.write(decoder.decode(block).replace("\r\n", "\n"))
+        sys.stdout.flush()
+    if last and not last.endswith(b"\n") and sys.stdout.isatty():
+        sys.stdout.write("\n")
+    return bool(last)
 
 
 def condition_of(text: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from controller.cli import image_pages
 from controller.cli.client import Client, Json
 from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
 from controller.cli.formats import dump
@@ -44,13 +45,24 @@ _READABLE = 20
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a kind is listed; ``wide`` columns are added to ``headers``."""
+    """How a kind is listed; ``wide`` columns are added to ``headers``, ``last`` ends each line."""
 
     headers: tuple[str, ...]
     wide: tuple[str, ...]
     row: Callable[[Json], list[Cell]]
     wide_row: Callable[[Json], list[Cell]]
     nothing: str
+    last: str = ""
+    last_cell: Callable[[Json], Cell] = lambda _: ""
+
+    def grid(self, items: list[Json], wide: int) -> tuple[tuple[str, ...], list[list[Cell]]]:
+        """Headings and rows with so many of the wide columns."""
+        headers = self.headers + self.wide[:wide] + ((self.last,) if self.last else ())
+        rows = []
+        for item in items:
+            row = [*self.row(item), *(self.wide_row(item)[:wide] if wide else [])]
+            rows.append([*row, self.last_cell(item)] if self.last else row)
+        return headers, rows
 
 
 def _guest(item: Json) -> list[Cell]:
@@ -79,24 +91,6 @@ def _ratio(ready: int, total: int) -> Text:
     if not total:
         return Text("-", FAINT)
     return Text(f"{ready}/{total}", GOOD if ready == total else WAITING if ready else BAD)
-
-
-def _image(item: Json) -> list[Cell]:
-    states = [pool["state"] for pool in item["pools"]]
-    order = ("Failed", "Preparing", "Missing", "Ready")
-    state = next((state for state in order if state in states), "-")
-    return [
-        Text(item["name"]),
-        coloured(state),
-        str(item["guests"]),
-        Text(item["os_family"] or "-"),
-    ]
-
-
-def _image_wide(item: Json) -> list[Cell]:
-    pools = ",".join(f"{pool['host']}/{pool['pool']}" for pool in item["pools"])
-    messages = [one_line(pool["message"]) for pool in item["pools"] if pool["message"]]
-    return [Text(item["source"] or "-"), Text(pools or "-"), Text("; ".join(messages) or "-")]
 
 
 def _service(item: Json) -> list[Cell]:
@@ -144,11 +138,13 @@ KINDS = {
         "no guests; put a Guest document into the desired-state directory",
     ),
     "images": Kind(
-        ("NAME", "STATE", "GUESTS", "OS"),
-        ("SOURCE", "POOLS", "MESSAGE"),
-        _image,
-        _image_wide,
+        image_pages.HEADERS,
+        image_pages.WIDE,
+        image_pages.row,
+        image_pages.wide_row,
         "no images; put an Image document into the desired-state directory",
+        "MESSAGE",
+        image_pages.message,
     ),
     "services": Kind(
         ("NAME", "READY", "KIND"), ("UNITS", "GUESTS"), _service, _service_wide, "no services"
@@ -189,8 +185,8 @@ def get(client: Client, kind: str, names: Sequence[str], labels: str, output: Ou
         _print(kind, items, output, single=len(names) == 1)
     elif output is not Output.NAME and not names:
         say(_nothing(client, kind, labels))
-    if kind == "guests" and output in (Output.TABLE, Output.WIDE):
-        _hint(client, items)
+    if output in (Output.TABLE, Output.WIDE) and person_looks():
+        _hint(client, kind, items)
     missing = [name for name in names if name not in {item.get(_key(kind)) for item in items}]
     for name in missing:
         say(_no_such(client, kind, name, labels))
@@ -255,7 +251,7 @@ def _print(kind: str, items: list[Json], output: Output, *, single: bool) -> Non
     wide = output is Output.WIDE
     room = console.width if console.is_terminal else None
     lines = table(kind, items, wide=wide, room=room)
-    show(console, lines, cutting=wide)
+    show(console, lines, cutting=wide or bool(KINDS[kind].last))
     if wide:
         left_out = [header for header in KINDS[kind].wide if header not in lines[0].plain]
         if left_out:
@@ -269,11 +265,12 @@ def table(kind: str, items: list[Json], *, wide: bool, room: int | None = None) 
     the others: a line that a terminal wraps has no headings above its second half.
     """
     how = KINDS[kind]
-    headers = how.headers + (how.wide if wide else ())
-    rows = [[*how.row(item), *(how.wide_row(item) if wide else [])] for item in items]
+    shown = len(how.wide) if wide else 0
+    headers, rows = how.grid(items, shown)
     lines = columns(headers, rows)
-    while room is not None and len(headers) > len(how.headers) and _overflow(lines, room):
-        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    while room is not None and shown and _overflow(lines, room):
+        shown -= 1
+        headers, rows = how.grid(items, shown)
         lines = columns(headers, rows)
     return columns(headers, rows, gap=1) if room is not None and _overflow(lines, room) else lines
 
@@ -285,8 +282,12 @@ def _overflow(lines: list[Text], room: int) -> bool:
     return widest > room and room - hang < _READABLE
 
 
-def _hint(client: Client, items: list[Json]) -> None:
-    if not person_looks():
+def _hint(client: Client, kind: str, items: list[Json]) -> None:
+    if kind == "images":
+        failed = [item["name"] for item in items if item["state"] in ("Stalled", "Failed")]
+        if failed:
+            hint(f"\n{count(len(failed), 'image')} failed; why: guestkeeper explain {failed[0]}")
+    if kind != "guests":
         return
     problems = _problems(client)
     if problems:

@@ -30,7 +30,14 @@ _NARROW = 30
 _LONGEST = 160
 """Characters of the one line that stands for several."""
 _TELLING = [
-    re.compile(pattern) for pattern in (r"\[emerg\]", r"(?:^|\s)E: ", "(?i)error", "(?i)failed")
+    re.compile(pattern)
+    for pattern in (
+        "guestkeeper retry ",  # our own words, which say what to do about all that follows
+        r"\[emerg\]",
+        r"(?:^|\s)E: ",
+        "(?i)error",
+        "(?i)failed",
+    )
 ]
 """What marks the line of a program's output that says why; the first mark found anywhere wins."""
 

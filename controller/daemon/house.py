@@ -3,6 +3,7 @@
 Building touches nothing outside; ``open`` connects, ``close`` lets go.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,12 @@ import structlog
 
 from controller import __version__
 from controller.daemon import memory
+from controller.daemon.image_desk import ImageDesk
 from controller.daemon.samples import QUEUE, metrics_snapshot
 from controller.daemon.telling import Telling
 from controller.desired.catalog import Catalog
-from controller.desired.effective import EffectiveGuest, EffectiveImage
+from controller.desired.effective import EffectiveGuest
+from controller.desired.snapshot import ScanResult
 from controller.errors import GuestkeeperError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
@@ -29,8 +32,9 @@ from controller.guest_access.secrets import FileSecrets
 from controller.health.prober import Prober
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.images.preparer import ImagePreparer
+from controller.images.images import Directories, Hooks, Images
 from controller.journal.journal import Journal
+from controller.loop.keeper import Keeper
 from controller.loop.look import Look
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Reconciler
@@ -39,7 +43,6 @@ from controller.loop.triggers import Resync, Triggers
 from controller.loop.workers import Workers
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView
-from controller.observed.image import ImageView
 from controller.planning.plan import Policy
 from controller.settings import Settings, machine_identity
 from controller.telemetry.metrics import Metrics
@@ -92,7 +95,12 @@ class House:
             on_add=partial(self.metrics.queue_added, QUEUE),
             on_retry=partial(self.metrics.queue_retried, QUEUE),
         )
-        self.triggers = Triggers(self.queue, lambda: self.catalog.snapshot, self.status)
+        self.triggers = Triggers(
+            self.queue,
+            lambda: self.catalog.snapshot,
+            self.status,
+            on_builder=lambda name: self.images.knock(name),
+        )
         self.operations = Operations(
             settings.operation_workers,
             on_done=self.triggers.on_operation,
@@ -112,11 +120,21 @@ class House:
             on_transition=self.triggers.on_probe,
             on_error=_probe_failed,
         )
-        self.images = ImagePreparer(
+        self.images = Images(
             self.hypervisor,
-            images_dir=settings.images_dir,
-            cache_dir=settings.cache_dir,
-            on_change=self.triggers.on_image,
+            FileSecrets(),
+            Directories(settings.images_dir, settings.cache_dir, settings.state_dir),
+            Hooks(self.triggers.on_image, self.told.on_build, self.told.on_collected),
+            owner=_owner(settings),
+            builds_at_once=settings.image_builds,
+            unused_ttl=settings.unused_base_seconds,
+        )
+        self.desk = ImageDesk(self.images, lambda: self.catalog.snapshot, self.host_views)
+        self.keeper = Keeper(
+            self.images,
+            self.host_views,
+            lambda: self.catalog.snapshot,
+            settings.slow_resync_seconds,
         )
         self.ports = Ports(
             hypervisor=self.hypervisor,
@@ -164,6 +182,8 @@ class House:
         """From here on guests are worked on."""
         self.workers.start()
         self.resync.start()
+        self.keeper.start()
+        self.keeper.kick()
 
     def stopping(self) -> None:
         """Whoever waits for a guest or moves an image ends at the next piece."""
@@ -174,6 +194,7 @@ class House:
         """Stops everything that was started; what still runs after ``timeout`` is left."""
         self.stopping()
         self.resync.stop(1.0)
+        self.keeper.stop(1.0)
         if not self.workers.stop(timeout):
             log.warning("passes still running were left", timeout=timeout)
         if not self.operations.stop(timeout):
@@ -185,23 +206,6 @@ class House:
     def host_views(self) -> list[HostView]:
         """Every host; one that does not answer says so."""
         return [self.hypervisor.host(name) for name in self.hypervisor.hosts()]
-
-    def image_views(self) -> list[ImageView]:
-        """Every image on every pool that a guest's system disk wants it in."""
-        hosts = {host.name: host for host in self.host_views()}
-        places: dict[tuple[str, str, str], EffectiveImage] = {}
-        for guest in self.catalog.snapshot.guests.values():
-            host = hosts.get(guest.spec.host)
-            if host is not None:
-                pool = guest.spec.system_disk.pool or host.default_pool
-                places[host.name, pool, guest.image.name] = guest.image
-        views = []
-        for (name, pool, _), image in sorted(places.items()):
-            try:
-                views.append(self.images.view(name, pool, image))
-            except GuestkeeperError as error:
-                log.debug("image cannot be looked at", image=image.name, host=name, why=str(error))
-        return views
 
     def console(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
         """What the guest said on its serial port, as far as it is kept; with ``follow`` also what
@@ -229,6 +233,14 @@ class House:
             log.info("host went at once", host=host, why=str(error))
             owned = ()
         self.triggers.on_host(host, owned)
+        if reachable:
+            self.keeper.kick()
+
+    def on_scan(self, result: ScanResult) -> None:
+        """The directory was read and something in it changed."""
+        self.triggers.on_scan(result)
+        if result.images_changed:
+            self.keeper.kick()
 
     def _panicked(self, _: str) -> None:
         self.metrics.reconcile_panicked()
@@ -245,6 +257,12 @@ def _hosts(settings: Settings, *, read_only: bool) -> Sequence[HostConfig]:
         )
         for name, host in settings.hosts.items()
     ]
+
+
+def _owner(settings: Settings) -> str:
+    """Several daemons may use one libvirt; each has a state directory of its own."""
+    text = f"{machine_identity(settings)}\n{settings.state_dir.absolute()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _probe_failed(target: ProbeTarget | None, error: Exception) -> None:

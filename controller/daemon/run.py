@@ -31,7 +31,9 @@ HEARTBEAT_PERIOD = 5.0
 HEARTBEAT_LATE = 60.0
 """Seconds without a heartbeat through the queue after which the daemon calls itself unhealthy."""
 
-_THREADS = frozenset({"desired-watcher", "journal", "libvirt-events", "prober", "resync", "web"})
+_THREADS = frozenset(
+    {"desired-watcher", "images", "journal", "libvirt-events", "prober", "resync", "web"}
+)
 """Without one of them the daemon would look alive and be blind."""
 
 
@@ -56,7 +58,7 @@ class _Daemon:
         self._watcher = Watcher(
             house.catalog,
             settings.desired_dir,
-            house.triggers.on_scan,
+            house.on_scan,
             debounce=settings.debounce_seconds,
             rescan=settings.rescan_seconds,
             on_failure=lambda what, error: log.error("failed", doing=what, error=repr(error)),
@@ -75,7 +77,7 @@ class _Daemon:
         wakes, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         try:
-            self._house.triggers.on_scan(self._house.catalog.scan())
+            self._house.on_scan(self._house.catalog.scan())
             self._web.start()
             self._house.open()
             self._watcher.start()
@@ -172,11 +174,12 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         statuses=house.status,
         catalog=lambda: house.catalog.snapshot,
         hosts=house.host_views,
-        images=house.image_views,
+        images=house.desk,
         journal=house.journal,
         reconcile=reconcile,
         console=house.console,
         metrics=house.metrics.render,
         healthy=healthy,
         ready=ready,
+        read_documents=lambda: house.on_scan(house.catalog.scan()),
     )

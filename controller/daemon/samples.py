@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from controller.images.progress import Phase
 from controller.loop.status import GuestStatus
 from controller.telemetry.samples import (
     DesiredSample,
@@ -54,14 +55,15 @@ def _guest(house: House, status: GuestStatus) -> GuestSample:
 
 def _images(house: House) -> Iterator[ImageSample]:
     going = {(now.image, now.host, now.pool): now for now in house.images.progress()}
-    for view in house.image_views():
+    for view in house.desk.views():
         now = going.get((view.name, view.host, view.pool))
         yield ImageSample(
             view.name,
             view.host,
             view.state.value,
-            now.done if now is not None else None,
+            now.done if now is not None and now.phase is not Phase.INSTALLING else None,
             now.total if now is not None else None,
+            now.phase.value if now is not None else None,
         )
 
 

@@ -3,6 +3,7 @@
 from controller.desired.effective import EffectiveGuest
 from controller.execution.ports import Journal
 from controller.loop.status import GuestStatus
+from controller.observed.build import BuildRecord
 from controller.observed.guest import Observed
 from controller.planning import steps
 from controller.planning.changes import all_inside_changes, config_changes
@@ -53,6 +54,21 @@ class Telling:
         """Nothing is left of a guest."""
         self._creating.pop(name, None)
         self._metrics.forget_guest(name)
+
+    def on_build(self, image: str, host: str, seconds: float, failed: BuildRecord | None) -> None:
+        """An attempt to install an image ended."""
+        about = f"image/{image}"
+        if failed is None:
+            self._metrics.image_built(image, host, seconds)
+            self._journal.record(about, "ImageBuilt", f"built on host {host} in {seconds:.0f} s")
+        else:
+            self._metrics.image_build_failed(image, host, failed.reason)
+            message = f"attempt {failed.attempt} on host {host}: {failed.message}"
+            self._journal.record(about, failed.reason, message, warning=True)
+
+    def on_collected(self, volume: str, host: str) -> None:
+        """A base that nobody used was deleted."""
+        self._journal.record("", "BaseCollected", f"deleted {volume} on host {host}: unused")
 
     def on_step(self, guest: EffectiveGuest, observed: Observed, step: Step, done: bool) -> None:
         """Restarts, failed starts, applies, drift."""

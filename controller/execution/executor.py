@@ -173,9 +173,10 @@ class Executor:
                 self._told_failure(guest, observed, step, error)
                 return
             self._on_step(guest, observed, step, True)
-            self._ports.journal.record(
-                guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
-            )
+            if guest.image.install is None:  # an install has only begun, and tells its own end
+                self._ports.journal.record(
+                    guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
+                )
 
         self._operations.start(key, step_name(step), action)
 

@@ -1,4 +1,4 @@
-"""Images on hosts: the port ``Images``. Whether a base is there, and how it gets there.
+"""Ready disks on hosts' pools: whether a base is there, and how it gets there.
 
 The pool is the truth: a base with its marker is ready, whoever made it and whenever. What is kept
 in memory is only what a pool cannot tell: work under way, and failures with their backoff.
@@ -27,7 +27,7 @@ from controller.images.progress import ImageProgress, Phase, human
 from controller.images.seed import build_seed
 from controller.images.sources import Content, Role, Sources, roles
 from controller.images.transfer import Pace
-from controller.images.volumes import Storage, Volumes, volume_name
+from controller.images.volumes import Storage, Volumes, volume_name, volume_stem
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 
@@ -70,7 +70,7 @@ class _Slot:
 
 
 class ImagePreparer:
-    """The port ``Images``, over a ``Storage``. Safe to use from many threads.
+    """Images from files and addresses, over a ``Storage``. Safe to use from many threads.
 
     ``on_change(image name)`` is called, from whatever thread works, when a state changes and about
     each second of progress; it must not block. ``recheck`` is for how many seconds what was seen
@@ -152,6 +152,18 @@ class ImagePreparer:
         """
         self._flights.run(
             (host, pool, image.name), lambda: self._prepare_recorded(host, pool, image)
+        )
+
+    def stems(self, image: EffectiveImage) -> tuple[str, ...]:
+        """What the names of the image's volumes begin with; without the digest of a file that was
+        not read yet, for then any of them may be the one.
+        """
+        contents = self._look_at_sources(image).contents
+        if contents is None:
+            return tuple(volume_stem(image.name, role) for role in roles(image))
+        return tuple(
+            volume_name(image.name, content.role, content.sha256, "").removesuffix(".")
+            for content in contents
         )
 
     def seed(

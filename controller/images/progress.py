@@ -14,6 +14,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     CHECKING = "checking"
     UPLOADING = "uploading"
+    INSTALLING = "installing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,14 @@ class ImageProgress:
     done: int
     total: int | None
     since: float
+    detail: str = ""
+    """What there is to say beside the phase: the attempt, and what the installer says."""
 
     @property
     def message(self) -> str:
         """In an operator's words, such as ``uploading 312 of 880 MiB (35 %)``."""
+        if self.detail:
+            return f"{self.phase}, {self.detail}"
         if self.phase is Phase.WAITING or (not self.done and not self.total):
             return str(self.phase)
         if not self.total:

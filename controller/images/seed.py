@@ -5,11 +5,9 @@ Format: cloud-init's "NoCloud" data source: a file system labelled ``cidata`` wi
 The bytes depend on the arguments alone (fixed dates), so that equal seeds are equal files.
 """
 
-from io import BytesIO
-
 import yaml
 
-from controller.images.iso_dates import fix_dates
+from controller.images.iso import build_iso
 
 _AGENT = "qemu-guest-agent.service"
 _START_AGENT = (
@@ -41,30 +39,13 @@ def user_data(*, hostname: str, keys: list[str]) -> bytes:
 
 def build_seed(*, instance_id: str, hostname: str, keys: list[str]) -> bytes:
     """The ISO's bytes: ISO 9660 with Joliet and Rock Ridge, labelled ``cidata``."""
-    files = {
-        "meta-data": meta_data(instance_id=instance_id, hostname=hostname),
-        "user-data": user_data(hostname=hostname, keys=keys),
-    }
-    import pycdlib  # two megabytes that only seeds need
-
-    iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
-    try:
-        for name, content in files.items():
-            plain = name.upper().replace("-", "_")
-            iso.add_fp(
-                BytesIO(content),
-                len(content),
-                f"/{plain}.;1",
-                rr_name=name,
-                joliet_path=f"/{name}",
-                file_mode=0o100444,
-            )
-        out = BytesIO()
-        iso.write_fp(out)
-    finally:
-        iso.close()
-    return fix_dates(out.getvalue())
+    return build_iso(
+        "cidata",
+        {
+            "meta-data": meta_data(instance_id=instance_id, hostname=hostname),
+            "user-data": user_data(hostname=hostname, keys=keys),
+        },
+    )
 
 
 def _yaml(data: dict[str, object]) -> bytes:

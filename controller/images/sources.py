@@ -15,6 +15,7 @@ from controller.desired.effective import EffectiveImage
 from controller.errors import PermanentError, TransientError
 from controller.images.digests import Digests, FileFacts, Signature, signature
 from controller.images.download import Downloader
+from controller.images.local_files import resolve
 from controller.images.progress import Phase
 from controller.images.transfer import Pace, shown
 
@@ -92,7 +93,9 @@ class Sources:
             return self._download(source.url, source.sha256, report)
         relative = self._relative(image, role)
         name = f"the image file {relative}"
-        facts = self._examine(self._resolve(relative), name, report, disk=role is Role.DISK)
+        facts = self._examine(
+            resolve(self._images_dir, relative), name, report, disk=role is Role.DISK
+        )
         expected = source.sha256 if role is Role.DISK else None
         if expected is not None and facts.sha256 != expected:
             raise PermanentError(
@@ -137,7 +140,7 @@ class Sources:
             if role is Role.DISK and source.url is not None and source.sha256 is not None:
                 path = self._downloads.cached(source.sha256)
             else:
-                path = self._resolve(self._relative(image, role))
+                path = resolve(self._images_dir, self._relative(image, role))
         except PermanentError:
             return None, None
         return path, signature(path)
@@ -156,19 +159,3 @@ class Sources:
                 f"Image {image.name} has no source for its {role}", reason="ImageNotFound"
             )
         return relative
-
-    def _resolve(self, relative: str) -> Path:
-        try:
-            root = self._images_dir.resolve()
-            path = (root / relative).resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of symlinks
-            raise PermanentError(
-                f"the image file {relative} cannot be found: {error}", reason="ImageNotFound"
-            ) from error
-        if not path.is_relative_to(root):
-            raise PermanentError(
-                f"the image file {relative} leads out of the images directory {root}; put the"
-                " file itself there",
-                reason="ImageRefused",
-            )
-        return path

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _log = structlog.get_logger(__name__)
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONNECT_SECONDS = 15.0
 _MAX_RETRY_AFTER_SECONDS = 60.0
+_MAX_TEXT_BYTES = 1 << 20
 _GAIN_BYTES = 32 << 10
 """Less than this is not getting on: neither between two failures nor in a ``stall_timeout``."""
 
@@ -121,12 +123,7 @@ class Transfer:
             sleep=self._sleep,
             reraise=True,
         )
-        with httpx.Client(
-            follow_redirects=True,
-            max_redirects=5,
-            timeout=httpx.Timeout(self._pace.stall_timeout, connect=_CONNECT_SECONDS),
-            headers={"User-Agent": f"guestkeeper/{__version__}", "Accept-Encoding": "identity"},
-        ) as client:
+        with _client(self._pace) as client:
             for attempt in retrying:
                 with attempt:
                     self._try(client)
@@ -262,7 +259,7 @@ class Transfer:
             self._place.part.unlink(missing_ok=True)
             raise PermanentError(
                 f"what {shown(self._url)} sends is not what the Image expects: sha256 expected"
-                f" {self._place.sha256}, got {got}; correct spec.source.sha256 or the address",
+                f" {self._place.sha256}, got {got}; correct the sha256 or the address",
                 reason="ChecksumMismatch",
             )
         os.fsync(self._part.fileno())
@@ -319,9 +316,63 @@ class Transfer:
         return _AgainError(f"downloading {shown(self._url)}: {what}", retry_after=retry_after)
 
     def _refused(self, what: str) -> PermanentError:
-        return PermanentError(
-            f"{shown(self._url)} cannot be downloaded: {what}", reason="DownloadRefused"
-        )
+        return _refused(self._url, what)
+
+
+def fetch_text(url: str, *, pace: Pace, stop: threading.Event) -> str:
+    """A small text at ``url``, such as a tree's ``.treeinfo``; at most 1 MiB.
+
+    Raises ``PermanentError(reason="DownloadRefused")`` or ``TransientError`` (``DownloadFailed``
+    after ``pace.tries``, ``Stopping``).
+    """
+
+    def attempt(client: httpx.Client) -> str:
+        if stop.is_set():
+            raise TransientError("the daemon is stopping", reason="Stopping")
+        try:
+            with client.stream("GET", url) as response:
+                if response.status_code in _AGAIN:
+                    raise _AgainError(f"downloading {shown(url)}: HTTP {response.status_code}")
+                if response.status_code != 200:
+                    raise _refused(url, f"HTTP {response.status_code} {response.reason_phrase}")
+                content = b""
+                for data in response.iter_bytes():
+                    content += data
+                    if len(content) > _MAX_TEXT_BYTES:
+                        raise _refused(url, "it has more than 1 MiB")
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+            raise _refused(url, str(error)) from error
+        except httpx.HTTPError as error:
+            what = str(error) or type(error).__name__
+            raise _AgainError(f"downloading {shown(url)}: {what}") from error
+        return content.decode("utf-8", "replace")
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_AgainError),
+        wait=tenacity.wait_random_exponential(pace.backoff, pace.max_backoff),
+        stop=tenacity.stop_after_attempt(pace.tries),
+        sleep=partial(_pause, stop),
+        reraise=True,
+    )
+    with _client(pace) as client:
+        return retrying(attempt, client)
+
+
+def _pause(stop: threading.Event, seconds: float) -> None:
+    stop.wait(seconds)
+
+
+def _client(pace: Pace) -> httpx.Client:
+    return httpx.Client(
+        follow_redirects=True,
+        max_redirects=5,
+        timeout=httpx.Timeout(pace.stall_timeout, connect=_CONNECT_SECONDS),
+        headers={"User-Agent": f"guestkeeper/{__version__}", "Accept-Encoding": "identity"},
+    )
+
+
+def _refused(url: str, what: str) -> PermanentError:
+    return PermanentError(f"{shown(url)} cannot be downloaded: {what}", reason="DownloadRefused")
 
 
 def shown(url: str) -> str:

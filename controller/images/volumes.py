@@ -64,8 +64,25 @@ class Storage(Protocol):
 
 def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
     """``gk-base-debian12-0123456789ab.qcow2``; boot volumes have no suffix."""
-    stem = f"gk-{role}-{image}-{sha256[:12]}"
+    stem = f"{volume_stem(image, role)}{sha256[:12]}"
     return f"{stem}.{format}" if role is Role.DISK else stem
+
+
+def volume_stem(image: str, role: Role) -> str:
+    """What the image's volumes of that role begin with."""
+    return f"gk-{role}-{image}-"
+
+
+def install_base_name(image: str, content: str, location: str) -> str:
+    """``gk-base-rocky9-0123456789ab-01234567.qcow2``: what the documents say, what the installer's
+    location holds. By its beginning a base is known where the location cannot be asked.
+    """
+    return f"{install_base_stem(image, content)}{location[:8]}.qcow2"
+
+
+def install_base_stem(image: str, content: str) -> str:
+    """What the base volumes of an install begin with, whatever its location holds."""
+    return f"{volume_stem(image, Role.DISK)}{content[:12]}-"
 
 
 def marker_name(volume: str) -> str:
@@ -120,9 +137,7 @@ class Volumes:
             _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
             found = self._upload(host, pool, name, facts, check, progress)
         self._same(host, pool, name, found, facts)
-        self._storage.create_volume(
-            host, pool, marker_name(name), capacity=_MARKER_BYTES, format="raw"
-        )
+        self._mark(host, pool, name)
         try:
             made = self._same(host, pool, name, found, facts)
         except TransientError:
@@ -130,6 +145,16 @@ class Volumes:
             raise
         self._prove(host, pool, name)
         return made
+
+    def bless(self, host: str, pool: str, name: str) -> None:
+        """Marks a volume as good that was filled by other means than ``put``."""
+        self._mark(host, pool, name)
+        self._prove(host, pool, name)
+
+    def _mark(self, host: str, pool: str, name: str) -> None:
+        self._storage.create_volume(
+            host, pool, marker_name(name), capacity=_MARKER_BYTES, format="raw"
+        )
 
     def _same(
         self, host: str, pool: str, name: str, whole: VolumeView, facts: FileFacts

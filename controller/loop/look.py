@@ -11,6 +11,7 @@ from controller.execution.operations import Operations
 from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
 from controller.observed.host import HostView, VolumeView
+from controller.observed.image import ImageView
 from controller.planning.domain import (
     missing_disks,
     seed_volume,
@@ -58,9 +59,18 @@ class Look:
             operation=self._operations.current(name),
             failure=self._knowledge.failure(name),
         )
+        if domain is not None and domain.ours and guest.image.install is not None:
+            observed = replace(observed, image=self._installed_image(guest, host))
         if domain is not None and not self._storage_matters(guest, domain):
             return observed
         return self._with_storage(guest, host, domain, observed)
+
+    def _installed_image(self, guest: EffectiveGuest, host: HostView) -> ImageView | None:
+        """The image may have changed since the guest's disk was made; mostly known from memory."""
+        pool = guest.spec.system_disk.pool or host.default_pool
+        if not _usable(host, pool):
+            return None
+        return self._ports.images.view(guest.spec.host, pool, guest.image)
 
     def _storage_matters(self, guest: EffectiveGuest, domain: DomainView) -> bool:
         return domain.ours and (bool(missing_disks(guest, domain)) or unused_seed(guest, domain))

@@ -14,6 +14,7 @@ from controller.desired.snapshot import ScanResult, Snapshot
 from controller.errors import GuestkeeperError
 from controller.loop.queue import WorkQueue
 from controller.loop.status import StatusStore
+from controller.observed.build import is_builder_name
 from controller.observed.health import ProbeView
 
 log = structlog.get_logger(__name__)
@@ -34,15 +35,22 @@ class Triggers:
         queue: WorkQueue,
         snapshot: Callable[[], Snapshot],
         status: StatusStore,
+        *,
+        on_builder: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``on_builder`` is told the name of a builder domain that something happened to."""
         self._queue = queue
         self._snapshot = snapshot
         self._status = status
+        self._on_builder = on_builder
 
     def on_event(self, host: str, domain: str, kind: str) -> None:
         """libvirt says that something happened to a domain."""
         log.debug("libvirt event", host=host, domain=domain, kind=kind)
-        self._queue.add(domain)
+        if is_builder_name(domain):
+            self._on_builder(domain)
+        else:
+            self._queue.add(domain)
 
     def on_host(self, host: str, owned: Collection[str]) -> None:
         """A host came or went: every guest of it, and every domain of ours on it, is looked at."""
@@ -83,11 +91,15 @@ class Triggers:
         self._of_images({image})
 
     def _of_images(self, images: Collection[str]) -> None:
-        """Guests that have their domain do not care."""
+        """Guests that have their domain care only whether another base was installed."""
         for name, guest in self._snapshot().guests.items():
             if guest.image.name in images:
                 status = self._status.get(name)
-                if status is None or status.observed.domain is None:
+                if (
+                    status is None
+                    or status.observed.domain is None
+                    or guest.image.install is not None
+                ):
                     self._queue.add(name)
 
     def all(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from controller.desired.effective import EffectiveGuest, EffectiveService
+from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
 from controller.desired.json_schema import change_class
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
@@ -40,10 +40,22 @@ def spec_document(guest: EffectiveGuest) -> str:
         }
         for service in guest.services
     }
-    # An address is no part of what an image is (its sha256 is), and may hold a password.
-    image = guest.image.spec.model_dump(mode="json", by_alias=True, exclude={"source": {"url"}})
-    document = {"spec": {**spec, "services": services}, "image": image}
+    document = {"spec": {**spec, "services": services}, "image": _image_document(guest.image)}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _image_document(image: EffectiveImage) -> dict[str, Any]:
+    """The part of an image that disks made from it depend on."""
+    spec = image.spec
+    if image.install is not None:
+        # How it is installed says nothing of what is; the digest of the whole does.
+        fields = {"os_family", "cloud_init"}
+        return {
+            **spec.model_dump(mode="json", by_alias=True, include=fields),
+            "content": image.content,
+        }
+    # An address is no part of what an image is (its sha256 is), and may hold a password.
+    return spec.model_dump(mode="json", by_alias=True, exclude={"source": {"url"}})
 
 
 def spec_changes(last: str, guest: EffectiveGuest) -> tuple[FieldChange, ...]:

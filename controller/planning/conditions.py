@@ -12,6 +12,7 @@ class ConditionType(StrEnum):
     AGENT_CONNECTED = "AgentConnected"
     SERVICES_READY = "ServicesReady"
     RESTART_REQUIRED = "RestartRequired"
+    STALLED = "Stalled"
     ORPHANED = "Orphaned"
 
 
@@ -48,6 +49,7 @@ class Printable(StrEnum):
     STOPPING = "Stopping"
     PAUSED = "Paused"
     CRASH_LOOP = "CrashLoopBackOff"
+    STALLED = "Stalled"
     DEGRADED = "Degraded"
     RESTART_REQUIRED = "RestartRequired"
     HEALTHY = "Healthy"

@@ -4,13 +4,15 @@ Every name is derived, and each look says which volumes are there, so a creation
 anywhere goes on where it stopped.
 """
 
+from dataclasses import replace
+
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import Ownership
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState, ImageView
-from controller.planning.conditions import ConditionType, Health, Printable, Sync, false
+from controller.planning.conditions import ConditionType, Health, Printable, Sync, false, true
 from controller.planning.domain import SEED, WantedVolume, wanted_config, wanted_volumes
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
@@ -78,11 +80,33 @@ def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: flo
     if image.state is ImageState.PREPARING:
         message = f"image {name}: {image.message or 'being prepared'}"
         return _waiting(desired, "ImagePreparing", message, None, Health.PROGRESSING)
+    if image.stalled:
+        return _stalled(desired, image)
     message = f"image {name}: {image.message}"
     reason = image.reason or "ImageFailed"
     if image.retry_at is None or now >= image.retry_at:
         return _waiting(desired, reason, message, None, Health.DEGRADED, prepare)
     return _waiting(desired, reason, message, image.retry_at, Health.DEGRADED)
+
+
+def _stalled(desired: EffectiveGuest, image: ImageView) -> Plan:
+    """Every attempt to install the image failed: hands off, and all there is to know is said."""
+    message = stalled_message(image)
+    made = _waiting(desired, image.reason, message, None, Health.DEGRADED)
+    return replace(
+        made,
+        conditions=(*made.conditions, true(C.STALLED, image.reason, message)),
+        printable=Printable.STALLED,
+    )
+
+
+def stalled_message(image: ImageView) -> str:
+    """What ended the last attempt, what to do, and the end of what the installer said."""
+    message = (
+        f"image {image.name}: {image.message}. It is not tried again before: guestkeeper retry"
+        f" {image.name}. The whole log: guestkeeper logs {image.name}"
+    )
+    return f"{message}\n{image.log_tail}" if image.log_tail else message
 
 
 def _waiting(
@@ -134,7 +158,13 @@ def _create(
         if disk.alias == SEED and disk.volume is not None
     ]
     owner = Ownership(
-        uid=config.uuid, name=desired.name, generation=1, digest="", spec="", created=now
+        uid=config.uuid,
+        name=desired.name,
+        generation=1,
+        digest="",
+        spec="",
+        created=now,
+        base=image.base or "",
     )
     steps.append(DefineDomain(config, owner, new=True))
     again = volumes[0].volume in observed.volumes

@@ -32,6 +32,7 @@ from controller.planning.domain import (
     wanted_config,
     wanted_volumes,
 )
+from controller.planning.image import build_beside, outdated_base, outdated_message
 from controller.planning.inside import InsidePlan, plan_inside, wants_inside
 from controller.planning.plan import Plan, Policy
 from controller.planning.probes import probe_targets
@@ -53,12 +54,16 @@ AGENT_BUDGET = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the domain's definition lacks. ``refused`` is what this version does not carry out."""
+    """What the domain's definition lacks. ``refused`` is what this version does not carry out.
+
+    ``outdated`` says that its system disk was made from an older content of its image.
+    """
 
     steps: tuple[Step, ...]
     changes: tuple[FieldChange, ...]
     refused: tuple[FieldChange, ...]
     restart: tuple[FieldChange, ...]
+    outdated: tuple[FieldChange, ...] = ()
 
 
 _NOTHING = Pending((), (), (), ())
@@ -73,10 +78,13 @@ def pending(
     wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
     live = _settled(domain.live, wanted)
     same = domain.config == wanted and (live is None or live == wanted) and domain.persistent
-    if same and owner.digest == desired.digest:
+    outdated = outdated_base(owner, observed.image)
+    if same and owner.digest == desired.digest and not outdated:
         return _NOTHING
     refused = tuple(change for change in spec_changes(owner.spec, desired) if _refused(change))
-    if any(change.path.startswith("image") for change in refused):
+    outdated = outdated or tuple(one for one in refused if one.path.startswith("image."))
+    refused = tuple(change for change in refused if not change.path.startswith("image."))
+    if outdated or any(change.path == "image" for change in refused):
         # What belongs to the refused image stays as the present one has it.
         wanted = replace(wanted, boot=domain.config.boot)
         live = _settled(domain.live, wanted)
@@ -95,7 +103,7 @@ def pending(
         ]
         steps.append(DefineDomain(wanted, owner, new=False))
     restart = config_changes(live, wanted) if live is not None else ()
-    return Pending(tuple(steps), changes, refused, restart)
+    return Pending(tuple(steps), changes, refused, restart, outdated)
 
 
 def _settled(live: DomainConfig | None, wanted: DomainConfig) -> DomainConfig | None:
@@ -112,7 +120,11 @@ def _refused(change: FieldChange) -> bool:
 
 
 def sync_of(
-    desired: EffectiveGuest, domain: DomainView, todo: Pending, inside: InsidePlan | None
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    todo: Pending,
+    inside: InsidePlan | None,
 ) -> tuple[Sync, Condition]:
     """The sync axis and its condition."""
     if todo.refused:
@@ -125,6 +137,9 @@ def sync_of(
     if inside is not None and inside.changes:
         message = f"not as wanted: {_fields(inside.changes)}"
         return Sync.OUT_OF_SYNC, false(C.SYNCED, "ConfigurationOutdated", message)
+    if todo.outdated:
+        message = outdated_message(desired, observed.image)
+        return Sync.OUT_OF_SYNC, false(C.SYNCED, "ImageOutdated", message)
     if todo.restart:
         message = f"takes effect with the next cold boot: {_fields(todo.restart)}"
         return Sync.OUT_OF_SYNC, false(C.SYNCED, "RestartRequired", message)
@@ -157,7 +172,7 @@ def plan_running(
     inside = plan_inside(desired, observed, domain, now)
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    sync, synced = sync_of(desired, domain, todo, inside)
+    sync, synced = sync_of(desired, observed, domain, todo, inside)
     steps: list[Step] = list(todo.steps)
     steps += _remove_seed(desired, observed, domain, inside, policy)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
@@ -166,6 +181,8 @@ def plan_running(
         steps.append(RecordMemory(replace(memory, finished=False)))
     if inside.step is not None:
         steps.append(inside.step)
+    if not steps:
+        steps += build_beside(desired, observed, now)
 
     provisioned = _provisioned(desired, domain, inside)
     probing = owner.digest != "" or (inside.known is not None and not inside.changes)
@@ -184,7 +201,9 @@ def plan_running(
         guest=desired.name,
         sentence=_sentence(steps, ready, synced, todo),
         steps=tuple(steps),
-        changes=_distinct((*todo.refused, *todo.changes, *todo.restart, *inside.changes)),
+        changes=_distinct(
+            (*todo.refused, *todo.changes, *todo.outdated, *todo.restart, *inside.changes)
+        ),
         conditions=(
             _ready(provisioned, ready),
             synced,
@@ -282,7 +301,7 @@ def _axes(ready: Condition, todo: Pending) -> tuple[Health, Printable]:
 def _sentence(steps: list[Step], ready: Condition, synced: Condition, todo: Pending) -> str:
     if steps:
         return "; ".join(str(step) for step in steps)
-    if todo.refused:
+    if todo.refused or (todo.outdated and ready.status is Status.TRUE):
         return f"doing nothing: {synced.message}"
     if todo.restart and ready.status is Status.TRUE:
         return f"nothing to do until a cold boot, which applies {_fields(todo.restart)}"

@@ -186,7 +186,7 @@ def _off(
 ) -> Plan:
     """Off: bring the definition up to date (nothing needs a restart now), then start if due."""
     todo = pending(desired, observed, domain, policy)
-    sync, synced = sync_of(desired, domain, todo, None)
+    sync, synced = sync_of(desired, observed, domain, todo, None)
     start = decide_start(desired.spec.run_strategy, domain, memory, now)
     provisioned = true(C.PROVISIONED, "Defined")
     steps: list[Step] = list(todo.steps)

@@ -128,6 +128,23 @@ IMAGE_DONE = _gauge(
 IMAGE_SIZE = _gauge(
     "image_prepare_size_bytes", "image host", "Bytes to fetch or upload of an image in all."
 )
+IMAGE_PHASE = _gauge(
+    "image_prepare_phase",
+    "image host phase",
+    "An image being prepared; always 1. phase: waiting, downloading, checking, uploading,"
+    " installing.",
+)
+IMAGE_BUILD_SECONDS = _histogram(
+    "image_build_seconds",
+    "image host",
+    "Time of builds that ended in a base, from the first attempt's begin, in seconds.",
+    _PHASES,
+)
+IMAGE_BUILD_FAILURES = _counter(
+    "image_build_failures_total",
+    "image host reason",
+    "Attempts to install an image that failed, by reason.",
+)
 
 DOCUMENTS = _gauge("desired_documents", "kind", "Valid documents in the directory.")
 INVALID_DOCUMENTS = _gauge(

@@ -53,6 +53,8 @@ class Metrics:
         self._start_failures = self._counter(catalog.START_FAILURES)
         self._drift = self._counter(catalog.DRIFT)
         self._applies = self._counter(catalog.SERVICE_APPLIES)
+        self._builds = self._histogram(catalog.IMAGE_BUILD_SECONDS)
+        self._build_failures = self._counter(catalog.IMAGE_BUILD_FAILURES)
         self.registry.register(_SnapshotCollector(lambda: self.snapshot))
         ProcessCollector(registry=self.registry)
 
@@ -107,6 +109,14 @@ class Metrics:
     def service_applied(self, guest: str, service: str, *, ok: bool) -> None:
         """A service's configuration was applied, or could not be."""
         self._count(self._applies, guest, service, "success" if ok else "error")
+
+    def image_built(self, image: str, host: str, seconds: float) -> None:
+        """An unattended install ended in a base, ``seconds`` after it was begun."""
+        self._builds.labels(image, host).observe(seconds)
+
+    def image_build_failed(self, image: str, host: str, reason: str) -> None:
+        """An attempt to install ``image`` failed."""
+        self._build_failures.labels(image, host, reason).inc()
 
     def forget_guest(self, guest: str) -> None:
         """Drops the counters of a guest that is gone, so that its series end."""
@@ -228,9 +238,14 @@ def _guests(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _images(snapshot: Snapshot) -> Iterator[Metric]:
-    info, done, size = (
+    info, done, size, phase = (
         _Family(definition)
-        for definition in (catalog.IMAGE_INFO, catalog.IMAGE_DONE, catalog.IMAGE_SIZE)
+        for definition in (
+            catalog.IMAGE_INFO,
+            catalog.IMAGE_DONE,
+            catalog.IMAGE_SIZE,
+            catalog.IMAGE_PHASE,
+        )
     )
     for image in snapshot.images():
         info.add((image.image, image.host, image.state), 1)
@@ -238,7 +253,9 @@ def _images(snapshot: Snapshot) -> Iterator[Metric]:
             done.add((image.image, image.host), image.done_bytes)
         if image.total_bytes is not None:
             size.add((image.image, image.host), image.total_bytes)
-    yield from (info.metric, done.metric, size.metric)
+        if image.phase is not None:
+            phase.add((image.image, image.host, image.phase), 1)
+    yield from (info.metric, done.metric, size.metric, phase.metric)
 
 
 def _desired(snapshot: Snapshot) -> Iterator[Metric]:

@@ -44,6 +44,7 @@ class ImageSample:
     state: str
     done_bytes: int | None = None
     total_bytes: int | None = None
+    phase: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

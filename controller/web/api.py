@@ -8,7 +8,7 @@ run on the loop itself, so no slow handler holds them up.
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,8 @@ from starlette.routing import BaseRoute, Route
 
 from controller.errors import GuestkeeperError, HostUnreachableError
 from controller.journal.database import Event
-from controller.web import FORMAT_VERSION, listing
-from controller.web.application import Application
+from controller.web import FORMAT_VERSION, image_views, listing
+from controller.web.application import Application, RefusedError
 from controller.web.scrapes import Scrapes
 from controller.web.selector import SelectorError
 from controller.web.views import Detail, Json
@@ -82,7 +82,11 @@ class Api:
             get("guests/{name}", self._guest),
             get("guests/{name}/console", self._console),
             Route("/api/v1/guests/{name}/reconcile", self._reconcile, methods=["POST"]),
-            get("images", self._list(listing.images)),
+            get("images", self._list(image_views.images)),
+            get("images/{name}", self._image),
+            get("images/{name}/log", self._image_log),
+            Route("/api/v1/images/{name}/build", self._build, methods=["POST"]),
+            Route("/api/v1/images/{name}/retry", self._retry, methods=["POST"]),
             get("services", self._list(listing.services)),
             get("hosts", self._list(listing.hosts)),
             get("problems", self._list(listing.problems)),
@@ -187,11 +191,51 @@ class Api:
     def _newer_than(self, seen: int) -> bool:
         return self._last_event > seen
 
-    # --- Console ----------------------------------------------------------------------------------
+    # --- Images -----------------------------------------------------------------------------------
+
+    def _image(self, request: Request) -> Response:
+        return _answer({"item": self._existing_image(request)})
+
+    def _existing_image(self, request: Request) -> Json:
+        name = str(request.path_params["name"])
+        found = image_views.image(self._app, name)
+        if found is None:
+            raise ApiError(404, "NotFound", image_views.unknown_image(self._app, name))
+        return found
+
+    def _wanted_image(self, request: Request) -> str:
+        """The name of an image that there is a document of, just now."""
+        self._app.read_documents()
+        name = str(request.path_params["name"])
+        if name not in self._app.catalog().images:
+            raise ApiError(404, "NotFound", image_views.unknown_image(self._app, name))
+        return name
+
+    def _build(self, request: Request) -> Response:
+        name, query = self._wanted_image(request), request.query_params
+        host, pool = query.get("host") or None, query.get("pool") or None
+        refresh = query.get("refresh") in ("1", "true")
+        views = self._app.images.build(name, host, pool, refresh=refresh)
+        return _answer({"name": name, "pools": image_views.pool_views(self._app, views)}, 202)
+
+    def _retry(self, request: Request) -> Response:
+        name = self._wanted_image(request)
+        views = self._app.images.retry(name)
+        pools = image_views.pool_views(self._app, views or ())
+        return _answer({"name": name, "had_failed": views is not None, "pools": pools}, 202)
+
+    # --- Consoles and logs ------------------------------------------------------------------------
 
     async def _console(self, request: Request) -> Response:
         guest = await run_in_threadpool(self._existing, request)
-        follow = request.query_params.get("follow") in ("1", "true")
+        follow = _follow(request)
+        return await self._stream(self._app.console(guest["host"], guest["name"], follow=follow))
+
+    async def _image_log(self, request: Request) -> Response:
+        image = await run_in_threadpool(self._existing_image, request)
+        return await self._stream(self._app.images.log(image["name"], follow=_follow(request)))
+
+    async def _stream(self, chunks: Iterator[bytes]) -> Response:
         if self._consoles is None:
             self._consoles = anyio.CapacityLimiter(MAX_CONSOLES)
         limiter = self._consoles
@@ -199,7 +243,6 @@ class Api:
             message = f"{MAX_CONSOLES} consoles are being read already; end one of them"
             raise ApiError(503, "TooManyConsoles", message)
 
-        chunks = self._app.console(guest["host"], guest["name"], follow=follow)
         # The first chunk is read here, so that an error is still an answer with its own status.
         first = await anyio.to_thread.run_sync(next, chunks, None, limiter=limiter)
 
@@ -260,6 +303,10 @@ def _detail(text: str) -> Detail:
         raise ApiError(400, "BadRequest", message) from error
 
 
+def _follow(request: Request) -> bool:
+    return request.query_params.get("follow") in ("1", "true")
+
+
 def _number(request: Request, name: str, default: float) -> float:
     text = request.query_params.get(name)
     if text is None:
@@ -286,6 +333,7 @@ def _api_error(_: Request, error: Exception) -> Response:
 def _own_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, GuestkeeperError)  # noqa: S101 - registered for this class
     status = 503 if isinstance(error, HostUnreachableError) else 409
+    status = 400 if isinstance(error, RefusedError) else status
     return _failed(status, error.reason, str(error))
 
 

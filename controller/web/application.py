@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.desired.snapshot import Snapshot
+from controller.errors import PermanentError
+from controller.images.progress import ImageProgress
 from controller.journal.database import Event
 from controller.loop.status import StatusStore
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
+
+
+class RefusedError(PermanentError):
+    """What is asked for cannot be meant; the message says what can."""
+
+    reason = "BadRequest"
 
 
 class Journal(Protocol):
@@ -28,6 +36,30 @@ class Journal(Protocol):
         """The next ``limit`` events, waiting up to ``timeout`` seconds for the first."""
 
     def last_id(self) -> int: ...
+
+
+class Images(Protocol):
+    """What is known of images on hosts, and what can be asked for. Raises ``controller.errors``."""
+
+    def views(self, name: str | None = None) -> Sequence[ImageView]:
+        """Every image (or that one) everywhere it is, or is wanted."""
+
+    def progress(self) -> Sequence[ImageProgress]: ...
+
+    def build(
+        self, name: str, host: str | None, pool: str | None, *, refresh: bool
+    ) -> Sequence[ImageView]:
+        """Begins to build; how it stands at each of the places. ``RefusedError`` for a host or a
+        pool that there is not.
+        """
+
+    def retry(self, name: str) -> Sequence[ImageView] | None:
+        """Forgets what failed and builds anew; None where nothing had failed."""
+
+    def log(self, name: str, *, follow: bool) -> Iterator[bytes]:
+        """What its installer said; with ``follow`` until its build ends. A generator as a console's
+        is.
+        """
 
 
 class Console(Protocol):
@@ -54,10 +86,12 @@ class Application:
     statuses: StatusStore
     catalog: Callable[[], Snapshot]
     hosts: Callable[[], Sequence[HostView]]
-    images: Callable[[], Sequence[ImageView]]
+    images: Images
     journal: Journal
     reconcile: Callable[[str], bool]
     console: Console
     metrics: Callable[[], tuple[bytes, str]]
     healthy: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
+    read_documents: Callable[[], None] = lambda: None
+    """Reads the directory now: what is asked by hand is about what was just written."""

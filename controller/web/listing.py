@@ -30,10 +30,15 @@ def names(application: Application) -> list[str]:
 
 def unknown_guest(application: Application, name: str) -> str:
     """What to say where there is no guest of that name."""
+    images = application.catalog().images
+    if name in images:
+        return f"`{name}` is an image, not a guest; see: guestkeeper describe image/{name}"
     known = names(application)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"no guest is named `{name}`; did you mean `{close[0]}`?"
+    if close := difflib.get_close_matches(name, images, n=1, cutoff=0.6):
+        return f"no guest is named `{name}`; did you mean the image `{close[0]}`?"
     if not known:
         return (
             f"no guest is named `{name}`; there are none yet: put a Guest document into the"
@@ -77,42 +82,6 @@ def _view(status: GuestStatus | None, name: str, snapshot: Snapshot, detail: Det
     if detail is Detail.CONDITIONS:
         return guest_conditions(status)
     return guest_view(status, snapshot.document_problems(name))
-
-
-def images(application: Application) -> list[Json]:
-    """Image documents, each with the pools it is in."""
-    snapshot = application.catalog()
-    used = Counter(guest.spec.image for guest in snapshot.guests.values())
-    views = defaultdict(list)
-    for view in application.images():
-        views[view.name].append(view)
-    found = []
-    for name in sorted({*snapshot.images, *views}):
-        image = snapshot.images.get(name)
-        source = image.spec.source if image is not None else None
-        found.append(
-            {
-                "name": name,
-                "guests": used[name],
-                "os_family": str(image.spec.os_family) if image is not None else None,
-                "cloud_init": image.spec.cloud_init if image is not None else None,
-                "source": (source.file or source.url) if source is not None else None,
-                "digest": image.digest if image is not None else None,
-                "pools": [
-                    {
-                        "host": view.host,
-                        "pool": view.pool,
-                        "state": str(view.state),
-                        "message": view.message,
-                        "base": view.base,
-                        "capacity": view.capacity or None,
-                        "retry_at": when(view.retry_at),
-                    }
-                    for view in sorted(views[name], key=lambda view: (view.host, view.pool))
-                ],
-            }
-        )
-    return found
 
 
 def services(application: Application) -> list[Json]:

@@ -1,9 +1,11 @@
 """Commands without a daemon: validate, plan, apply, render, schema, doctor, version."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from controller import daemon as composition
 from controller.cli.client import Client
 from controller.cli.errors import CliError
 from controller.daemon import Report
+from controller.desired import ksvalidator
 from controller.desired.problems import Problem
 from controller.errors import PermanentError
 from controller.loop.status import GuestStatus, StatusStore
@@ -40,6 +43,35 @@ spec:
       files: [{path: /var/www/html/index.html, content: "hello from {{ guest.name }}\\n"}]
       unit: nginx.service
 """
+
+INSTALL = """
+apiVersion: guestkeeper/v1alpha1
+kind: Image
+metadata: {name: rocky9}
+spec:
+  osFamily: rhel
+  source:
+    kickstart:
+      template: rocky9.ks.j2
+      version: RHEL9
+      location: {kernel: vmlinuz, initrd: initrd.img, repo: "http://127.0.0.1/os"}
+      rootPasswordHashFrom: {file: /etc/keys/NOT-THERE.hash}
+      sshAuthorizedKeysFrom: [{file: /etc/keys/a.pub}, {credential: b}]
+"""
+TEMPLATE = """lang en_US.UTF-8
+url --url={{ install.repo }}
+repo --name=own --baseurl=http://me:PASSWORD@127.0.0.1/own
+rootpw --iscrypted {{ root_password_hash }}
+poweroff
+%packages
+@core
+%end
+%post --erroronfail
+echo {{ authorized_keys_base64 }} | base64 -d > /root/.ssh/authorized_keys
+echo success > /dev/virtio-ports/org.guestkeeper.build.0
+%end
+"""
+GOLDEN = Path(__file__).parents[2] / "data" / "cli"
 
 
 @pytest.fixture
@@ -330,10 +362,78 @@ def test_rendering_twice_gives_the_same(cli: Cli, documents: Path) -> None:
     assert cli("render", "web1", "-o", "json").stdout == cli("render", "web1", "-o", "json").stdout
 
 
-def test_an_unknown_guest_cannot_be_rendered(cli: Cli, documents: Path) -> None:
+def test_an_unknown_name_cannot_be_rendered(cli: Cli, documents: Path) -> None:
     result = cli("render", "nix")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "there are: web1" in result.stderr
+    assert "no guest or image is named `nix`" in result.stderr
+    assert "there are: web1, debian12" in result.stderr
+
+
+@pytest.fixture
+def installs(documents: Path) -> Path:
+    (documents / "rocky9.yaml").write_text(INSTALL)
+    (documents / "rocky9.ks.j2").write_text(TEMPLATE)
+    return documents
+
+
+def test_render_of_an_image_shows_answer_file_arguments_and_builder(
+    cli: Cli,
+    installs: Path,
+    golden,  # type: ignore[no-untyped-def]
+) -> None:
+    result = cli("render", "rocky9")
+    assert result.exit_code == 0, result.stderr
+    before, xml = result.stdout.split("--- builder domain on host local\n")
+    golden(GOLDEN / "render-image.txt", before)
+    root = ET.fromstring(xml)
+    assert root.findtext("name") == "rocky9.build-BUILD"
+    assert root.findtext("os/kernel") == "/POOL/default-pool/rocky9.build-BUILD-kernel"
+    volume = root.find("devices/disk/source").get("volume")  # type: ignore[union-attr]
+    assert re.fullmatch("gk-base-rocky9-[0-9a-f]{12}-LOCATION.qcow2", str(volume))
+    assert "accelerator: auto is decided on the host" in result.stderr
+    assert "LOCATION and BUILD stand for what the installer's location holds" in result.stderr
+
+
+def test_render_of_an_image_reads_and_shows_no_secret(cli: Cli, installs: Path) -> None:
+    for form in ("table", "json", "yaml"):
+        text = cli("render", "image/rocky9", "-o", form).stdout
+        assert "[from file /etc/keys/NOT-THERE.hash]" in text
+        assert "[from file /etc/keys/a.pub, credential b]" in text
+        assert "PASSWORD" not in text
+        assert "@guestkeeper:" not in text
+        assert "--baseurl=http://[login]@127.0.0.1/own" in text
+
+
+def test_render_of_an_image_as_json_is_the_same(cli: Cli, installs: Path) -> None:
+    text = cli("render", "rocky9").stdout
+    made = json.loads(cli("render", "rocky9", "-o", "json").stdout)["item"]
+    assert made["answer_file"]["path"] == "/ks.cfg"
+    for part in (made["answer_file"]["content"], made["kernel_arguments"], made["domain_xml"]):
+        assert part in text
+
+
+def test_an_answer_file_on_a_medium_of_its_own_is_rendered_so(cli: Cli, installs: Path) -> None:
+    with_iso = INSTALL.replace("version: RHEL9", "version: RHEL9\n      delivery: oemdrv")
+    (installs / "rocky9.yaml").write_text(with_iso)
+    made = json.loads(cli("render", "rocky9", "-o", "json").stdout)["item"]
+    assert made["answer_file"]["delivery"] == "a CD-ROM labelled OEMDRV"
+    assert "rocky9.build-BUILD-answer.iso" in made["domain_xml"]
+    assert "inst.ks=" not in made["kernel_arguments"]
+
+
+def test_an_image_is_rendered_for_where_its_guests_want_it(cli: Cli, installs: Path) -> None:
+    (installs / "web2.yaml").write_text(
+        GUEST.replace("web1", "web2").replace("debian12", "rocky9\n  systemDisk: {pool: fast}")
+    )
+    made = json.loads(cli("render", "rocky9", "-o", "json").stdout)["item"]
+    assert (made["host"], made["pool"]) == ("local", "fast")
+    assert "<kernel>/POOL/fast/rocky9.build-BUILD-kernel</kernel>" in made["domain_xml"]
+
+
+def test_there_is_nothing_to_render_of_a_ready_disk(cli: Cli, documents: Path) -> None:
+    result = cli("render", "debian12")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "image debian12 is a ready disk (debian12.qcow2)" in result.stderr
 
 
 def test_the_schema_is_json_schema(cli: Cli) -> None:
@@ -369,6 +469,19 @@ def test_each_broken_thing_comes_with_its_remedy(
     assert result.stderr == "\n3 checks failed; mend the first one first\n"
 
 
+def test_doctor_looks_for_the_checker_of_kickstarts_and_installers_files(
+    cli: Cli, documents: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (documents / "rocky9.yaml").write_text(INSTALL)
+    (documents / "rocky9.ks.j2").write_text(TEMPLATE)
+    result = cli("doctor")
+    assert re.search(r"· ksvalidator: \S+/ksvalidator checks kickstarts", result.stdout)
+    assert f"✗ image rocky9: {directory}/images/vmlinuz is missing" in result.stdout
+    assert f"✗ image rocky9: {directory}/images/initrd.img is missing" in result.stdout
+    monkeypatch.setattr(ksvalidator, "find_program", lambda: None)
+    assert "! ksvalidator: not found" in cli("doctor").stdout
+
+
 def test_doctor_as_json_is_data(cli: Cli, documents: Path) -> None:
     answer = json.loads(cli("doctor", "-o", "json").stdout)
     assert answer["healthy"] is True
@@ -400,8 +513,8 @@ def test_every_command_has_help(cli: Cli) -> None:
     from controller.cli.app import app
 
     names = [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
-    assert len(names) == 15
-    for name in names:
-        result = cli(name, "--help")
+    assert len(names) == 16
+    for name in [*names, "images", "images build"]:
+        result = cli(*name.split(), "--help")
         assert result.exit_code == 0
         assert "Usage: " in result.stdout

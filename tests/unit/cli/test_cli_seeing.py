@@ -56,7 +56,11 @@ def test_wide_adds_where_it_is_and_what_is_wrong(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("kind", "first"),
     [
-        ("images", "NAME       STATE   GUESTS   OS\ndebian12   Ready   3        debian\n"),
+        (
+            "images",
+            "NAME       STATE   MADE BY   GUESTS   OS       MESSAGE\n"
+            "debian12   Ready   file      3        debian   -\n",
+        ),
         ("svc", "NAME    READY   KIND\nspare   -       shared\nweb     1/2     inline\n"),
         (
             "hosts",
@@ -270,6 +274,7 @@ def test_the_whole_failure_is_in_describe_once(cli: Cli, world: World) -> None:
         ("first\nsecond", "first …"),
         ("it failed\nan Error came first", "an Error came first …"),
         ("x" * 500 + "\ny", "x" * 160 + " …"),
+        ("to try again: guestkeeper retry x\nerror: y", "to try again: guestkeeper retry x …"),
     ],
 )
 def test_the_most_telling_line_stands_for_many(text: str, line: str) -> None:

@@ -35,11 +35,12 @@ def test_every_command_that_a_page_shows_is_one_that_the_program_takes(
     page: Path, call: list[str]
 ) -> None:
     words = [word for word in call if word != "[OPTIONS]"]
-    group = _commands()
-    assert words[0] in group.commands, f"{name_of(page)}: no command {words[0]}"
-    command = group.commands[words[0]]
+    command = _commands()
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands, f"{name_of(page)}: no command {words[0]}"
+        command, name, words = command.commands[words[0]], words[0], words[1:]
     # Parses, with all values, and does not run: a usage error raises.
-    context = command.make_context(words[0], words[1:])
+    context = command.make_context(name, words)
     assert context is not None
 
 

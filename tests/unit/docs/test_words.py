@@ -44,6 +44,7 @@ def test_every_word_of_a_status_is_explained() -> None:
 
 def test_every_reason_in_the_code_is_explained_and_no_other() -> None:
     assert words.CONDITION_REASONS.keys() == reasons.condition_reasons()
+    assert words.BUILD_REASONS.keys() == reasons.build_reasons()
     assert words.STEP_REASONS.keys() == reasons.step_reasons()
     assert words.EVENT_REASONS.keys() == reasons.event_reasons()
 

@@ -15,7 +15,7 @@ class Pool:
     """Satisfies ``images.volumes.Storage`` for one host, ``local``, and one pool, ``default``."""
 
     def __init__(self, available: int = 1 << 40) -> None:
-        self.volumes: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
         self.available = available
         self.calls: list[str] = []
         self.kill_at: tuple[int, str] | None = None
@@ -32,7 +32,7 @@ class Pool:
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         self._call(f"volume {name}")
-        return self._view(name) if name in self.volumes else None
+        return self._view(name) if name in self.contents else None
 
     def create_volume(
         self,
@@ -45,7 +45,7 @@ class Pool:
         backing: tuple[str, str] | None = None,
     ) -> VolumeView:
         with self._effect(f"create {name}"):
-            self.volumes.setdefault(name, b"\0" * capacity)
+            self.contents.setdefault(name, b"\0" * capacity)
             self.written.setdefault(name, 0)
         return self._view(name)
 
@@ -61,12 +61,12 @@ class Pool:
         progress: Callable[[int], None],
     ) -> VolumeView:
         with self._effect(f"upload {name}") as effect:
-            self.volumes[name] = b"\0" * size
+            self.contents[name] = b"\0" * size
             content = b""
             while chunk := stream.read(65536):
                 content += chunk
                 self.written[name] = len(content)
-                self.volumes[name] = content + b"\0" * (size - len(content))
+                self.contents[name] = content + b"\0" * (size - len(content))
                 progress(len(content))
                 effect.amid()
                 self.amid()
@@ -74,11 +74,11 @@ class Pool:
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
         with self._effect(f"delete {name}"):
-            self.volumes.pop(name, None)
+            self.contents.pop(name, None)
             self.written.pop(name, None)
 
     def _view(self, name: str) -> VolumeView:
-        size = len(self.volumes[name])
+        size = len(self.contents[name])
         written = self.written.get(name, size)
         return VolumeView("default", name, f"/pool/{name}", "qcow2", size, written, None)
 

@@ -94,8 +94,8 @@ class World:
 
     def contents(self) -> dict[str, bytes]:
         """The volumes without their markers; each must have one."""
-        volumes = {k: v for k, v in self.pool.volumes.items() if not k.endswith(".ok")}
-        assert set(self.pool.volumes) == {*volumes, *(f"{name}.ok" for name in volumes)}
+        volumes = {k: v for k, v in self.pool.contents.items() if not k.endswith(".ok")}
+        assert set(self.pool.contents) == {*volumes, *(f"{name}.ok" for name in volumes)}
         return volumes
 
 
@@ -185,7 +185,7 @@ def test_a_ready_image_is_told_without_asking_the_pool(world: World) -> None:
 
 def test_a_base_that_somebody_deleted_is_noticed_within_a_minute(world: World) -> None:
     world.prepare()
-    world.pool.volumes.clear()
+    world.pool.contents.clear()
     world.now += 61
     assert world.view().state is ImageState.MISSING
     world.prepare()
@@ -204,22 +204,22 @@ def test_a_changed_file_becomes_a_new_base_beside_the_old_one(world: World) -> N
 
 
 def test_an_upload_without_its_marker_is_made_again(world: World) -> None:
-    world.pool.volumes[BASE] = b"\0" * MIB
+    world.pool.contents[BASE] = b"\0" * MIB
     world.prepare(DISK_ONLY)
     assert world.contents() == {BASE: RAW}
 
 
 def test_a_marker_without_its_volume_blesses_nothing(world: World) -> None:
-    world.pool.volumes[f"{BASE}.ok"] = b""
+    world.pool.contents[f"{BASE}.ok"] = b""
     assert world.view(DISK_ONLY).state is ImageState.MISSING
     world.pool.fail["upload"] = TransientError("the line broke")
     world.failing(DISK_ONLY)
-    assert f"{BASE}.ok" not in world.pool.volumes
+    assert f"{BASE}.ok" not in world.pool.contents
 
 
 def test_a_base_that_was_whole_is_not_deleted_for_want_of_its_marker(world: World) -> None:
     world.prepare(DISK_ONLY)
-    del world.pool.volumes[f"{BASE}.ok"]
+    del world.pool.contents[f"{BASE}.ok"]
     world.now += 61
     assert world.view(DISK_ONLY).state is ImageState.MISSING
     world.pool.calls.clear()
@@ -230,7 +230,7 @@ def test_a_base_that_was_whole_is_not_deleted_for_want_of_its_marker(world: Worl
 
 def test_what_was_whole_once_and_then_broke_is_not_taken_as_good(world: World) -> None:
     world.prepare(DISK_ONLY)
-    world.pool.volumes.clear()
+    world.pool.contents.clear()
     world.now += 61
 
     def break_off() -> None:
@@ -239,7 +239,7 @@ def test_what_was_whole_once_and_then_broke_is_not_taken_as_good(world: World) -
 
     world.pool.amid = break_off
     world.failing(DISK_ONLY)
-    assert BASE in world.pool.volumes  # the remains, for they could not be cleared away
+    assert BASE in world.pool.contents  # the remains, for they could not be cleared away
     world.pool.amid = lambda: None
     world.pool.fail.clear()
     world.now += 10
@@ -285,7 +285,7 @@ def test_a_failed_upload_is_cleared_away_and_remembered(world: World) -> None:
 
     world.pool.amid = fail
     world.failing(DISK_ONLY)
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
     view = world.view(DISK_ONLY)
     assert (view.state, view.reason) == (ImageState.FAILED, "StorageFailed")
     assert (view.message, view.retry_at) == ("the line broke", world.now + 10)
@@ -340,7 +340,7 @@ def test_a_success_forgets_the_failures_before_it(world: World) -> None:
     world.now += 10
     world.pool.fail.clear()
     world.prepare(DISK_ONLY)
-    world.pool.volumes.clear()
+    world.pool.contents.clear()
     world.now += 61
     world.pool.fail["upload"] = TransientError("no")
     world.failing(DISK_ONLY)
@@ -355,11 +355,11 @@ def test_a_pool_without_room_is_told_with_figures_before_anything_is_sent(world:
     assert str(error).startswith(
         "storage pool default of host local has 524288 bytes free, and image debian12 needs 1 MiB"
     )
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
 
 
 def test_the_remains_of_a_killed_upload_count_as_room(world: World) -> None:
-    world.pool.volumes[BASE] = b"\0" * MIB
+    world.pool.contents[BASE] = b"\0" * MIB
     world.pool.available = 0
     world.prepare(DISK_ONLY)
     assert world.contents() == {BASE: RAW}
@@ -368,7 +368,7 @@ def test_the_remains_of_a_killed_upload_count_as_room(world: World) -> None:
 def test_a_pool_that_is_not_there_is_told(world: World) -> None:
     world.pool.fail["volume"] = PermanentError("no storage pool", reason="PoolMissing")
     assert world.failing(DISK_ONLY).reason == "PoolMissing"
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
 
 
 def test_a_host_that_does_not_answer_is_asked_again_after_ten_seconds_each_time(
@@ -418,7 +418,7 @@ def test_a_loop_that_does_not_wait_tries_once(world: World, error: Exception) ->
 
 def test_a_half_upload_of_another_process_is_never_blessed(world: World) -> None:
     other = World(world.root / "other")
-    other.pool.volumes, other.pool.written = world.pool.volumes, world.pool.written
+    other.pool.contents, other.pool.written = world.pool.contents, world.pool.written
     made = world.pool.create_volume
 
     def die() -> None:
@@ -443,7 +443,7 @@ def test_a_half_upload_of_another_process_is_never_blessed(world: World) -> None
 
 def test_another_process_that_made_it_whole_meanwhile_is_as_good(world: World) -> None:
     other = World(world.root / "other")
-    other.pool.volumes, other.pool.written = world.pool.volumes, world.pool.written
+    other.pool.contents, other.pool.written = world.pool.contents, world.pool.written
     made = world.pool.create_volume
 
     def create(*args: str, **options: int | str) -> VolumeView:
@@ -468,7 +468,7 @@ def test_what_was_ready_is_believed_while_the_host_is_away(world: World) -> None
 def test_a_file_written_during_its_upload_is_not_taken(world: World) -> None:
     world.pool.amid = lambda: os.utime(world.images / "disk.raw", (1, 1))
     assert world.failing(DISK_ONLY).reason == "ImageChanging"
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
     assert world.view(DISK_ONLY).state is ImageState.FAILED
     world.pool.amid = lambda: None
     world.now += 10
@@ -522,7 +522,7 @@ def test_many_who_want_it_at_once_make_it_once(world: World) -> None:
 def test_a_stopping_daemon_ends_an_upload_and_leaves_nothing(world: World) -> None:
     world.pool.amid = world.preparer.close
     assert world.failing(DISK_ONLY).reason == "Stopping"
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
     assert world.view(DISK_ONLY).state is ImageState.MISSING
 
 
@@ -557,7 +557,7 @@ def test_a_wrong_download_is_not_fetched_every_few_seconds(
         image = an_image(source={"url": origin.url, "sha256": "0" * 64})
         assert world.failing(image).reason == "ChecksumMismatch"
         assert world.view(image).retry_at == world.now + 300
-    assert world.pool.volumes == {}
+    assert world.pool.contents == {}
 
 
 def test_a_seed_is_a_volume_made_anew_each_time(world: World) -> None:
@@ -565,5 +565,5 @@ def test_a_seed_is_a_volume_made_anew_each_time(world: World) -> None:
         world.preparer.seed(
             "local", "default", "gk-seed-web1", instance_id="i", hostname=name, keys=["k"]
         )
-    assert b"web2" in world.pool.volumes["gk-seed-web1"]
-    assert b"web1" not in world.pool.volumes["gk-seed-web1"]
+    assert b"web2" in world.pool.contents["gk-seed-web1"]
+    assert b"web1" not in world.pool.contents["gk-seed-web1"]

@@ -18,6 +18,7 @@ from controller.planning.plan import Policy
 from controller.planning.planner import orphan, plan
 from controller.web.application import Application
 from tests import factories as make
+from tests.unit.web.images import FakeImages, stalled
 
 AGO = 200.0
 """Everything in the world happened so many seconds before now: 3 minutes in every table."""
@@ -52,7 +53,7 @@ class World:
     journal: Journal = field(default_factory=lambda: Journal(":memory:"))
     snapshot: Snapshot = field(default_factory=Snapshot)
     hosts: list = field(default_factory=lambda: [make.a_host()])  # type: ignore[type-arg]
-    images: list = field(default_factory=lambda: [make.a_ready_image()])  # type: ignore[type-arg]
+    images: FakeImages = field(default_factory=FakeImages)
     reconciled: list[str] = field(default_factory=list)
     health: tuple[bool, str] = (True, "the loop makes progress")
     readiness: tuple[bool, str] = (True, "2 guests are looked after")
@@ -87,7 +88,7 @@ class World:
             statuses=self.store,
             catalog=lambda: self.snapshot,
             hosts=lambda: self.hosts,
-            images=lambda: self.images,
+            images=self.images,
             journal=self.journal,
             reconcile=self._reconcile,
             console=self.console,
@@ -143,6 +144,23 @@ def a_world() -> World:
     world.journal.record("web2", "ProbeFailed", "web/http: connection refused", warning=True)
     assert world.journal.flush()
     return world
+
+
+def with_install(world: World, **fields: object) -> None:
+    """There is an Image rocky9 by kickstart, which web3 waits for; nothing of it was built yet."""
+    image = make.an_install_image(**fields)
+    web3 = make.a_guest("web3", image=image)
+    world.images.since = world.now
+    guests = MappingProxyType({**world.snapshot.guests, "web3": web3})
+    images = MappingProxyType({**world.snapshot.images, "rocky9": image})
+    world.snapshot = replace(world.snapshot, guests=guests, images=images)
+
+
+def stalls(world: World) -> None:
+    """Every attempt to install rocky9 failed, and its guest says so."""
+    world.images.shows(stalled())
+    web3 = world.snapshot.guests["web3"]
+    a_status(web3, make.observed(image=stalled()), world.store, world.now)
 
 
 def crash_looping(world: World, name: str = "web2") -> None:

@@ -1,0 +1,111 @@
+"""Base and boot volumes that nobody uses any more: found, waited for, deleted.
+
+A base is in use while any volume is an overlay of it, or any domain of the host, ours or not,
+names it. One that an Image still wants stays too. What is left has a time to live, for somebody
+may put the old document back; when that began is kept in a small file, so that a daemon that is
+restarted daily collects as well.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import structlog
+
+from controller.images.ports import Builders
+from controller.images.sources import Role
+from controller.images.volumes import marker_name
+from controller.observed.host import VolumeView
+
+_log = structlog.get_logger(__name__)
+_PREFIXES = tuple(f"gk-{role}-" for role in Role)
+
+
+class Bases:
+    """For one thread. ``ttl`` in seconds; ``on_collected(image volume, host)`` must not block."""
+
+    def __init__(
+        self,
+        builders: Builders,
+        memory: Path,
+        *,
+        ttl: float,
+        clock: Callable[[], float],
+        on_collected: Callable[[str, str], None],
+    ) -> None:
+        self._builders = builders
+        self._memory = memory
+        self._ttl = ttl
+        self._clock = clock
+        self._on_collected = on_collected
+
+    def collect(
+        self, host: str, pools: Collection[str], wanted: Callable[[str, str], bool]
+    ) -> None:
+        """Deletes what has been unused for ``ttl`` in ``pools``.
+
+        ``wanted(pool, volume)`` is asked right before each deletion again. Raises what the host's
+        calls raise.
+        """
+        since = self._load()
+        now = self._clock()
+        for pool in pools:
+            here = f"{host}/{pool}/"
+            unused = {
+                volume.name for volume in self._unused(host, pool) if not wanted(pool, volume.name)
+            }
+            for key in [key for key in since if key.startswith(here)]:
+                if key.removeprefix(here) not in unused:
+                    del since[key]
+            for name in sorted(unused):
+                began = since.setdefault(here + name, now)
+                if began > now:  # the clock was set back
+                    since[here + name] = began = now
+                if now - began >= self._ttl and self._delete(host, pool, name, wanted):
+                    del since[here + name]
+        self._save(since)
+
+    def _delete(self, host: str, pool: str, name: str, wanted: Callable[[str, str], bool]) -> bool:
+        """Looks once more, then the marker goes first: half deleted is no base."""
+        still = {volume.name for volume in self._unused(host, pool)}
+        if name not in still or wanted(pool, name):
+            return False
+        _log.info("deleting an unused base", host=host, pool=pool, volume=name)
+        self._builders.delete_volume(host, pool, marker_name(name))
+        self._builders.delete_volume(host, pool, name)
+        self._on_collected(name, host)
+        return True
+
+    def _unused(self, host: str, pool: str) -> Iterable[VolumeView]:
+        volumes = self._builders.volumes(host, pool)
+        candidates = [volume for volume in volumes if is_base_name(volume.name)]
+        if not candidates:
+            return []
+        used: set[str | None] = set(self._builders.file_paths(host))
+        for other in self._builders.host(host).pools.values():
+            if other.active and other.name != pool:
+                used |= {volume.backing for volume in self._builders.volumes(host, other.name)}
+        used |= {volume.backing for volume in volumes}
+        return [volume for volume in candidates if volume.path not in used]
+
+    def _load(self) -> dict[str, float]:
+        try:
+            raw = json.loads(self._memory.read_text(encoding="utf-8"))
+            return {str(key): float(value) for key, value in raw.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def _save(self, since: dict[str, float]) -> None:
+        if since == self._load():
+            return
+        try:
+            part = self._memory.with_suffix(".tmp")
+            part.write_text(json.dumps(since, sort_keys=True), encoding="utf-8")
+            part.replace(self._memory)
+        except OSError as error:  # then the time to live begins anew with the next daemon
+            _log.warning("unused bases cannot be noted", path=str(self._memory), why=str(error))
+
+
+def is_base_name(volume: str) -> bool:
+    """A base or boot volume of ours, by its name; a marker is none."""
+    return volume.startswith(_PREFIXES) and not volume.endswith(marker_name(""))

@@ -1,0 +1,252 @@
+"""Images on hosts: the port ``Images``, whatever an image is made of.
+
+A ready disk is fetched and uploaded (``preparer``), an installed one is built (``installs``); both
+end as a base volume with a marker, and what nobody uses any more is collected (``bases``).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from controller.desired.effective import EffectiveImage
+from controller.errors import GuestkeeperError, PermanentError, TransientError
+from controller.images.bases import Bases
+from controller.images.installs import Installs, OnBuild
+from controller.images.locations import Locations
+from controller.images.ports import Builders, Secrets
+from controller.images.preparer import ImagePreparer
+from controller.images.progress import ImageProgress
+from controller.images.transfer import Pace
+from controller.images.volumes import Volumes, install_base_name, install_base_stem
+from controller.images.workbench import Tools
+from controller.observed.image import ImageState, ImageView
+
+log = structlog.get_logger(__name__)
+_FOLLOW_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """``images`` holds the documents' files, ``cache`` can be lost, ``state`` keeps logs."""
+
+    images: Path
+    cache: Path
+    state: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Called from whatever thread works; none may block.
+
+    ``changed(image)`` when a state changed or about each second of progress;
+    ``built(image, host, seconds, failed record or None)`` at the end of an attempt;
+    ``collected(volume, host)`` when an unused base was deleted.
+    """
+
+    changed: Callable[[str], None] = lambda _: None
+    built: OnBuild = lambda *_: None
+    collected: Callable[[str, str], None] = lambda *_: None
+
+
+class Images:
+    """Satisfies ``execution.ports.Images``. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        builders: Builders,
+        secrets: Secrets,
+        directories: Directories,
+        hooks: Hooks | None = None,
+        *,
+        owner: str = "",
+        builds_at_once: int = 1,
+        unused_ttl: float = 7 * 86400.0,
+        clock: Callable[[], float] = time.time,
+        pace: Pace | None = None,
+    ) -> None:
+        """``owner`` tells this daemon's builders from another's; ``unused_ttl`` in seconds."""
+        hooks = hooks or Hooks()
+        self._builders = builders
+        self._stop = threading.Event()
+        self._preparer = ImagePreparer(
+            builders,
+            directories.images,
+            directories.cache,
+            on_change=hooks.changed,
+            clock=clock,
+            pace=pace,
+        )
+        self._locations = Locations(
+            builders,
+            directories.images,
+            directories.cache,
+            stop=self._stop,
+            check_stop=self._check_stop,
+            pace=pace,
+        )
+        self._installs = Installs(
+            Tools(
+                builders=builders,
+                locations=self._locations,
+                volumes=Volumes(builders),
+                secrets=secrets,
+                owner=owner,
+                log_dir=directories.state / "builds",
+                clock=clock,
+                wait=self._stop.wait,
+                check_stop=self._check_stop,
+            ),
+            at_once=builds_at_once,
+            on_change=hooks.changed,
+            on_build=hooks.built,
+        )
+        self._bases = Bases(
+            builders,
+            directories.state / "unused-bases.json",
+            ttl=unused_ttl,
+            clock=clock,
+            on_collected=hooks.collected,
+        )
+
+    # --- The port ---------------------------------------------------------------------------------
+
+    def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
+        """What is known now, without waiting (a look at volumes happens when nothing is).
+
+        Raises ``HostUnreachableError`` only where nothing is known from before.
+        """
+        return self._of(image).view(host, pool, image)
+
+    def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
+        """Brings the base into the pool: a ready disk now, in minutes; an installed one is begun,
+        and goes on by itself. Raises as the two parts do.
+        """
+        self._of(image).prepare(host, pool, image)
+
+    def seed(
+        self, host: str, pool: str, volume: str, *, instance_id: str, hostname: str, keys: list[str]
+    ) -> None:
+        """Makes the NoCloud seed volume, anew if there is one. Raises what the storage raises."""
+        self._preparer.seed(
+            host, pool, volume, instance_id=instance_id, hostname=hostname, keys=keys
+        )
+
+    def _of(self, image: EffectiveImage) -> ImagePreparer | Installs:
+        return self._preparer if image.install is None else self._installs
+
+    # --- What else there is to ask and to do ------------------------------------------------------
+
+    def progress(self) -> tuple[ImageProgress, ...]:
+        """The preparations under way, for metrics and the CLI."""
+        return (*self._preparer.progress(), *self._installs.progress())
+
+    def knock(self, builder: str) -> None:
+        """libvirt says that something happened to a builder domain."""
+        self._installs.knock(builder)
+
+    def build(self, host: str, pool: str, image: EffectiveImage, *, refresh: bool) -> ImageView:
+        """Builds by hand; with ``refresh`` the installer's tree is asked anew what it holds. How it
+        stands then: a build that has stalled is not begun again, ``retry`` is for that.
+
+        Raises ``PermanentError(reason="NoInstall")`` for a ready disk, or as ``prepare`` does.
+        """
+        if image.install is None:
+            raise PermanentError(
+                f"Image {image.name} is a ready disk: there is nothing to build",
+                reason="NoInstall",
+            )
+        # Who asks by hand does not wait for a backoff, and wants to know what is true now.
+        self._installs.forget(image)
+        if refresh:
+            self._locations.refresh(image)
+        view = self.view(host, pool, image)
+        # A base that was there may not be what the tree holds now: that is found out by building.
+        if not view.stalled and (refresh or view.state is not ImageState.READY):
+            self._installs.prepare(host, pool, image, anew=refresh)
+        return self.view(host, pool, image)
+
+    def retry(self, image: EffectiveImage, hosts: Collection[str]) -> bool:
+        """Forgets what failed, so that it is tried anew; False where nothing had failed."""
+        return self._installs.retry(image, hosts)
+
+    def tend(
+        self,
+        host: str,
+        images: Mapping[str, EffectiveImage],
+        pools: Collection[str],
+        *,
+        certain: bool,
+    ) -> None:
+        """Goes on with builds found on the host, removes builders and bases that nobody wants.
+
+        ``images`` are the documents' by name; ``certain``: one that is not among them is really
+        gone. Raises what the host's calls raise.
+        """
+        self._installs.adopt(host, images, certain=certain)
+        if certain:
+            self._bases.collect(
+                host, pools, lambda pool, volume: self._wants(host, pool, volume, images)
+            )
+
+    def build_log(self, image: str, limit: int, *, follow: bool) -> Iterator[bytes]:
+        """The last ``limit`` bytes of what its installer said; with ``follow`` also what it says
+        from now on, until its build ends. Nothing where nothing was ever built.
+        """
+        path = self._installs.log_file(image)
+        at = None
+        while True:
+            building = self._installs.is_building(image)
+            block, at = _read_on(path, at, limit) if path is not None else (b"", None)
+            yield block
+            if not follow or (not building and not block):
+                return
+            if not block:
+                self._stop.wait(_FOLLOW_SECONDS)
+            latest = self._installs.log_file(image)
+            if latest != path:
+                path, at = latest, 0
+            if self._stop.is_set():
+                return
+
+    def close(self) -> None:
+        """Ends what is under way at its next piece; builders go on, for the next daemon to hear."""
+        self._stop.set()
+        self._preparer.close()
+
+    def _wants(
+        self, host: str, pool: str, volume: str, images: Mapping[str, EffectiveImage]
+    ) -> bool:
+        """May an Image want this base or boot volume, as its document stands?"""
+        return any(volume.startswith(self._stems(host, pool, image)) for image in images.values())
+
+    def _stems(self, host: str, pool: str, image: EffectiveImage) -> tuple[str, ...]:
+        """What the names of the image's volumes begin with, as exactly as it can be told now."""
+        if image.install is None:
+            return self._preparer.stems(image)
+        location = self._locations.known(host, pool, image)
+        if not location:
+            return (install_base_stem(image.name, image.content),)
+        return (install_base_name(image.name, image.content, location),)
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise TransientError("the daemon is stopping", reason="Stopping")
+
+
+def _read_on(path: Path, at: int | None, limit: int) -> tuple[bytes, int | None]:
+    """What was written since ``at``, or with None the last ``limit`` bytes; and where it ends."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            start = max(0, end - limit) if at is None else at
+            file.seek(start if start <= end else 0)  # shorter than before: begun anew
+            block = file.read(limit)
+            return block, file.tell()
+    except FileNotFoundError:
+        return b"", at
+    except OSError as error:
+        raise GuestkeeperError(f"the log {path} cannot be read: {error}") from error

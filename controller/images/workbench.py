@@ -1,0 +1,203 @@
+"""What a build does to the world: volumes, media and the builder domain of one image on one pool.
+
+Each of these can be done again: whatever a killed daemon left is made anew or removed.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from controller.desired.effective import EffectiveImage, EffectiveInstall
+from controller.errors import GuestkeeperError, PermanentError
+from controller.images import answer_media
+from controller.images.builder_config import builder_config
+from controller.images.locations import Installer, Locations
+from controller.images.ports import Builders, Secrets
+from controller.images.volumes import Volumes
+from controller.observed.build import BuildRecord, Step
+
+_log = structlog.get_logger(__name__)
+Sent = Callable[[int, int], None]
+"""(bytes sent, bytes in all)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every build works with.
+
+    ``owner`` stands in its builders' records. ``clock`` gives epoch seconds. ``wait`` waits so many
+    seconds, less where the daemon stops, which ``check_stop`` then tells by raising.
+    """
+
+    builders: Builders
+    locations: Locations
+    volumes: Volumes
+    secrets: Secrets
+    owner: str
+    log_dir: Path
+    clock: Callable[[], float]
+    wait: Callable[[float], object]
+    check_stop: Callable[[], None]
+
+
+class Workbench:
+    """One image on one pool. Everything raises what the host's calls raise."""
+
+    def __init__(
+        self, tools: Tools, host: str, pool: str, image: EffectiveImage, install: EffectiveInstall
+    ) -> None:
+        self._tools = tools
+        self._builders = tools.builders
+        self._host = host
+        self._pool = pool
+        self._image = image
+        self._install = install
+
+    def is_base(self, base: str) -> bool:
+        """Has the volume its marker? One that guests stand on gets it back."""
+        if self._tools.volumes.find(self._host, self._pool, base) is not None:
+            return True
+        found = self._builders.volume(self._host, self._pool, base)
+        if found is None:
+            return False
+        volumes = self._builders.volumes(self._host, self._pool)
+        if all(volume.backing != found.path for volume in volumes):
+            return False
+        # An overlay is only ever made of a base that had its marker.
+        _log.warning("marker is gone", host=self._host, pool=self._pool, volume=base)
+        self.bless(base)
+        return True
+
+    def bless(self, base: str) -> None:
+        """Gives the volume its marker: it is a base from now on."""
+        self._tools.volumes.bless(self._host, self._pool, base)
+
+    def clear(self, name: str, base: str) -> None:
+        """Removes what an attempt left; the builder's definition and its record stay."""
+        self._builders.destroy_builder(self._host, name)
+        delete_media(self._builders, self._host, self._pool, name)
+        self._builders.delete_volume(self._host, self._pool, base)
+
+    def tidy(self, name: str) -> None:
+        """Removes the builder, which has done its work; the base stays."""
+        self._builders.destroy_builder(self._host, name)
+        delete_media(self._builders, self._host, self._pool, name)
+        self._builders.undefine_builder(self._host, name)
+
+    def start(
+        self, name: str, base: str, attempt: int, installer: Installer, sent: Sent
+    ) -> BuildRecord:
+        """A new disk, new media, the builder defined and started; what is in its record."""
+        answer = answer_media.fill(self._image.name, self._install, self._tools.secrets)
+        size = self._install.disk_size
+        self._builders.create_volume(self._host, self._pool, base, capacity=size)
+        try:
+            return self._start(name, base, attempt, installer, answer, sent)
+        except GuestkeeperError:
+            # At best effort: there are secrets in them. The next attempt removes them, too.
+            with contextlib.suppress(GuestkeeperError):
+                delete_media(self._builders, self._host, self._pool, name)
+            raise
+
+    def _start(
+        self, name: str, base: str, attempt: int, installer: Installer, answer: bytes, sent: Sent
+    ) -> BuildRecord:
+        host, pool = self._host, self._pool
+        iso = answer_media.answer_iso(self._install, answer)
+        overlay = answer_media.initrd_overlay(self._install, answer)
+        with installer.kernel.open("rb") as kernel, installer.initrd.open("rb") as initrd:
+            kernel_path = self._put(f"{name}-kernel", _Joined(kernel, b""), "raw", sent)
+            initrd_path = self._put(f"{name}-initrd", _Joined(initrd, overlay), "raw", sent)
+        answer_iso = f"{name}-answer.iso" if iso else None
+        if answer_iso is not None:
+            self._put(answer_iso, _Joined(io.BytesIO(iso), b""), "iso", sent)
+        config = builder_config(
+            name,
+            self._image,
+            self._install,
+            self._builders.host(host),
+            pool=pool,
+            disk=base,
+            kernel=kernel_path,
+            initrd=initrd_path,
+            answer_iso=answer_iso,
+        )
+        record = BuildRecord(
+            image=self._image.name,
+            content=self._image.content,
+            pool=pool,
+            base=base,
+            owner=self._tools.owner,
+            attempt=attempt,
+        )
+        self._builders.define_builder(host, config, record)
+        self._builders.start_builder(host, config)
+        record = replace(record, step=Step.STARTED, started=self._tools.clock())
+        self._builders.record_build(host, name, record)
+        # QEMU has read them into its memory; the answer file's secrets may be in one of them.
+        for volume in (f"{name}-kernel", f"{name}-initrd"):
+            self._builders.delete_volume(host, pool, volume)
+        return record
+
+    def _put(self, volume: str, content: "_Joined", format: str, sent: Sent) -> str:
+        """Uploads; returns the volume's path on the host."""
+        return self._builders.upload_volume(
+            self._host,
+            self._pool,
+            volume,
+            io.BufferedReader(content, 1 << 18),
+            content.size,
+            format=format,
+            progress=lambda done: sent(done, content.size),
+        ).path
+
+
+class _Joined(io.RawIOBase):
+    """A file with something behind it, at a multiple of four bytes as the kernel wants archives."""
+
+    def __init__(self, file: BinaryIO, behind: bytes) -> None:
+        super().__init__()
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        tail = b"\0" * (-length % 4) + behind if behind else b""
+        self._parts = [file, io.BytesIO(tail)]
+        self.size = length + len(tail)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        for part in self._parts:
+            if data := part.read(len(buffer)):
+                buffer[: len(data)] = data
+                return len(data)
+        return 0
+
+
+def log_path(log_dir: Path, name: str) -> Path:
+    """Where the log of the builder ``name`` stands."""
+    return log_dir / f"{name}.log"
+
+
+def delete_media(builders: Builders, host: str, pool: str, name: str) -> None:
+    """What was put into the pool to start the builder ``name``; secrets are in it."""
+    for suffix in ("kernel", "initrd", "answer.iso"):
+        builders.delete_volume(host, pool, f"{name}-{suffix}")
+
+
+def remove_builder(tools: Tools, host: str, name: str, record: BuildRecord) -> None:
+    """The builder and all it has, but not a base that got its marker."""
+    tools.builders.destroy_builder(host, name)
+    try:
+        delete_media(tools.builders, host, record.pool, name)
+        if tools.volumes.find(host, record.pool, record.base) is None:
+            tools.builders.delete_volume(host, record.pool, record.base)
+    except PermanentError as error:
+        if error.reason != "PoolMissing":  # then its volumes are gone with it
+            raise
+    tools.builders.undefine_builder(host, name)
