@@ -180,7 +180,7 @@ def _guest(*services: EffectiveService, keys: Path | None = None) -> EffectiveGu
     )
     image = ImageSpec.model_validate({"osFamily": "debian", "source": {"file": "debian12.qcow2"}})
     return EffectiveGuest(
-        "web-1", (), spec, EffectiveImage("debian12", image, ""), services, Origin("x", 1), ""
+        "web-1", (), spec, EffectiveImage("debian12", image, "", ""), services, Origin("x", 1), ""
     )
 
 
