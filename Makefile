@@ -8,8 +8,8 @@ PY := .venv/bin/python
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Two real guests, served and kept; ends by saying what to try
-	@deploy/demo/up.sh
+demo: ## Two real guests, served and kept; DEMO=install installs their image first
+	@DEMO=$(DEMO) deploy/demo/up.sh
 
 demo-down: ## Remove every trace of the demo (PURGE=1: the cached image, too)
 	@deploy/demo/down.sh

@@ -3,8 +3,10 @@
 # distribution packages (libvirt, QEMU, what builds the demo image) and the Python environment .venv.
 # Runs in well under a second when nothing is missing, so `make` calls it every time.
 #
-#   setup.sh [--tests]     --tests also installs what only the tests use: promtool (in the package
-#                          prometheus, whose service is switched off again), openssl, shellcheck
+#   setup.sh [--tests | --standin]
+#                          --standin also installs the boot loader of tests/standin (extlinux); --tests
+#                          that, and what only the tests use: promtool (in the package prometheus,
+#                          whose service is switched off again), openssl, shellcheck
 #
 # Debian and Ubuntu are tested; Fedora and RHEL (dnf) are written by the book and untested.
 set -euo pipefail
@@ -38,6 +40,10 @@ dnf_packages=(libvirt-daemon-kvm libvirt-client libvirt-devel pkgconf-pkg-config
     dnsmasq procps-ng edk2-ovmf)
 # A plain user builds the image in a user namespace, which needs newuidmap.
 [[ $(id -u) == 0 ]] || { apt_packages+=(uidmap); dnf_packages+=(shadow-utils); }
+if [[ ${1:-} == --tests || ${1:-} == --standin ]]; then
+    apt_packages+=(extlinux)
+    dnf_packages+=(syslinux-extlinux syslinux-nonlinux)
+fi
 if [[ ${1:-} == --tests ]]; then
     apt_packages+=(openssl prometheus shellcheck)
     dnf_packages+=(openssl golang-github-prometheus ShellCheck)

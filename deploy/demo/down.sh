@@ -20,6 +20,10 @@ if pid=$(daemon_pid); then
     done
 fi
 
+if pid=$(tree_pid); then
+    kill -TERM "$pid"
+fi
+
 if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
     virsh=(timeout 60 virsh --quiet --connect "$uri")
     # Every guest whose disk is in the demo's pool, whatever it is called; the documents may have grown.
@@ -27,7 +31,7 @@ if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
         [[ -n $guest ]] || continue
         xml=$("${virsh[@]}" dumpxml --inactive "$guest")
         grep -qE "'$state/pool/|pool='$pool'" <<<"$xml" || continue
-        if ! grep -q "urn:guestkeeper:v1" <<<"$xml"; then
+        if ! grep -qE "urn:guestkeeper:(build:)?v1" <<<"$xml"; then
             die "the domain $guest has its disk in $state and is not Guestkeeper's; remove it yourself first"
         fi
         say "removing the guest $guest"
@@ -56,7 +60,7 @@ if [[ ${PURGE:-0} == 1 ]]; then
     fi
     cache=${GUESTKEEPER_CACHE:-$default_cache}
     say "removing the cached images in $cache"
-    rm -rf "$cache/demo-image" "$cache/cloudinit-image"
+    rm -rf "$cache/demo-image" "$cache/cloudinit-image" "$cache/standin"
     rmdir --ignore-fail-on-non-empty "$cache" 2>/dev/null || true
 else
     say "the cached image stays for the next time (PURGE=1 make demo-down removes it, too)"

@@ -15,6 +15,10 @@ fi
     pidfile=$state/daemon.pid
     log=$state/daemon.log
     listen=127.0.0.1:9750
+    # DEMO=install: the installation tree that is served, by whom, and the documents.
+    tree=127.0.0.1:18079
+    treepid=$state/tree.pid
+    installed=$state/desired-state
     guestkeeper=$repo/.venv/bin/guestkeeper
 }
 
@@ -26,11 +30,14 @@ fi
 say() { echo "${bold}demo:${plain} $*" >&2; }
 die() { echo "demo: error: $*" >&2; exit 1; }
 
-# The daemon's process id, if it runs. A pid file alone proves nothing: the number may be another's by now.
-daemon_pid() {
+# running FILE WORDS: the process id in FILE, if that process has WORDS in its command line. A pid file alone
+# proves nothing: the number may be another's by now.
+running() {
     local pid
-    pid=$(cat "$pidfile" 2>/dev/null) || return 1
+    pid=$(cat "$1" 2>/dev/null) || return 1
     [[ $pid =~ ^[0-9]+$ ]] || return 1
-    [[ -r /proc/$pid/cmdline && "$(tr '\0' ' ' <"/proc/$pid/cmdline")" == *"--config $config"* ]] || return 1
+    [[ -r /proc/$pid/cmdline && "$(tr '\0' ' ' <"/proc/$pid/cmdline")" == *"$2"* ]] || return 1
     echo "$pid"
 }
+daemon_pid() { running "$pidfile" "--config $config"; }
+tree_pid() { running "$treepid" "http.server"; }

@@ -12,7 +12,9 @@ from docs.generating.markdown import code, page, table
 _HEAD = """
 Every field of a Guest has a class that says what changing it on an existing guest takes.
 `guestkeeper plan` prints it beside each difference. A Service document's fields have the class
-`guest`, an Image document's the class `replace` for the guests that exist.
+`guest`, an Image document's the class `replace` for the guests that exist; of an unattended install
+only what the installed disk depends on: the answer file, the installer's location, `delivery`,
+`disk.size`, `builder.firmware`, `osFamily`, `cloudInit`.
 
 The class is a property of the field; what this version does with it is less than the class allows:
 """
@@ -29,9 +31,10 @@ _MEANING = {
     ),
     Change.REPLACE: (
         "needs a new system disk",
-        "refused: `Synced` is False, reason `ChangeNotSupported`",
+        "refused: `Synced` is False, reason `ChangeNotSupported`; for a changed Image"
+        " `ImageOutdated`",
     ),
-    Change.IMMUTABLE: ("cannot be changed", "refused, as `replace`"),
+    Change.IMMUTABLE: ("cannot be changed", "refused: `ChangeNotSupported`"),
     Change.CONTROLLER: ("changes what the daemon does", "taken up at once"),
 }
 

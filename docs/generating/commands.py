@@ -1,6 +1,7 @@
 """docs/reference/commands.md: every command with its arguments and options, from the program."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -37,7 +38,8 @@ def text() -> str:
     panels: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for name, command in group.commands.items():
         if not command.hidden:
-            panels[getattr(command, "rich_help_panel", None) or "Other"].append((name, command))
+            panel = getattr(command, "rich_help_panel", None) or "Other"
+            panels[panel] += _with_those_below(name, command)
     overview = [
         f"**{panel}**: " + ", ".join(f"[`{name}`](#{anchor(name)})" for name, _ in commands)
         for panel, commands in panels.items()
@@ -45,6 +47,16 @@ def text() -> str:
     parts = ["\n\n".join(overview)]
     parts += [_command(name, command) for found in panels.values() for name, command in found]
     return page("Commands", _HEAD, *parts)
+
+
+def _with_those_below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The command; of a group its commands, by all their words."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield name, command
+        return
+    for word, inner in below.items():
+        yield from _with_those_below(f"{name} {word}", inner)
 
 
 def _command(name: str, command: Any) -> str:

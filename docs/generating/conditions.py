@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from controller.planning.conditions import ConditionType, Health, Printable, Status, Sync
 from docs.generating.markdown import code, page, table
 from docs.generating.words import (
+    BUILD_REASONS,
     CONDITION_REASONS,
     CONDITIONS,
     EVENT_REASONS,
@@ -20,6 +21,13 @@ A condition has a type, a status ({", ".join(f"`{status.value}`" for status in S
 reason, a message, and since when the status is as it is. A type that is not there counts as
 Unknown. `guestkeeper describe NAME` shows all of them;
 `guestkeeper wait NAME --for=condition=TYPE` waits for one.
+"""
+_BUILDS = """
+Each failed attempt of an unattended install is an event of `image/NAME` with one of these reasons,
+and counts in `guestkeeper_image_build_failures_total`. After the last attempt the guests that wait
+for the image have it as the reason of `Ready` and of `Stalled`. What keeps an attempt from being
+begun has a reason of the next table, and is tried again by itself. See
+[debug a failed install](../how-to/debug-a-failed-install.md).
 """
 _STEPS = """
 A step that failed is tried again: after 2 s, 4 s, 8 s, … up to 5 minutes where it may work later,
@@ -38,6 +46,9 @@ def text() -> str:
         table(("Type", "True means"), _known(ConditionType, CONDITIONS)),
         "## Reasons in conditions",
         table(("Reason", "Meaning", "What to do"), _reasons(CONDITION_REASONS)),
+        "## Reasons of failed installs",
+        _BUILDS,
+        table(("Reason", "Meaning", "What to do"), _reasons(BUILD_REASONS)),
         "## Reasons of failed steps and commands",
         _STEPS,
         table(("Reason", "Meaning", "What to do"), _reasons(STEP_REASONS)),

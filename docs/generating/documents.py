@@ -54,7 +54,7 @@ def text() -> str:
 
 
 _SHARED = ("Probe", "HttpGet", "TcpSocket", "ExecProbe", "SystemdUnitProbe", "GuestAgentPing")
-_SHARED_MODELS = (*_SHARED, "File", "SecretRef")
+_SHARED_MODELS = (*_SHARED, "File", "SecretRef", "InstallLocation", "IsoVolume")
 
 
 def _model(model: Any, path: str, shared: list[type[BaseModel]]) -> Iterator[str]:

@@ -10,7 +10,7 @@ CODE = Path(__file__).resolve().parents[2] / "controller"
 def condition_reasons() -> frozenset[str]:
     """What conditions can say, as far as the planner says it itself."""
     found: set[str] = set()
-    for tree in _trees("planning"):
+    for tree in _trees("planning", but=_BUILDING):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 position = _POSITION.get(_name(node.func))
@@ -23,6 +23,24 @@ def condition_reasons() -> frozenset[str]:
 
 _POSITION = {"true": 1, "false": 1, "unknown": 1, "_waiting": 1, "unseen": 1, "ServiceState": 2}
 """Where a call's reason stands."""
+_BUILDING = "building.py"
+
+
+def build_reasons() -> frozenset[str]:
+    """How an attempt to install an image can end, but for a success."""
+    found: set[str] = set()
+    for tree in (*_trees(f"planning/{_BUILDING}"), *_trees("images/build.py")):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _name(node.func) == "failed":
+                found.update(text for arg in node.args[:1] for text in _texts(arg))
+            elif isinstance(node, ast.Assign) and _assigns_reason(node):
+                found.update(_texts(_first(node.value)))
+    return frozenset(found)
+
+
+def _first(value: ast.expr) -> ast.expr:
+    """The reason of ``reason, why = "BuilderLost", "Only it knows"``."""
+    return value.elts[0] if isinstance(value, ast.Tuple) else value
 
 
 def step_reasons() -> frozenset[str]:
@@ -56,10 +74,11 @@ def event_reasons() -> frozenset[str]:
     return frozenset(found)
 
 
-def _trees(where: str) -> Iterator[ast.Module]:
+def _trees(where: str, but: str = "") -> Iterator[ast.Module]:
     place = CODE / where
     for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-        yield ast.parse(file.read_text(encoding="utf-8"))
+        if file.name != but:
+            yield ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _name(function: ast.expr) -> str:

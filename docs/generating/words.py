@@ -62,22 +62,59 @@ FIELDS: Final[dict[str, str]] = {
     "ImageSource.file": "A qcow2 or raw disk, relative to the settings' `images_dir`.",
     "ImageSource.url": "Fetched into the settings' `cache_dir`. Needs `sha256`.",
     "ImageSource.sha256": "Of what `url` serves; checked before use.",
-    "ImageSource.kickstart": "Unattended install of Fedora, RHEL and kin.",
-    "ImageSource.preseed": "Unattended install of Debian.",
-    "ImageSource.autoinstall": "Unattended install of Ubuntu.",
+    "ImageSource.kickstart": "Unattended install of RHEL, its kin, or Fedora: Anaconda.",
+    "ImageSource.preseed": "Unattended install of Debian: debian-installer.",
+    "ImageSource.autoinstall": "Unattended install of Ubuntu: subiquity.",
+    "Install.template": "The answer file's template: a file relative to the document, or one that"
+    " comes with Guestkeeper, such as `rhel9-minimal.ks.j2`. The one beside the document wins.",
+    "Install.location": "Where the installer comes from.",
+    "Install.values": "What the template shows as `values`. One that neither it nor a snippet of it"
+    " names is refused.",
+    "Install.rootPasswordHashFrom": "A crypt(5) hash (`openssl passwd -6`) of root's password."
+    " Without it root has none that fits.",
+    "Install.sshAuthorizedKeysFrom": "Public keys that root of every guest of this image has.",
+    "Kickstart.version": "Whose syntax the kickstart is checked by: `RHEL9`, `RHEL10`, `F42`, ….",
+    "Kickstart.delivery": "`initrd`: as `/ks.cfg` in the installer's initrd. `oemdrv`: on a CD-ROM"
+    " labelled `OEMDRV`.",
+    "InstallLocation.tree": "An installation tree. Kernel, initrd and their sha256 are found by its"
+    " `.treeinfo` (kickstart) or `SHA256SUMS` (preseed), and asked once. Not for autoinstall.",
+    "InstallLocation.iso": "An installation ISO in a pool of the host; kernel and initrd are taken"
+    " out of it.",
+    "InstallLocation.kernel": "The installer's kernel, with `initrd`: an address, or a file"
+    " relative to `images_dir`.",
+    "InstallLocation.kernelSha256": "Of the kernel; needed for an address, checked of a file, too.",
+    "InstallLocation.initrd": "The installer's initrd, as `kernel`.",
+    "InstallLocation.initrdSha256": "Of the initrd, as `kernelSha256`.",
+    "InstallLocation.repo": "Beside `kernel` or `iso`: the tree that a kickstart installs from"
+    " (`inst.repo`).",
+    "InstallLocation.args": "Kernel arguments behind those that the kind of install needs.",
+    "IsoVolume.pool": "Its pool; the one that the image is built in where it is left out.",
+    "IsoVolume.volume": "The volume. Known by its name and size, so give a new ISO a new name.",
+    "ImageDisk.size": "Of the base; a guest's `systemDisk.size` may be larger.",
+    "ImageBuilder.vcpus": "CPUs of the installer's machine.",
+    "ImageBuilder.memory": "Memory of the installer's machine.",
+    "ImageBuilder.firmware": "How the installed system boots; its guests say the same `firmware`.",
+    "ImageBuilder.accelerator": "As that of a guest.",
+    "ImageBuilder.network": "A libvirt network for the installer. Without it and `bridge`: QEMU's"
+    " own NAT.",
+    "ImageBuilder.bridge": "A bridge of the host for the installer.",
     "DirectBoot.kernel": "Relative to `images_dir`; copied into the pool.",
     "DirectBoot.initrd": "Relative to `images_dir`; copied into the pool.",
     "DirectBoot.args": "The kernel's command line.",
     "ImageSpec.osFamily": "How packages are handled: `debian` apt, `rhel` dnf (or yum).",
-    "ImageSpec.source": "The disk; `file`, or `url` with `sha256`.",
-    "ImageSpec.boot": "Direct kernel boot, for a disk without a boot loader.",
+    "ImageSpec.source": "One of `file`, `url` with `sha256`, `kickstart`, `preseed`,"
+    " `autoinstall`.",
+    "ImageSpec.boot": "Direct kernel boot, for a ready disk without a boot loader.",
     "ImageSpec.cloudInit": "`true`: a NoCloud seed gives host name and SSH keys at the first boot."
     " `false`: the guest agent does.",
     "ImageSpec.disk": "The disk of an unattended install.",
-    "ImageSpec.builder": "CPUs and memory of an unattended install.",
-    "ImageSpec.timeout": "How long an unattended install may take.",
-    "ImageSpec.stallTimeout": "How long an unattended install may be silent.",
-    "ImageSpec.retries": "How often an unattended install is tried again.",
+    "ImageSpec.builder": "The machine of an unattended install.",
+    "ImageSpec.timeout": "How long an attempt of an unattended install may take; 45m with KVM, 3h"
+    " without, where it is left out.",
+    "ImageSpec.stallTimeout": "How long the installer may be silent on all its ports.",
+    "ImageSpec.retries": "Attempts of an unattended install beyond the first.",
+    "ImageSpec.keepFailedBuilder": "`true`: when the last attempt has failed, its disk and, if it"
+    " still runs, its domain stay as they are for you to look at.",
     # --- guests
     "Cpu.vcpus": "CPUs that the guest has.",
     "Cpu.max": "CPUs that it could have; `vcpus` where it is left out.",
@@ -132,15 +169,18 @@ CONDITIONS: Final[dict[str, str]] = {
     "AgentConnected": "The QEMU guest agent has its channel open.",
     "ServicesReady": "Every service is applied and all its probes succeed.",
     "RestartRequired": "A change is in the definition that a cold boot will apply.",
+    "Stalled": "Every attempt to install its image failed; nothing is tried before"
+    " `guestkeeper retry IMAGE` or a changed document.",
     "Orphaned": "Its document is gone; it is left as it is.",
 }
 
 STATUSES: Final[dict[str, str]] = {
-    "Installing": "Its image is being brought into the pool.",
+    "Installing": "Its image is being brought into the pool, or installed.",
     "Starting": "It is being made or started, or its services are not all ready yet.",
     "Stopping": "It is shutting down.",
     "Paused": "Paused by QEMU (a disk could not be written) or by somebody.",
     "CrashLoopBackOff": "It stopped again; the next start waits.",
+    "Stalled": "Every attempt to install its image failed: hands off.",
     "Degraded": "Something failed that needs a look, or a domain of that name is somebody else's.",
     "RestartRequired": "Healthy, but a change waits for a cold boot.",
     "Healthy": "As wanted, and every service ready.",
@@ -226,7 +266,13 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Mend that host, or take it out of the settings.",
     ),
     "ImageFailed": Reason("The image could not be prepared.", "See the message."),
-    "ImagePreparing": Reason("The image is being fetched, checked or copied into the pool."),
+    "ImageOutdated": Reason(
+        "Its disk was made from an older content of its image; the new base is built beside it.",
+        "Nothing is done to it in this version. Make a new guest, or put the document back.",
+    ),
+    "ImagePreparing": Reason(
+        "The image is being fetched, checked, copied into the pool, or installed."
+    ),
     "LookFailed": Reason("The look inside failed.", "See the message."),
     "NameConflict": Reason(
         "A domain of that name exists that is not Guestkeeper's. It is never touched.",
@@ -269,6 +315,42 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "WaitingForAgent": Reason("Its inside is not configured yet: the guest agent is awaited."),
 }
 
+BUILD_REASONS: Final[dict[str, Reason]] = {
+    "BuilderCrashed": Reason(
+        "The installer's kernel panicked, or QEMU crashed or was killed.",
+        "Look at the end of the log; the log of QEMU is `/var/log/libvirt/qemu/BUILDER.log`. Give"
+        " it more `builder.memory`.",
+    ),
+    "BuilderDestroyed": Reason("Somebody destroyed the builder domain (`virsh destroy`)."),
+    "BuilderLost": Reason(
+        "The builder is off, and libvirt does not know why: the host was restarted, or QEMU ended"
+        " while libvirtd was down."
+    ),
+    "DiskVanished": Reason("Somebody deleted the volume that was installed to."),
+    "InstallFailed": Reason(
+        "The installer said that it failed (`%onerror` and its like); the message is what it said.",
+        "Correct what it complains of.",
+    ),
+    "InstallStalled": Reason(
+        "Not a byte came from the installer for `stallTimeout`.",
+        "Mostly a question that the answer file does not answer: see the end of the log.",
+    ),
+    "InstallTimedOut": Reason(
+        "The attempt took longer than `timeout`.", "A larger `timeout`, or a nearer mirror."
+    ),
+    "NoSuccessMarker": Reason(
+        "It powered off and had not said `success`.",
+        "See the log for what ended it; an answer file of yours ends with the success snippet.",
+    ),
+    "NotSealed": Reason(
+        "The disk has what no base may have, or nothing says that it was inspected.",
+        "The message names what was found; include the sealing snippet last.",
+    ),
+    "PoolFull": Reason(
+        "QEMU paused the builder, as its disk could not be written.", "Make room in the pool."
+    ),
+}
+
 STEP_REASONS: Final[dict[str, Reason]] = {
     "Aborted": Reason("libvirt aborted the call."),
     "AccessDenied": Reason("libvirt refuses the daemon.", "Run it as root, or allow it in polkit."),
@@ -285,8 +367,11 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "ApplyInProgress": Reason("An apply of an earlier daemon still runs in the guest."),
     "ApplyKilled": Reason("A signal ended the apply (the guest shut down)."),
     "ApplyTimedOut": Reason("The apply did not end within 15 minutes."),
+    "BadRequest": Reason("What was asked for cannot be meant.", "See the message."),
     "Busy": Reason("libvirt, or another process that downloads, holds a lock."),
     "CacheUnusable": Reason("`cache_dir` cannot be written.", "Set `cache_dir`, or its mode."),
+    "ChannelBlocked": Reason("A builder does not take what is written to its port."),
+    "ChannelClosed": Reason("A builder's port was closed; it is opened again."),
     "ChecksumMismatch": Reason(
         "What was fetched is not what `sha256` says.", "Correct `sha256` or `url`."
     ),
@@ -343,16 +428,34 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "LookFailed": Reason("The look ended with an error.", "See the message."),
     "LookKilled": Reason("A signal ended the look (the guest shut down)."),
     "LookTimedOut": Reason("The look did not end within 30 seconds."),
+    "IsoMissing": Reason(
+        "The pool has no such volume.",
+        "Upload the ISO (`virsh vol-create-as`, `virsh vol-upload`), or correct `location.iso`.",
+    ),
+    "IsoUnusable": Reason(
+        "The volume is no ISO, or has no installer of that kind on it.",
+        "See the message; or give `kernel` and `initrd`.",
+    ),
+    "KsvalidatorUnusable": Reason(
+        "`ksvalidator` is not there or did not answer, so no kickstart can be checked.",
+        "`pip install pykickstart` beside Guestkeeper; `guestkeeper doctor`.",
+    ),
     "NameConflict": Reason(
         "A domain of that name exists that is not Guestkeeper's.", "Rename one of them."
     ),
     "NetworkMissing": Reason("The host has no such libvirt network.", "`virsh net-list --all`."),
+    "NoChannel": Reason("The builder has no such port on this host."),
+    "NoInstall": Reason("The image is a ready disk: there is nothing to build or to retry."),
     "NoMemory": Reason("libvirt ran out of memory."),
     "NoThread": Reason(
         "The daemon can have no further thread.", "Look at its `TasksMax` and its memory."
     ),
     "NotRunning": Reason("The domain is off, so it has no console."),
     "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
+    "PasswordNotHashed": Reason(
+        "What `rootPasswordHashFrom` names is no crypt(5) hash; plain text is refused.",
+        "Write the output of `openssl passwd -6` there.",
+    ),
     "PermanentFailure": Reason("It will fail again until something changes.", "See the message."),
     "PoolFull": Reason("The image does not fit into the pool.", "Make room."),
     "PoolInactive": Reason(
@@ -366,8 +469,14 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),
+    "Superseded": Reason("Another content of the image is wanted now; that is built instead."),
     "TransientFailure": Reason("It may work later; it is tried again."),
+    "TreeUnusable": Reason(
+        "The tree does not name its kernel and initrd with their sha256.",
+        "Correct `location.tree`, or give `kernel`, `initrd` and `repo`.",
+    ),
     "UnknownGuest": Reason("No document has that name.", "`guestkeeper get guests`."),
+    "UnknownImage": Reason("No document has that name.", "`guestkeeper get images`."),
     "UploadDisturbed": Reason(
         "Somebody else uploads the same image to the same pool.",
         "Let one `guestkeeper` manage that host.",
@@ -381,6 +490,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
 }
 
 EVENT_REASONS: Final[dict[str, str]] = {
+    "BaseCollected": "A base that nobody used for `unused_base_seconds` was deleted.",
     "ConfigurationApplied": "Host name, keys or services were applied inside.",
     "CrashLoopBackOff": "It stopped again soon after a start; the next start waits.",
     "DocumentVanished": "Its document is gone; the guest is left alone.",
@@ -388,6 +498,7 @@ EVENT_REASONS: Final[dict[str, str]] = {
     "DomainDestroyed": "The domain was powered off.",
     "DomainStarted": "The domain was started; the message says why.",
     "GuestReady": "The condition Ready became True.",
+    "ImageBuilt": "An unattended install ended in a base.",
     "ImagePrepared": "The image is in the pool.",
     "SeedCreated": "The cloud-init seed was made.",
     "SeedRemoved": "The used cloud-init seed was deleted.",
