@@ -49,11 +49,19 @@ class Template:
     capacity: int
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Medians, in seconds, with the daemon and with bare libvirt."""
+
+    create: float
+    create_floor: float
+    restart: float
+    restart_floor: float
+
+
 def measure(runs: int = 5) -> list[Result]:
     """``create`` and ``restart``; medians of ``runs`` each, after one that is not counted."""
     image = demo_image()
-    creates: dict[str, list[float]] = {"daemon": [], "floor": []}
-    restarts: dict[str, list[float]] = {"daemon": [], "floor": []}
     with private_libvirtd() as libvirtd:
         settings = settings_for(
             libvirtd.root / "daemon",
@@ -63,50 +71,59 @@ def measure(runs: int = 5) -> list[Result]:
         )
         text = IMAGE.format(name="debian12", file="debian12.qcow2") + DIRECT_BOOT
         put(settings.desired_dir, "image.yaml", text)
-        seen = Lifecycle(libvirtd.uri)
         with daemon_process(settings) as daemon:
             daemon.wait_ready(TIMEOUT)
             say("  the daemon runs; the first guest brings the image into the pool")
-            template = None
-            for number in range(runs + 1):
-                name = f"{PREFIX}d{number}"
-                made, again, taken = _with_daemon(libvirtd, daemon, seen, name)
-                template = template or taken
-                bare_made, bare_again = _bare(libvirtd, seen, f"{PREFIX}f{number}", template)
-                say(
-                    f"  run {number}: create {made:.2f} s (bare {bare_made:.2f} s),"
-                    f" restart {again:.2f} s (bare {bare_again:.2f} s)"
-                )
-                if number:
-                    creates["daemon"].append(made)
-                    creates["floor"].append(bare_made)
-                    restarts["daemon"].append(again)
-                    restarts["floor"].append(bare_again)
-        seen.close()
-    create_floor, restart_floor = median(creates["floor"]), median(restarts["floor"])
+            times = in_turns(libvirtd, daemon, "debian12", runs)
     return [
         Result(
             "create: document renamed in → domain running",
-            median(creates["daemon"]),
-            create_floor,
+            times.create,
+            times.create_floor,
             "s",
-            DEBOUNCE + CREATE_FACTOR * create_floor,
+            create_bound(times),
         ),
         Result(
             "restart: QEMU killed → running again",
-            median(restarts["daemon"]),
-            restart_floor,
+            times.restart,
+            times.restart_floor,
             "s",
-            restart_floor + RESTART_EXTRA,
+            times.restart_floor + RESTART_EXTRA,
         ),
     ]
 
 
+def create_bound(times: Times) -> float:
+    """The most that a creation may take, whatever its image is made of."""
+    return DEBOUNCE + CREATE_FACTOR * times.create_floor
+
+
+def in_turns(libvirtd: PrivateLibvirtd, daemon: DaemonProcess, image: str, runs: int) -> Times:
+    """A guest of ``image`` made and killed by the daemon's side, and by libvirt alone, in turns."""
+    seen = Lifecycle(libvirtd.uri)
+    made: list[tuple[float, float]] = []
+    floors: list[tuple[float, float]] = []
+    template = None
+    for number in range(runs + 1):
+        create, restart, taken = _with_daemon(libvirtd, daemon, seen, f"{PREFIX}d{number}", image)
+        template = template or taken
+        bare = _bare(libvirtd, seen, f"{PREFIX}f{number}", template)
+        say(
+            f"  run {number}: create {create:.2f} s (bare {bare[0]:.2f} s),"
+            f" restart {restart:.2f} s (bare {bare[1]:.2f} s)"
+        )
+        if number:
+            made.append((create, restart))
+            floors.append(bare)
+    seen.close()
+    return Times(*(median(run[what] for run in side) for what in (0, 1) for side in (made, floors)))
+
+
 def _with_daemon(
-    libvirtd: PrivateLibvirtd, daemon: DaemonProcess, seen: Lifecycle, name: str
+    libvirtd: PrivateLibvirtd, daemon: DaemonProcess, seen: Lifecycle, name: str, image: str
 ) -> tuple[float, float, Template]:
     desired = daemon.settings.desired_dir
-    text = GUEST.format(name=name, image="debian12", memory="256Mi")
+    text = GUEST.format(name=name, image=image, memory="256Mi")
     began = time.perf_counter()
     put(desired, f"{name}.yaml", text)
     made = seen.wait(name, STARTED, began, TIMEOUT) - began

@@ -4,6 +4,7 @@ It is an unprivileged one (``nobody``'s where we are root), with its sockets and
 scratch directory, so its domains, pools and pid files cannot be mistaken for anybody else's.
 """
 
+import os
 import shutil
 import sys
 import threading
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import libvirt
 
-from bench.scratch import PREFIX
 from controller.hypervisor.event_loop import ensure_running
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 
@@ -33,7 +33,8 @@ def qemu_pid(libvirtd: PrivateLibvirtd, name: str) -> int:
 @contextmanager
 def private_libvirtd() -> Iterator[PrivateLibvirtd]:
     """Everything on it is gone when the block ends."""
-    root = Path(f"/tmp/{PREFIX}l")  # noqa: S108 - made by us alone or not at all
+    # Short, for the paths of the sockets in it. Made by us alone or not at all.
+    root = Path(f"/tmp/gkb{os.getpid()}")  # noqa: S108
     root.mkdir(mode=0o711)
     daemon = PrivateLibvirtd(root, _below_reaper)
     try:

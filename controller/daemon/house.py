@@ -124,7 +124,12 @@ class House:
             self.hypervisor,
             FileSecrets(),
             Directories(settings.images_dir, settings.cache_dir, settings.state_dir),
-            Hooks(self.triggers.on_image, self.told.on_build, self.told.on_collected),
+            Hooks(
+                self.triggers.on_image,
+                self.told.on_built,
+                self.told.on_build_failed,
+                self.told.on_collected,
+            ),
             owner=_owner(settings),
             builds_at_once=settings.image_builds,
             unused_ttl=settings.unused_base_seconds,

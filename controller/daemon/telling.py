@@ -55,16 +55,17 @@ class Telling:
         self._creating.pop(name, None)
         self._metrics.forget_guest(name)
 
-    def on_build(self, image: str, host: str, seconds: float, failed: BuildRecord | None) -> None:
-        """An attempt to install an image ended."""
-        about = f"image/{image}"
-        if failed is None:
-            self._metrics.image_built(image, host, seconds)
-            self._journal.record(about, "ImageBuilt", f"built on host {host} in {seconds:.0f} s")
-        else:
-            self._metrics.image_build_failed(image, host, failed.reason)
-            message = f"attempt {failed.attempt} on host {host}: {failed.message}"
-            self._journal.record(about, failed.reason, message, warning=True)
+    def on_built(self, image: str, host: str, seconds: float) -> None:
+        """An unattended install ended in a base."""
+        self._metrics.image_built(image, host, seconds)
+        message = f"built on host {host} in {seconds:.0f} s"
+        self._journal.record(f"image/{image}", "ImageBuilt", message)
+
+    def on_build_failed(self, image: str, host: str, record: BuildRecord) -> None:
+        """An attempt to install an image failed."""
+        self._metrics.image_build_failed(image, host, record.reason)
+        message = f"attempt {record.attempt} on host {host}: {record.message}"
+        self._journal.record(f"image/{image}", record.reason, message, warning=True)
 
     def on_collected(self, volume: str, host: str) -> None:
         """A base that nobody used was deleted."""

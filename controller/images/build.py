@@ -51,6 +51,9 @@ class Watcher(Protocol):
 
     def working(self, phase: Phase, done: int, total: int | None, detail: str) -> None: ...
 
+    def built(self, seconds: float) -> None:
+        """A base was made; ``seconds`` since its attempt was started."""
+
     def attempt_failed(self, record: BuildRecord) -> None: ...
 
 
@@ -130,11 +133,11 @@ class Build:
         try:
             if not self._name:
                 self._find()
-            if self._base and self._bench.is_base(self._base):
+            if self._base and self._bench.keeps_base(self._base):
                 self._bench.tidy(self._name)
                 return True
             view = self._builders.builder(self._host, self._name) if self._name else None
-            return self._act(self._with_what_was_said(view))
+            return self._act(self._hear_out(view))
         except HostUnreachableError as error:
             self._bound.info("host gave no answer, the build waits", why=str(error))
             self._hush()
@@ -204,7 +207,7 @@ class Build:
             record = BuildRecord(self._image.name, self._image.content, self._pool, self._base)
             remove_builder(self._tools, self._host, self._name, record)
         self._name, self._base = name, base
-        if self._bench.is_base(base):
+        if self._bench.keeps_base(base):
             return
         self._hush()
         self._said, self._answer_owed, self._cleared = Said(), False, False
@@ -242,11 +245,13 @@ class Build:
 
     def _finish(self, view: BuilderView | None) -> None:
         """Gives the disk its marker, which makes it a base; the next turn tidies up."""
+        assert view is not None and view.record is not None  # noqa: S101 - it was just seen
         if self._builders.volume(self._host, self._pool, self._base) is not None:
             self._bench.bless(self._base)
-            self._build_log().heading("installed", self._tools.clock())
+            now = self._tools.clock()
+            self._build_log().heading("installed", now)
+            self._watcher.built(max(0.0, now - view.record.started))
             return
-        assert view is not None and view.record is not None  # noqa: S101 - it was just seen
         message = f"somebody deleted the volume {self._base} that was installed to"
         self._note(view.record.failed("DiskVanished", message, self._tools.clock()))
 
@@ -265,7 +270,7 @@ class Build:
 
     # --- What the builder says --------------------------------------------------------------------
 
-    def _with_what_was_said(self, view: BuilderView | None) -> BuilderView | None:
+    def _hear_out(self, view: BuilderView | None) -> BuilderView | None:
         """The view with everything heard so far, which is written down where it is not yet."""
         if view is None or view.record is None or view.record.step is not Step.STARTED:
             return view

@@ -15,7 +15,7 @@ import structlog
 from controller.desired.effective import EffectiveImage
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.bases import Bases
-from controller.images.installs import Installs, OnBuild
+from controller.images.installs import Installs, OnBuilt, OnFailed
 from controller.images.locations import Locations
 from controller.images.ports import Builders, Secrets
 from controller.images.preparer import ImagePreparer
@@ -43,12 +43,14 @@ class Hooks:
     """Called from whatever thread works; none may block.
 
     ``changed(image)`` when a state changed or about each second of progress;
-    ``built(image, host, seconds, failed record or None)`` at the end of an attempt;
+    ``built(image, host, seconds)`` when an install ended in a base, ``failed(image, host, record)``
+    when an attempt failed;
     ``collected(volume, host)`` when an unused base was deleted.
     """
 
     changed: Callable[[str], None] = lambda _: None
-    built: OnBuild = lambda *_: None
+    built: OnBuilt = lambda *_: None
+    failed: OnFailed = lambda *_: None
     collected: Callable[[str, str], None] = lambda *_: None
 
 
@@ -102,7 +104,8 @@ class Images:
             ),
             at_once=builds_at_once,
             on_change=hooks.changed,
-            on_build=hooks.built,
+            on_built=hooks.built,
+            on_failed=hooks.failed,
         )
         self._bases = Bases(
             builders,

@@ -31,8 +31,10 @@ _NO_FAILURES = ("Stopping", "Superseded")
 """The daemon stops, and the next one goes on; another content is wanted now."""
 
 _Key = tuple[str, str, str]
-OnBuild = Callable[[str, str, float, BuildRecord | None], None]
-"""(image, host, seconds since it began, the record of a failed attempt; None: a base was made)."""
+OnBuilt = Callable[[str, str, float], None]
+"""(image, host, seconds that the attempt took): a base was made."""
+OnFailed = Callable[[str, str, BuildRecord], None]
+"""(image, host, the record of the attempt that failed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class _Look:
 class _Slot:
     """What is known in memory of one image on one pool; guarded by the lock of ``Installs``."""
 
-    __slots__ = ("build", "content", "failure", "looked", "progress", "reported")
+    __slots__ = ("build", "content", "failure", "looked", "next", "progress", "reported")
 
     def __init__(self) -> None:
         self.build: Build | None = None
         self.content = ""
+        self.next: EffectiveImage | None = None
+        """What was asked for while an older content was being built."""
         self.progress: ImageProgress | None = None
         self.failure: Failure | None = None
         self.looked: _Look | None = None
@@ -59,23 +63,27 @@ class _Slot:
 class _Watch:
     """Passes on how one build goes."""
 
-    def __init__(self, installs: "Installs", key: _Key, began: float) -> None:
+    def __init__(self, installs: "Installs", key: _Key) -> None:
         self._installs = installs
         self._key = key
-        self._began = began
 
     def working(self, phase: Phase, done: int, total: int | None, detail: str) -> None:
         self._installs.report(self._key, phase, done, total, detail)
 
+    def built(self, seconds: float) -> None:
+        host, _, image = self._key
+        self._installs.on_built(image, host, seconds)
+
     def attempt_failed(self, record: BuildRecord) -> None:
-        self._installs.ended(self._key, self._began, record)
+        host, _, image = self._key
+        self._installs.on_failed(image, host, record)
 
 
 class Installs:
     """Safe to use from many threads.
 
-    ``on_change(image name)`` and ``on_build`` are called from whatever thread works, and must not
-    block. ``at_once`` is how many installers run at the same time on a host.
+    ``on_change(image name)``, ``on_built`` and ``on_failed`` are called from whatever thread works,
+    and must not block. ``at_once`` is how many installers run at the same time on a host.
     """
 
     def __init__(
@@ -84,13 +92,15 @@ class Installs:
         *,
         at_once: int,
         on_change: Callable[[str], None],
-        on_build: OnBuild,
+        on_built: OnBuilt,
+        on_failed: OnFailed,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tools = tools
         self._turns = Turns(at_once)
         self._on_change = on_change
-        self._on_build = on_build
+        self.on_built = on_built
+        self.on_failed = on_failed
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._slots: dict[_Key, _Slot] = {}
@@ -152,7 +162,8 @@ class Installs:
             slot = self._slots.setdefault(key, _Slot())
             if slot.build is not None:
                 if slot.content != image.content:
-                    slot.build.cancel()  # its end is a change, and this is asked again
+                    slot.next = image
+                    slot.build.cancel()
                 return
             failure = slot.failure
             if failure is not None and failure.subject == _subject(image):
@@ -160,7 +171,7 @@ class Installs:
                     raise failure.again(now)
             else:
                 slot.failure = None
-            watch = _Watch(self, key, now)
+            watch = _Watch(self, key)
             turn = self._turns.of(host)
             slot.build = Build(self._tools, host, pool, image, turn, watch)
             slot.content = image.content
@@ -169,7 +180,7 @@ class Installs:
             )
             thread = threading.Thread(
                 target=self._run,
-                args=(key, slot, slot.build, image, now),
+                args=(key, slot, slot.build, image),
                 name=f"build-{image.name}",
                 daemon=True,
             )
@@ -202,27 +213,27 @@ class Installs:
 
         Raises what the hosts' calls raise.
         """
-        found = False
+        found = self.forget(image)
         for host in hosts:
             for view in self._tools.builders.builders(host):
                 record = view.record
                 if record is not None and record.image == image.name and record.step is Step.FAILED:
                     remove_builder(self._tools, host, view.name, record)
                     found = True
-        with self._lock:
-            for (_, _, name), slot in self._slots.items():
-                if name == image.name:
-                    found |= slot.failure is not None
-                    slot.failure = slot.looked = None
         self._on_change(image.name)
         return found
 
-    def forget(self, image: EffectiveImage) -> None:
-        """What was seen of it counts no longer: the next look is a fresh one."""
+    def forget(self, image: EffectiveImage) -> bool:
+        """What was seen of it counts no longer: the next look is a fresh one. True where something
+        had failed.
+        """
+        failed = False
         with self._lock:
             for (_, _, name), slot in self._slots.items():
                 if name == image.name:
+                    failed |= slot.failure is not None
                     slot.looked = slot.failure = None
+        return failed
 
     def adopt(self, host: str, images: Mapping[str, EffectiveImage], *, certain: bool) -> None:
         """Goes on with builds that an earlier daemon began, and removes what nobody wants.
@@ -252,11 +263,11 @@ class Installs:
         image = images.get(record.image)
         if image is not None and image.content == record.content:
             left = self._tools.volumes.find(host, record.pool, record.base) is not None
-            if left and not self._is_built(host, record):
+            if left and not self._is_under_way(host, record):
                 remove_builder(self._tools, host, name, record)
             elif record.step is not Step.FAILED or record.attempt <= image.spec.retries:
                 self.prepare(host, record.pool, image)
-        elif certain and record.owner == self._tools.owner and not self._cancelled(host, record):
+        elif certain and record.owner == self._tools.owner and not self._cancel_build(host, record):
             log.info("removing a builder that nobody wants", host=host, builder=name)
             remove_builder(self._tools, host, name, record)
 
@@ -293,14 +304,7 @@ class Installs:
         if not told:
             self._on_change(before.image)
 
-    def ended(self, key: _Key, began: float, record: BuildRecord | None) -> None:
-        """An attempt failed, or with ``record`` None a base was made."""
-        host, _, image = key
-        self._on_build(image, host, max(0.0, self._tools.clock() - began), record)
-
-    def _run(
-        self, key: _Key, slot: _Slot, build: Build, image: EffectiveImage, began: float
-    ) -> None:
+    def _run(self, key: _Key, slot: _Slot, build: Build, image: EffectiveImage) -> None:
         failure: Failure | None = None
         try:
             build.run()
@@ -312,13 +316,21 @@ class Installs:
         except Exception as error:
             log.exception("a build panicked", image=image.name, host=key[0])
             failure = self._failed(key, slot, image, error)
-        else:
-            self.ended(key, began, None)
         finally:
             with self._lock:
                 slot.build = slot.progress = slot.looked = None
                 slot.failure = failure
+                following, slot.next = slot.next, None
             self._on_change(image.name)
+            if following is not None:
+                self._follow(key, following)
+
+    def _follow(self, key: _Key, image: EffectiveImage) -> None:
+        host, pool, _ = key
+        try:
+            self.prepare(host, pool, image)
+        except GuestkeeperError as error:
+            log.info("the newer content cannot be built yet", image=image.name, why=str(error))
 
     def _failed(self, key: _Key, slot: _Slot, image: EffectiveImage, error: Exception) -> Failure:
         failure = Failure.after(
@@ -329,13 +341,15 @@ class Installs:
         log.warning("image failed", image=name, host=host, pool=pool, reason=reason, error=text)
         return failure
 
-    def _is_built(self, host: str, record: BuildRecord) -> bool:
+    def _is_under_way(self, host: str, record: BuildRecord) -> bool:
         with self._lock:
             slot = self._slots.get((host, record.pool, record.image))
             return slot is not None and slot.build is not None
 
-    def _cancelled(self, host: str, record: BuildRecord) -> bool:
-        """Is a build of it under way in this process? It is ended, and removed at the next look."""
+    def _cancel_build(self, host: str, record: BuildRecord) -> bool:
+        """Ends the build of it that is under way here, if there is one: it is removed at the next
+        look then.
+        """
         with self._lock:
             slot = self._slots.get((host, record.pool, record.image))
             if slot is None or slot.build is None:

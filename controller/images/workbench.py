@@ -58,8 +58,8 @@ class Workbench:
         self._image = image
         self._install = install
 
-    def is_base(self, base: str) -> bool:
-        """Has the volume its marker? One that guests stand on gets it back."""
+    def keeps_base(self, base: str) -> bool:
+        """Has the volume its marker? One that guests stand on gets it back here."""
         if self._tools.volumes.find(self._host, self._pool, base) is not None:
             return True
         found = self._builders.volume(self._host, self._pool, base)
@@ -89,15 +89,13 @@ class Workbench:
         delete_media(self._builders, self._host, self._pool, name)
         self._builders.undefine_builder(self._host, name)
 
-    def start(
-        self, name: str, base: str, attempt: int, installer: Installer, sent: Sent
-    ) -> BuildRecord:
-        """A new disk, new media, the builder defined and started; what is in its record."""
+    def start(self, name: str, base: str, attempt: int, installer: Installer, sent: Sent) -> None:
+        """A new disk, new media, the builder defined and started."""
         answer = answer_media.fill(self._image.name, self._install, self._tools.secrets)
         size = self._install.disk_size
         self._builders.create_volume(self._host, self._pool, base, capacity=size)
         try:
-            return self._start(name, base, attempt, installer, answer, sent)
+            self._start(name, base, attempt, installer, answer, sent)
         except GuestkeeperError:
             # At best effort: there are secrets in them. The next attempt removes them, too.
             with contextlib.suppress(GuestkeeperError):
@@ -106,7 +104,7 @@ class Workbench:
 
     def _start(
         self, name: str, base: str, attempt: int, installer: Installer, answer: bytes, sent: Sent
-    ) -> BuildRecord:
+    ) -> None:
         host, pool = self._host, self._pool
         iso = answer_media.answer_iso(self._install, answer)
         overlay = answer_media.initrd_overlay(self._install, answer)
@@ -142,7 +140,6 @@ class Workbench:
         # QEMU has read them into its memory; the answer file's secrets may be in one of them.
         for volume in (f"{name}-kernel", f"{name}-initrd"):
             self._builders.delete_volume(host, pool, volume)
-        return record
 
     def _put(self, volume: str, content: "_Joined", format: str, sent: Sent) -> str:
         """Uploads; returns the volume's path on the host."""

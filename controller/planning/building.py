@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from controller.observed.build import BuilderView, BuildRecord, Step
 from controller.observed.domain import DomainState, StateReason
 
-RETRY_SECONDS = 30.0
+RETRY_SECONDS = 10.0
 """Between a failed attempt and the next one."""
 
 

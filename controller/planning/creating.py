@@ -104,7 +104,7 @@ def stalled_message(image: ImageView) -> str:
     """What ended the last attempt, what to do, and the end of what the installer said."""
     message = (
         f"image {image.name}: {image.message}. It is not tried again before: guestkeeper retry"
-        f" {image.name}. The whole log: guestkeeper logs {image.name}"
+        f" {image.name}. The whole log: guestkeeper logs image/{image.name}"
     )
     return f"{message}\n{image.log_tail}" if image.log_tail else message
 

@@ -137,7 +137,7 @@ IMAGE_PHASE = _gauge(
 IMAGE_BUILD_SECONDS = _histogram(
     "image_build_seconds",
     "image host",
-    "Time of builds that ended in a base, from the first attempt's begin, in seconds.",
+    "Time of an attempt that ended in a base, from its start, in seconds.",
     _PHASES,
 )
 IMAGE_BUILD_FAILURES = _counter(

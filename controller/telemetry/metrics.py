@@ -111,7 +111,7 @@ class Metrics:
         self._count(self._applies, guest, service, "success" if ok else "error")
 
     def image_built(self, image: str, host: str, seconds: float) -> None:
-        """An unattended install ended in a base, ``seconds`` after it was begun."""
+        """An unattended install ended in a base, ``seconds`` after its attempt was started."""
         self._builds.labels(image, host).observe(seconds)
 
     def image_build_failed(self, image: str, host: str, reason: str) -> None:

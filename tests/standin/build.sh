@@ -43,14 +43,14 @@ if [[ -e $target/initrd && $force == no ]]; then
 fi
 
 for tool in qemu-img debugfs tar cpio gzip depmod modprobe flock extlinux; do
-    command -v "$tool" >/dev/null || die "$tool is missing: run deploy/setup.sh --tests first"
+    command -v "$tool" >/dev/null || die "$tool is missing: run deploy/setup.sh --standin first"
 done
 # Debian's and Fedora's places for the same file.
 mbr=
 for candidate in /usr/lib/EXTLINUX/mbr.bin /usr/share/syslinux/mbr.bin; do
     [[ ! -e $candidate ]] || mbr=$candidate
 done
-[[ -n $mbr ]] || die "extlinux's mbr.bin is missing: run deploy/setup.sh --tests first"
+[[ -n $mbr ]] || die "extlinux's mbr.bin is missing: run deploy/setup.sh --standin first"
 
 mkdir -p "$store"
 exec 9>"$store/.lock"

@@ -50,8 +50,9 @@ class Port:
 class FakeChannel:
     """Whoever opened the port last reads it."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, on_write: Callable[[], None] = lambda: None) -> None:
         self._port = port
+        self._on_write = on_write
         with port.changed:
             port.reader = self
             port.changed.notify_all()
@@ -69,6 +70,7 @@ class FakeChannel:
             return data or (None if port.ended else b"")
 
     def write(self, data: bytes) -> None:
+        self._on_write()
         with self._port.changed:
             self._port.into += data
             self._port.changed.notify_all()
@@ -106,6 +108,8 @@ class Builders(Pool):
         self.unreachable = False
         self.stubborn: set[str] = set()
         self.absent: set[str] = set()
+        self.recorded_at_answer: list[bool] = []
+        """For each answer: was what it answers written down by then?"""
         self.on_event: Callable[[str], None] = lambda _: None
         self.threads: list[threading.Thread] = []
 
@@ -179,7 +183,11 @@ class Builders(Pool):
         with self.lock:
             if not self.domains[name].state.active:
                 raise PermanentError(f"{name} is off", reason="NotRunning")
-            return FakeChannel(self.ports[name, port])
+            return FakeChannel(self.ports[name, port], lambda: self._answered(name))
+
+    def _answered(self, name: str) -> None:
+        record = self.domains[name].record
+        self.recorded_at_answer.append(record.succeeded or bool(record.failure))
 
     def volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
         self._call("volumes")

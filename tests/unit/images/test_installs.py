@@ -35,7 +35,8 @@ class World:
         self.host = Builders()
         self.now = 1_800_000_000.0
         self.changed: list[str] = []
-        self.built: list[BuildRecord | None] = []
+        self.built: list[str] = []
+        self.failed: list[str] = []
         self.collected: list[str] = []
         self.images = self.restart()
 
@@ -46,7 +47,8 @@ class World:
             Directories(self.root / "images", self.root / "cache", self.root / "state"),
             Hooks(
                 self.changed.append,
-                lambda image, host, seconds, failed: self.built.append(failed),
+                lambda image, host, seconds: self.built.append(image),
+                lambda image, host, record: self.failed.append(record.reason),
                 lambda volume, host: self.collected.append(volume),
             ),
             owner=OWNER,
@@ -102,7 +104,8 @@ def test_an_install_is_missing_then_being_made_then_ready(world: World) -> None:
     ready = world.reach(ImageState.READY)
     assert ready.base in world.bases()
     assert ready.base_path == f"/pool/{ready.base}"
-    assert world.built == [None]
+    assert world.built == ["rocky9"]
+    assert world.failed == []
 
 
 def test_ten_guests_that_ask_at_once_cause_one_build(world: World) -> None:
@@ -158,12 +161,8 @@ def test_a_changed_content_is_built_beside_and_ends_the_build_of_the_older(world
     world.prepare(between)
     wait_until(lambda: "packages" in world.view(between).message, 10, "its phase to be told")
     assert world.view(NEWER).state is ImageState.MISSING
-
-    def ready() -> bool:
-        world.prepare(NEWER)
-        return world.view(NEWER).state is ImageState.READY
-
-    wait_until(ready, 10, "the newest content to be built")
+    world.prepare(NEWER)
+    world.reach(ImageState.READY, NEWER)
     assert world.bases() == {first, world.view(NEWER).base}
     assert not world.host.domains
 
@@ -251,6 +250,15 @@ def test_a_refresh_that_finds_no_mirror_leaves_the_base_ready(world: World) -> N
     world.images.build("local", "default", IMAGE, refresh=True)
     wait_until(lambda: not world.images.progress(), 10, "the build to end")
     assert world.view() == ready
+
+
+def test_a_refresh_that_finds_nothing_new_is_no_build(world: World) -> None:
+    world.prepare()
+    ready = world.reach(ImageState.READY)
+    world.images.build("local", "default", IMAGE, refresh=True)
+    wait_until(lambda: not world.images.progress(), 10, "the build to end")
+    assert world.view() == ready
+    assert world.built == ["rocky9"], "the first one alone"
 
 
 def test_a_build_whose_document_is_gone_is_ended_and_removed(world: World) -> None:

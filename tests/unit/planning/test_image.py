@@ -61,7 +61,7 @@ def test_an_image_that_was_given_up_is_not_tried_and_its_log_and_remedy_are_told
     stalled = says(made, "Stalled")
     assert stalled.startswith("True/InstallFailed")
     assert "guestkeeper retry rocky9" in stalled
-    assert "guestkeeper logs rocky9" in stalled
+    assert "guestkeeper logs image/rocky9" in stalled
     assert stalled.endswith("Error: nothing provides nginx")
 
 
