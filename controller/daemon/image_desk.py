@@ -22,7 +22,7 @@ from controller.web.application import RefusedError
 
 log = structlog.get_logger(__name__)
 LOG_BYTES = 16 << 20
-"""Of an installer's log that are shown; about as much as is kept of it."""
+"""Of the end of an installer's log that are shown."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

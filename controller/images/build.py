@@ -18,14 +18,14 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.images.build_log import BuildLog
+from controller.images.build_log import BuildLog, prune
 from controller.images.builder_config import timeout
 from controller.images.listener import MARKER, Listener
 from controller.images.progress import Phase
 from controller.images.said import ANSWERED, Said
 from controller.images.volumes import install_base_name
 from controller.images.workbench import Tools, Workbench, log_path, remove_builder
-from controller.observed.build import BuilderView, BuildRecord, Step, builder_name
+from controller.observed.build import INFIX, BuilderView, BuildRecord, Step, builder_name
 from controller.observed.domain import DomainState
 from controller.planning import building
 
@@ -35,6 +35,7 @@ _LOOK_SECONDS = 5.0
 _UNREACHABLE_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
 _REOPEN_SECONDS = 0.5
+_LOGS_KEPT = 6
 _CATCH_UP_SECONDS, _CATCH_UP_BLOCKS = 0.5, 64
 
 
@@ -212,6 +213,7 @@ class Build:
         self._hush()
         self._said, self._answer_owed, self._cleared = Said(), False, False
         self._bench.clear(name, base)
+        prune(self._tools.log_dir, f"{self._image.name}{INFIX}*.log*", _LOGS_KEPT)
         self._build_log().heading(f"{detail}: {self._image.name}", self._tools.clock())
         self._bound.info("starting builder", builder=name, attempt=attempt)
         self._bench.start(

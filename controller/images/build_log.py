@@ -118,6 +118,13 @@ def _tail_of(path: Path) -> list[str]:
     return [line for line in lines if not line.startswith("===")][-_TAIL_LINES:]
 
 
+def prune(directory: Path, pattern: str, keep: int) -> None:
+    """Deletes all but the newest ``keep`` files of ``pattern``: logs of contents long gone."""
+    found = sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[keep:]:
+        path.unlink(missing_ok=True)
+
+
 def tail_of(path: Path) -> str:
     """The last lines of a log that nobody writes any more; '' where there is none."""
     try:

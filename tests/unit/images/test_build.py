@@ -402,6 +402,13 @@ def test_a_builder_without_the_log_port_is_heard_on_its_console(world: World) ->
     assert "booting\n" in world.log()
 
 
+def test_logs_of_contents_long_gone_are_deleted(world: World) -> None:
+    for number in range(10):
+        world.run(an_install_image(answer=f"# {number}\npoweroff\n"))
+    logs = list((world.root / "builds").iterdir())
+    assert 0 < len(logs) <= 7
+
+
 def test_what_the_installer_said_is_in_its_log_with_a_heading(world: World) -> None:
     world.host.scripts = [("log Installing kernel", *GOOD)]
     world.run()
