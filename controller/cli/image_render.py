@@ -81,6 +81,7 @@ def _document(
         host,
         pool=place.pool,
         disk=base,
+    ).with_media(
         kernel=str(folder / f"{name}-kernel"),
         initrd=str(folder / f"{name}-initrd"),
         answer_iso=f"{name}-answer.iso" if on_iso else None,

@@ -1,9 +1,9 @@
 """Base and boot volumes that nobody uses any more: found, waited for, deleted.
 
 A base is in use while any volume is an overlay of it, or any domain of the host, ours or not,
-names it. One that an Image of this daemon wants stays too. What is left has a time to live, for somebody
-may put the old document back; when that began is kept in a small file, so that a daemon that is
-restarted daily collects as well.
+names it. One that an Image of this daemon wants stays too. What is left has a time to live, for
+somebody may put the old document back; when that began is kept in a small file, so that a daemon
+that is restarted daily collects as well.
 """
 
 import json

@@ -84,7 +84,7 @@ class Build:
         self._name = ""
         self._said = Said()
         self._answer_owed = False
-        self._heard = 0.0
+        self._listening = self._heard = 0.0
         self._listener: Listener | None = None
         self._log: BuildLog | None = None
         self._cleared = False
@@ -134,7 +134,7 @@ class Build:
         try:
             if not self._name:
                 self._find()
-            if self._base and self._bench.keeps_base(self._base):
+            if self._base and self._bench.is_base(self._base):
                 self._bench.tidy(self._name)
                 return True
             view = self._builders.builder(self._host, self._name) if self._name else None
@@ -161,7 +161,12 @@ class Build:
     def _act(self, view: BuilderView | None) -> bool:
         now = self._tools.clock()
         action = building.next_action(
-            view, self._policy(), heard=self._heard, cleared=self._cleared, now=now
+            view,
+            self._policy(),
+            heard=self._heard,
+            listening=self._listening,
+            cleared=self._cleared,
+            now=now,
         )
         match action:
             case building.Begin(attempt=attempt):
@@ -297,7 +302,7 @@ class Build:
     def _open_ears(self) -> None:
         if self._listener is None:
             self._listener = Listener(self._builders, self._host, self._name)
-            self._heard = self._tools.clock()
+            self._listening = self._heard = self._tools.clock()
         try:
             self._listener.listen()
         except HostUnreachableError:

@@ -52,17 +52,10 @@ def builder_config(
     *,
     pool: str,
     disk: str,
-    kernel: str,
-    initrd: str,
-    answer_iso: str | None,
 ) -> BuilderConfig:
-    """``kernel`` and ``initrd`` are paths on the host, ``answer_iso`` a volume of ``pool``."""
-    builder = image.spec.builder
-    drives = []
-    if answer_iso is not None:
-        drives.append(BuildDrive(pool, answer_iso))
-    if install.location.iso is not None:
-        drives.append(BuildDrive(install.location.iso.pool or pool, install.location.iso.volume))
+    """All but what is put into the pool to start it: kernel, initrd, the answer file's volume."""
+    builder, iso = image.spec.builder, install.location.iso
+    drives = (BuildDrive(iso.pool or pool, iso.volume),) if iso is not None else ()
     return BuilderConfig(
         name=name,
         accelerator=accelerator(image, host),
@@ -70,10 +63,8 @@ def builder_config(
         memory=builder.memory,
         pool=pool,
         disk=disk,
-        kernel=kernel,
-        initrd=initrd,
         args=arguments(install),
-        drives=tuple(drives),
+        drives=drives,
         firmware=builder.firmware.value,
         network=builder.network,
         bridge=builder.bridge,

@@ -18,8 +18,8 @@ from controller.images import answer_media
 from controller.images.builder_config import builder_config
 from controller.images.locations import Installer, Locations
 from controller.images.ports import Builders, Secrets
-from controller.images.volumes import Volumes
-from controller.observed.build import BuildRecord, Step
+from controller.images.volumes import Volumes, marker_name
+from controller.observed.build import BuilderConfig, BuildRecord, Step
 
 _log = structlog.get_logger(__name__)
 Sent = Callable[[int, int], None]
@@ -58,15 +58,22 @@ class Workbench:
         self._image = image
         self._install = install
 
+    def is_base(self, base: str) -> bool:
+        """Is the volume there with its marker, as far as libvirt knows the pool?"""
+        return self._tools.volumes.find(self._host, self._pool, base) is not None
+
     def keeps_base(self, base: str) -> bool:
-        """Has the volume its marker? One that guests stand on gets it back here."""
-        if self._tools.volumes.find(self._host, self._pool, base) is not None:
-            return True
-        found = self._builders.volume(self._host, self._pool, base)
+        """``is_base`` by a fresh look into the pool, before anything is deleted there.
+
+        A volume that guests stand on gets its marker back.
+        """
+        volumes = {one.name: one for one in self._builders.volumes(self._host, self._pool)}
+        found = volumes.get(base)
         if found is None:
             return False
-        volumes = self._builders.volumes(self._host, self._pool)
-        if all(volume.backing != found.path for volume in volumes):
+        if marker_name(base) in volumes:
+            return True
+        if all(volume.backing != found.path for volume in volumes.values()):
             return False
         # An overlay is only ever made of a base that had its marker.
         _log.warning("marker is gone", host=self._host, pool=self._pool, volume=base)
@@ -90,56 +97,58 @@ class Workbench:
         self._builders.undefine_builder(self._host, name)
 
     def start(self, name: str, base: str, attempt: int, installer: Installer, sent: Sent) -> None:
-        """A new disk, new media, the builder defined and started."""
+        """The builder defined, with a new disk and new media, and started.
+
+        Its definition comes first: whatever is put into the pool belongs to it from then on, and is
+        found and removed with it, whoever is killed.
+        """
         answer = answer_media.fill(self._image.name, self._install, self._tools.secrets)
+        record = BuildRecord(
+            image=self._image.name,
+            content=self._image.content,
+            pool=self._pool,
+            base=base,
+            owner=self._tools.owner,
+            attempt=attempt,
+        )
+        config = builder_config(
+            name,
+            self._image,
+            self._install,
+            self._builders.host(self._host),
+            pool=self._pool,
+            disk=base,
+        )
+        self._builders.define_builder(self._host, config, record)
         size = self._install.disk_size
         self._builders.create_volume(self._host, self._pool, base, capacity=size)
         try:
-            self._start(name, base, attempt, installer, answer, sent)
+            self._start(config, installer, answer, sent)
         except GuestkeeperError:
             # At best effort: there are secrets in them. The next attempt removes them, too.
             with contextlib.suppress(GuestkeeperError):
                 delete_media(self._builders, self._host, self._pool, name)
             raise
+        started = replace(record, step=Step.STARTED, started=self._tools.clock())
+        self._builders.record_build(self._host, name, started)
+        # QEMU has read them into its memory; the answer file's secrets may be in one of them.
+        for volume in (f"{name}-kernel", f"{name}-initrd"):
+            self._builders.delete_volume(self._host, self._pool, volume)
 
     def _start(
-        self, name: str, base: str, attempt: int, installer: Installer, answer: bytes, sent: Sent
+        self, config: BuilderConfig, installer: Installer, answer: bytes, sent: Sent
     ) -> None:
-        host, pool = self._host, self._pool
+        name = config.name
         iso = answer_media.answer_iso(self._install, answer)
         overlay = answer_media.initrd_overlay(self._install, answer)
-        with installer.kernel.open("rb") as kernel, installer.initrd.open("rb") as initrd:
-            kernel_path = self._put(f"{name}-kernel", _Joined(kernel, b""), "raw", sent)
-            initrd_path = self._put(f"{name}-initrd", _Joined(initrd, overlay), "raw", sent)
+        with installer.kernel.open("rb") as file:
+            kernel = self._put(f"{name}-kernel", _Joined(file, b""), "raw", sent)
+        with installer.initrd.open("rb") as file:
+            initrd = self._put(f"{name}-initrd", _Joined(file, overlay), "raw", sent)
         answer_iso = f"{name}-answer.iso" if iso else None
         if answer_iso is not None:
             self._put(answer_iso, _Joined(io.BytesIO(iso), b""), "iso", sent)
-        config = builder_config(
-            name,
-            self._image,
-            self._install,
-            self._builders.host(host),
-            pool=pool,
-            disk=base,
-            kernel=kernel_path,
-            initrd=initrd_path,
-            answer_iso=answer_iso,
-        )
-        record = BuildRecord(
-            image=self._image.name,
-            content=self._image.content,
-            pool=pool,
-            base=base,
-            owner=self._tools.owner,
-            attempt=attempt,
-        )
-        self._builders.define_builder(host, config, record)
-        self._builders.start_builder(host, config)
-        record = replace(record, step=Step.STARTED, started=self._tools.clock())
-        self._builders.record_build(host, name, record)
-        # QEMU has read them into its memory; the answer file's secrets may be in one of them.
-        for volume in (f"{name}-kernel", f"{name}-initrd"):
-            self._builders.delete_volume(host, pool, volume)
+        self._builders.start_builder(self._host, config.with_media(kernel, initrd, answer_iso))
 
     def _put(self, volume: str, content: "_Joined", format: str, sent: Sent) -> str:
         """Uploads; returns the volume's path on the host."""

@@ -94,6 +94,13 @@ class BuilderConfig:
     """libvirt network; with no ``bridge`` either, QEMU's own NAT."""
     bridge: str | None = None
 
+    def with_media(self, kernel: str, initrd: str, answer_iso: str | None) -> "BuilderConfig":
+        """With what was put into the pool to start it; ``answer_iso`` is a volume of ``pool``."""
+        drives = self.drives
+        if answer_iso is not None:
+            drives = (BuildDrive(self.pool, answer_iso), *drives)
+        return replace(self, kernel=kernel, initrd=initrd, drives=drives)
+
     @property
     def without_installer(self) -> "BuilderConfig":
         """The persistent definition: the installed disk alone, no kernel, initrd or media."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from controller.observed.build import BuilderView, BuildRecord, Step
 from controller.observed.domain import DomainState, StateReason
 
+_SELF_STARTED = 60.0
+"""Whoever starts a builder listens to it before so many seconds are over."""
 RETRY_SECONDS = 10.0
 """Between a failed attempt and the next one."""
 
@@ -76,14 +78,15 @@ def next_action(
     policy: BuildPolicy,
     *,
     heard: float,
+    listening: float,
     cleared: bool,
     now: float,
 ) -> Action:
     """The next step of a build whose base has no marker yet.
 
-    ``heard`` is when the builder last said anything, or when listening to it began; ``cleared``
-    says that the failed attempt's remains were removed. Times are epoch seconds. ``view.record``
-    None (a domain of that name is not ours) is the caller's to refuse.
+    ``listening`` is when listening to the builder began, ``heard`` when it last said anything since
+    then; ``cleared`` says that the failed attempt's remains were removed. Times are epoch seconds.
+    ``view.record`` None (a domain of that name is not ours) is the caller's to refuse.
     """
     if view is None or view.record is None:
         return Begin(attempt=1)
@@ -97,7 +100,7 @@ def next_action(
             return Note(replace(record, step=Step.STARTED, started=now))
         return Begin(record.attempt)
     if view.active:
-        return _running(view, record, policy, heard=heard, now=now)
+        return _running(view, record, policy, heard=heard, listening=listening, now=now)
     return _ended(view, record, now)
 
 
@@ -115,7 +118,13 @@ def _failed(record: BuildRecord, policy: BuildPolicy, *, cleared: bool, now: flo
 
 
 def _running(
-    view: BuilderView, record: BuildRecord, policy: BuildPolicy, *, heard: float, now: float
+    view: BuilderView,
+    record: BuildRecord,
+    policy: BuildPolicy,
+    *,
+    heard: float,
+    listening: float,
+    now: float,
 ) -> Action:
     if record.failure:
         return Note(_install_failed(record, now))
@@ -126,6 +135,9 @@ def _running(
         )
         return Note(record.failed("PoolFull", message, now))
     timeout, stalled = record.started + policy.timeout, heard + policy.stall_timeout
+    if listening > record.started + _SELF_STARTED:
+        # Nobody listened for a while, and an installer waits where nobody takes what it says.
+        timeout = max(timeout, listening + min(policy.stall_timeout, policy.timeout))
     if now >= timeout:
         message = (
             f"the installation took longer than {_span(policy.timeout)}{_at(record)}; give the"

@@ -117,7 +117,6 @@ class Builders(Pool):
 
     def define_builder(self, host: str, config: BuilderConfig, record: BuildRecord) -> None:
         with self._effect(f"define {config.name}"), self.lock:
-            assert config.disk in self.contents, "defined before its disk"
             self.domains[config.name] = Domain(config.without_installer, record)
 
     def start_builder(self, host: str, config: BuilderConfig) -> None:
@@ -125,6 +124,7 @@ class Builders(Pool):
             domain = self.domains[config.name]
             if domain.state.active:
                 return
+            assert config.disk in self.contents, "started before its disk"
             domain.state, domain.reason = DomainState.RUNNING, StateReason.OTHER
             domain.started_with = config
             number = len(self.starts)

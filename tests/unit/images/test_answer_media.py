@@ -140,10 +140,7 @@ def test_the_builder_has_the_answer_and_the_iso_as_drives() -> None:
         HOST,
         pool="default",
         disk="gk-base",
-        kernel="/k",
-        initrd="/i",
-        answer_iso="answer.iso",
-    )
+    ).with_media("/k", "/i", "answer.iso")
     assert config.drives == (BuildDrive("default", "answer.iso"), BuildDrive("isos", "r.iso"))
     assert (config.vcpus, config.memory, config.network) == (4, 4 << 30, "lan")
     assert (config.firmware, config.accelerator) == ("efi", "tcg")

@@ -33,11 +33,12 @@ def action(
     reason: StateReason = StateReason.OTHER,
     *,
     heard: float = NOW - 10,
+    listening: float = NOW - 60,
     cleared: bool = False,
     policy: BuildPolicy = POLICY,
 ) -> Action:
     view = BuilderView("rocky9.build-1", state, reason, record) if record is not None else None
-    return next_action(view, policy, heard=heard, cleared=cleared, now=NOW)
+    return next_action(view, policy, heard=heard, listening=listening, cleared=cleared, now=NOW)
 
 
 def failed(found: Action) -> tuple[str, str]:
@@ -62,7 +63,7 @@ def test_what_runs_and_was_not_written_down_as_started_is_written_down() -> None
 def test_a_builder_at_work_is_listened_to_until_its_nearest_deadline() -> None:
     assert action(heard=NOW - 10) == Listen(NOW - 10 + 600)
     late = replace(STARTED, started=NOW - 2600)
-    assert action(late, heard=NOW) == Listen(NOW - 2600 + 2700)
+    assert action(late, heard=NOW, listening=NOW - 2600) == Listen(NOW - 2600 + 2700)
 
 
 def test_a_clean_power_off_after_seal_and_success_is_a_base() -> None:
@@ -118,7 +119,15 @@ def test_silence_for_the_stall_timeout_is_a_stall() -> None:
 
 
 def test_an_attempt_longer_than_the_timeout_is_over_though_it_talks() -> None:
-    assert failed(action(replace(STARTED, started=NOW - 2700), heard=NOW))[0] == "InstallTimedOut"
+    late = replace(STARTED, started=NOW - 2700)
+    assert failed(action(late, heard=NOW, listening=NOW - 2700))[0] == "InstallTimedOut"
+
+
+def test_an_installer_that_nobody_listened_to_gets_time_before_its_timeout_counts() -> None:
+    old = replace(STARTED, started=NOW - 5000)
+    assert action(old, heard=NOW - 5, listening=NOW - 5) == Listen(NOW - 5 + 600)
+    late = action(old, heard=NOW, listening=NOW - 600)
+    assert failed(late)[0] == "InstallTimedOut"
 
 
 def test_no_data_is_no_failure() -> None:
