@@ -28,13 +28,12 @@ from controller.observed.build import (
     BuilderConfig,
     BuilderView,
     BuildRecord,
+    is_builder_name,
 )
 from controller.observed.build_xml import BUILD_NAMESPACE, parse_build
 from controller.observed.domain import DomainState
 
 _LOOK = 20.0
-_NAMED = ".build-"
-"""In every builder's name (``observed.build.builder_name``) and in no guest's."""
 
 
 class Builders:
@@ -132,7 +131,7 @@ class Builders:
         """Every builder that carries a record of ours, by name."""
 
         def look(connection: libvirt.virConnect) -> list[BuilderView]:
-            named = (one for one in connection.listAllDomains() if _NAMED in one.name())
+            named = (one for one in connection.listAllDomains() if is_builder_name(one.name()))
             views = [view for view in map(self._view, named) if view is not None and view.record]
             return sorted(views, key=lambda view: view.name)
 

@@ -116,7 +116,7 @@ def test_the_head_of_a_template_names_its_values_all_of_them_and_no_others(templ
     while pending:
         text = found[pending.pop()]
         read |= named_values(text) or set()
-        pending += re.findall(r'{% include "([^"]+)"', text)
+        pending += re.findall(r'{%-? include "([^"]+)"', text)
     head = found[template].split("# The host name is not a value")[0].split("Its values")[1]
     told = re.findall(r"(?:^#   | {2,})(\w+): ", head, re.MULTILINE)
     assert sorted(told) == sorted(read)
