@@ -43,6 +43,11 @@ Place = tuple[str, int]
 """Label and line (1-based) of a template."""
 
 
+_OTHER_BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""What ends a line for ``str.splitlines``, and so for pykickstart: a line that begins after one of
+them would be looked at by nobody here."""
+
+
 def render_answer(templates: TemplateSet, variables: Mapping[str, Any]) -> str:
     """The answer file; raises ``TemplateError`` that names the template and its line.
 
@@ -53,6 +58,15 @@ def render_answer(templates: TemplateSet, variables: Mapping[str, Any]) -> str:
         encode(text)
     except TemplateError as error:
         raise TemplateError(error.message, 0, templates.files[templates.root].label) from error
+    strange = _OTHER_BREAKS.search(text)
+    if strange is not None:
+        line = text.count("\n", 0, strange.start()) + 1
+        raise TemplateError(
+            f"line {line} of the answer file has the character U+{ord(strange[0]):04X}, which some"
+            " readers take for the end of a line; remove it",
+            0,
+            templates.files[templates.root].label,
+        )
     return text
 
 

@@ -7,18 +7,24 @@ that is restarted daily collects as well.
 """
 
 import json
+import posixpath
+import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import structlog
 
+from controller.errors import PermanentError
 from controller.images.ports import Builders
 from controller.images.sources import Role
 from controller.images.volumes import marker_name
 from controller.observed.host import VolumeView
 
 _log = structlog.get_logger(__name__)
-_PREFIXES = tuple(f"gk-{role}-" for role in Role)
+_DIGESTS = r"[0-9a-f]{12}(-[0-9a-f]{8})?"
+_NAME = re.compile(
+    rf"gk-{Role.DISK}-.+-{_DIGESTS}\.(qcow2|raw)|gk-({Role.KERNEL}|{Role.INITRD})-.+-{_DIGESTS}"
+)
 
 
 class Bases:
@@ -48,22 +54,36 @@ class Bases:
         calls raise.
         """
         since = self._load()
-        now = self._clock()
-        for pool in pools:
-            here = f"{host}/{pool}/"
+        try:
+            for pool in pools:
+                self._collect(host, pool, wanted, since)
+        finally:
+            self._save(since)
+
+    def _collect(
+        self,
+        host: str,
+        pool: str,
+        wanted: Callable[[str, str], bool],
+        since: dict[str, float],
+    ) -> None:
+        now, here = self._clock(), f"{host}/{pool}/"
+        try:
             unused = {
                 volume.name for volume in self._unused(host, pool) if not wanted(pool, volume.name)
             }
-            for key in [key for key in since if key.startswith(here)]:
-                if key.removeprefix(here) not in unused:
-                    del since[key]
-            for name in sorted(unused):
-                began = since.setdefault(here + name, now)
-                if began > now:  # the clock was set back
-                    since[here + name] = began = now
-                if now - began >= self._ttl and self._delete(host, pool, name, wanted):
-                    del since[here + name]
-        self._save(since)
+        except PermanentError as error:  # of this pool; the others are looked at all the same
+            _log.warning("bases were not looked at", host=host, pool=pool, why=str(error))
+            return
+        for key in [key for key in since if key.startswith(here)]:
+            if key.removeprefix(here) not in unused:
+                del since[key]
+        for name in sorted(unused):
+            began = since.setdefault(here + name, now)
+            if began > now:  # the clock was set back
+                since[here + name] = began = now
+            if now - began >= self._ttl and self._delete(host, pool, name, wanted):
+                del since[here + name]
 
     def _delete(self, host: str, pool: str, name: str, wanted: Callable[[str, str], bool]) -> bool:
         """Looks once more, then the marker goes first: half deleted is no base."""
@@ -77,16 +97,21 @@ class Bases:
         return True
 
     def _unused(self, host: str, pool: str) -> Iterable[VolumeView]:
-        volumes = self._builders.volumes(host, pool)
-        candidates = [volume for volume in volumes if is_base_name(volume.name)]
+        """What is used is read last: a guest that is made meanwhile is seen.
+
+        By file name, not by path: it holds a digest, and a path may be written in many ways.
+        """
+        candidates = [
+            volume for volume in self._builders.volumes(host, pool) if is_base_name(volume.name)
+        ]
         if not candidates:
             return []
-        used: set[str | None] = set(self._builders.file_paths(host))
+        used = {_file(path) for path in self._builders.file_paths(host)}
         for other in self._builders.host(host).pools.values():
-            if other.active and other.name != pool:
-                used |= {volume.backing for volume in self._builders.volumes(host, other.name)}
-        used |= {volume.backing for volume in volumes}
-        return [volume for volume in candidates if volume.path not in used]
+            if other.active:
+                backings = (volume.backing for volume in self._builders.volumes(host, other.name))
+                used |= {_file(path) for path in backings if path is not None}
+        return [volume for volume in candidates if _file(volume.path) not in used]
 
     def _load(self) -> dict[str, float]:
         try:
@@ -106,6 +131,10 @@ class Bases:
             _log.warning("unused bases cannot be noted", path=str(self._memory), why=str(error))
 
 
+def _file(path: str) -> str:
+    return posixpath.basename(path)
+
+
 def is_base_name(volume: str) -> bool:
-    """A base or boot volume of ours, by its name; a marker is none."""
-    return volume.startswith(_PREFIXES) and not volume.endswith(marker_name(""))
+    """A base or boot volume of ours, by its name; a marker is none, nor a disk of a guest."""
+    return _NAME.fullmatch(volume) is not None

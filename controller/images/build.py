@@ -118,9 +118,11 @@ class Build:
             while not self._turned():
                 self._check()
         finally:
-            self._hush()
-            if self._has_turn:
-                self._turn.release()
+            try:
+                self._hush()
+            finally:
+                if self._has_turn:
+                    self._turn.release()
 
     def _check(self) -> None:
         self._tools.check_stop()
@@ -159,12 +161,12 @@ class Build:
                 remove_builder(self._tools, self._host, found.name, record)
 
     def _act(self, view: BuilderView | None) -> bool:
-        now = self._tools.clock()
+        now, monotonic = self._tools.clock(), self._tools.monotonic()
         action = building.next_action(
             view,
             self._policy(),
-            heard=self._heard,
-            listening=self._listening,
+            heard=now - (monotonic - self._heard),
+            listening=now - (monotonic - self._listening),
             cleared=self._cleared,
             now=now,
         )
@@ -174,7 +176,7 @@ class Build:
             case building.Note(record=record):
                 self._note(record)
             case building.Listen(until=until):
-                self._listen(min(until, now + _LOOK_SECONDS))
+                self._listen(min(until - now, _LOOK_SECONDS))
             case building.Wait(until=until):
                 self._pause(min(until - now, _LOOK_SECONDS))
             case building.Clear():
@@ -199,7 +201,8 @@ class Build:
     # --- Acting -----------------------------------------------------------------------------------
 
     def _begin(self, attempt: int) -> None:
-        self._wait_for_turn()
+        if not self._takes_turn():
+            return  # somebody else was at work meanwhile: what is to be done is seen anew
         detail = self._attempt(attempt)
         installer = self._tools.locations.obtain(
             self._host,
@@ -262,12 +265,16 @@ class Build:
         message = f"somebody deleted the volume {self._base} that was installed to"
         self._note(view.record.failed("DiskVanished", message, self._tools.clock()))
 
-    def _wait_for_turn(self) -> None:
+    def _takes_turn(self) -> bool:
+        """Waits for it where it must, and is False then."""
         self._has_turn = self._has_turn or self._turn.acquire(blocking=False)
+        if self._has_turn:
+            return True
         while not self._has_turn:
             self._check()
             self._watcher.working(Phase.WAITING, 0, None, "another image is installed on this host")
             self._has_turn = self._turn.acquire(timeout=1.0)
+        return False
 
     def _attempt(self, number: int) -> str:
         return f"attempt {number} of {self._image.spec.retries + 1}"
@@ -300,9 +307,12 @@ class Build:
         return replace(view, record=record)
 
     def _open_ears(self) -> None:
+        # One that an earlier daemon started counts among those that run, too.
+        self._has_turn = self._has_turn or self._turn.acquire(blocking=False)
         if self._listener is None:
+            self._bench.drop_boot_media(self._name)
             self._listener = Listener(self._builders, self._host, self._name)
-            self._listening = self._heard = self._tools.clock()
+            self._listening = self._heard = self._tools.monotonic()
         try:
             self._listener.listen()
         except HostUnreachableError:
@@ -311,9 +321,10 @@ class Build:
             self._bound.info("a port of the builder cannot be opened", why=str(error))
             self._pause(_REOPEN_SECONDS)
 
-    def _listen(self, until: float) -> None:
-        """Until something was said that must be written down, somebody knocked, or ``until``."""
-        while self._listener is not None and (left := until - self._tools.clock()) > 0:
+    def _listen(self, seconds: float) -> None:
+        """Until something was said that must be written down, or somebody knocked; not longer."""
+        until = self._tools.monotonic() + seconds
+        while self._listener is not None and (left := until - self._tools.monotonic()) > 0:
             self._check()
             heard = self._listener.take(min(left, 1.0))
             if heard is None:
@@ -327,7 +338,7 @@ class Build:
 
     def _hear(self, port: str, data: bytes) -> bool:
         """True where it says something that must be written down."""
-        self._heard = self._tools.clock()
+        self._heard = self._tools.monotonic()
         lines = self._build_log().add(port, data)
         if port != MARKER:
             return False
@@ -339,11 +350,11 @@ class Build:
 
     def _drain(self) -> None:
         """The builder is off: what it said last is still on its way."""
-        deadline = self._tools.clock() + _DRAIN_SECONDS
+        deadline = self._tools.monotonic() + _DRAIN_SECONDS
         while (
             self._listener is not None
             and self._listener.open
-            and (left := deadline - self._tools.clock()) > 0
+            and (left := deadline - self._tools.monotonic()) > 0
         ):
             heard = self._listener.take(min(left, 1.0))
             if heard is not None and heard.data is not None:
@@ -369,5 +380,5 @@ class Build:
 
     def _build_log(self) -> BuildLog:
         if self._log is None:
-            self._log = BuildLog(log_path(self._tools.log_dir, self._name))
+            self._log = BuildLog(log_path(self._tools.log_dir, self._host, self._name))
         return self._log

@@ -5,6 +5,7 @@ together by whole lines. An answer file's password hash may be echoed by any of 
 looks like a crypt(5) hash is therefore blotted out, also when the daemon that knew it was killed.
 """
 
+import contextlib
 import re
 import time
 from collections import deque
@@ -19,7 +20,10 @@ _log = structlog.get_logger(__name__)
 _MAX_BYTES: Final = 16 << 20
 _MAX_LINE: Final = 4096
 _TAIL_LINES: Final = 12
-_HASH: Final = re.compile(r"\$[0-9a-z]{1,8}\$[^\s'\":]{8,}")
+_CARRIED: Final = 256
+"""Bytes of an endless line that wait for what follows them: a hash may stand where it is cut."""
+_DOLLAR: Final = r"(?:\\?\$|%24)"
+_HASH: Final = re.compile(rf"{_DOLLAR}[0-9a-z]{{1,8}}{_DOLLAR}[^\s'\":]{{8,}}")
 
 
 def redact(text: str) -> str:
@@ -64,8 +68,8 @@ class BuildLog:
         """Takes what ``port`` said; returns the lines that became whole, redacted."""
         *whole, rest = (self._open_lines.get(port, b"") + data).split(b"\n")
         if len(rest) > _MAX_LINE:
-            whole.append(rest)
-            rest = b""
+            whole.append(rest[:-_CARRIED])
+            rest = rest[-_CARRIED:]
         self._open_lines[port] = rest
         lines = []
         for raw in whole:
@@ -120,9 +124,15 @@ def _tail_of(path: Path) -> list[str]:
 
 def prune(directory: Path, pattern: str, keep: int) -> None:
     """Deletes all but the newest ``keep`` files of ``pattern``: logs of contents long gone."""
-    found = sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[keep:]:
-        path.unlink(missing_ok=True)
+    dated = []
+    for path in directory.glob(pattern):
+        with contextlib.suppress(OSError):  # another build's, deleted just now
+            dated.append((path.stat().st_mtime, path))
+    for _, path in sorted(dated, reverse=True)[keep:]:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("old build log cannot be deleted", path=str(path), why=str(error))
 
 
 def tail_of(path: Path) -> str:

@@ -99,6 +99,7 @@ class Images:
                 owner=owner,
                 log_dir=directories.state / "builds",
                 clock=clock,
+                monotonic=time.monotonic,
                 wait=self._stop.wait,
                 check_stop=self._check_stop,
             ),
@@ -179,20 +180,20 @@ class Images:
     def tend(
         self,
         host: str,
-        images: Mapping[str, EffectiveImage],
+        images: Callable[[], Mapping[str, EffectiveImage]],
         pools: Collection[str],
         *,
         certain: bool,
     ) -> None:
         """Goes on with builds found on the host, removes builders and bases that nobody wants.
 
-        ``images`` are the documents' by name; ``certain``: one that is not among them is really
-        gone. Raises what the host's calls raise.
+        ``images`` gives the documents' by name, as they are then; ``certain``: one that is not
+        among them is really gone. Raises what the host's calls raise.
         """
-        self._installs.adopt(host, images, certain=certain)
+        self._installs.adopt(host, images(), certain=certain)
         if certain:
             self._bases.collect(
-                host, pools, lambda pool, volume: self._wants(host, pool, volume, images)
+                host, pools, lambda pool, volume: self._wants(host, pool, volume, images())
             )
 
     def build_log(self, image: str, limit: int, *, follow: bool) -> Iterator[bytes]:

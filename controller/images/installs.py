@@ -47,7 +47,7 @@ class _Look:
 class _Slot:
     """What is known in memory of one image on one pool; guarded by the lock of ``Installs``."""
 
-    __slots__ = ("build", "content", "failure", "looked", "next", "progress", "reported")
+    __slots__ = ("build", "content", "failure", "looked", "looks", "next", "progress", "reported")
 
     def __init__(self) -> None:
         self.build: Build | None = None
@@ -57,6 +57,8 @@ class _Slot:
         self.progress: ImageProgress | None = None
         self.failure: Failure | None = None
         self.looked: _Look | None = None
+        self.looks = 0
+        """Which look counts: one that was begun before something happened does not."""
         self.reported = 0.0
 
 
@@ -138,6 +140,8 @@ class Installs:
             before = None
         if before is not None and self._monotonic() - before.at < _LOOK_AGAIN_SECONDS:
             return before.view
+        with self._lock:
+            number = slot.looks
         try:
             view = look(self._tools, host, pool, image)
         except HostUnreachableError:
@@ -145,7 +149,8 @@ class Installs:
                 raise
             return before.view
         with self._lock:
-            slot.looked = _Look(image.content, view, self._monotonic())
+            if slot.looks == number:
+                slot.looked = _Look(image.content, view, self._monotonic())
         return view
 
     def prepare(self, host: str, pool: str, image: EffectiveImage, *, anew: bool = False) -> None:
@@ -213,13 +218,14 @@ class Installs:
 
         Raises what the hosts' calls raise.
         """
-        found = self.forget(image)
+        found = False
         for host in hosts:
             for view in self._tools.builders.builders(host):
                 record = view.record
                 if record is not None and record.image == image.name and record.step is Step.FAILED:
                     remove_builder(self._tools, host, view.name, record)
                     found = True
+        found |= self.forget(image)
         self._on_change(image.name)
         return found
 
@@ -233,6 +239,7 @@ class Installs:
                 if name == image.name:
                     failed |= slot.failure is not None
                     slot.looked = slot.failure = None
+                    slot.looks += 1
         return failed
 
     def adopt(self, host: str, images: Mapping[str, EffectiveImage], *, certain: bool) -> None:
@@ -319,6 +326,7 @@ class Installs:
         finally:
             with self._lock:
                 slot.build = slot.progress = slot.looked = None
+                slot.looks += 1
                 slot.failure = failure
                 following, slot.next = slot.next, None
             self._on_change(image.name)

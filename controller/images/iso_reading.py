@@ -5,6 +5,7 @@ gigabytes of an installation medium only its directories and the asked files tra
 """
 
 import io
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def extract(read: ReadAt, size: int, wanted: Mapping[str, Path]) -> None:
     try:
         for path, target in wanted.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
+            part = target.with_suffix(f".{threading.get_ident()}.part")
             with part.open("wb") as out:
                 _copy(iso, path, out)
             part.replace(target)

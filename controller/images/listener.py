@@ -4,6 +4,7 @@ One reader a port puts what comes into one queue; whoever builds takes it out wi
 port that ends while the builder runs (libvirtd was restarted) is opened again.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -96,8 +97,8 @@ class Listener:
 
     def knock(self) -> None:
         """Makes ``take`` return: something about the builder may have changed."""
-        if not self._heard.full():  # else there is enough to wake up for
-            self._heard.put(Heard("", None))
+        with contextlib.suppress(queue.Full):  # then there is enough to wake up for
+            self._heard.put_nowait(Heard("", None))
 
     def answer(self, data: bytes) -> None:
         """Writes to the marker port; raises as a call does."""

@@ -203,7 +203,12 @@ class Locations:
 
     def _iso_key(self, host: str, iso: IsoVolume, default: str) -> str | None:
         """By name and size: libvirt tells no more of a volume without reading gigabytes."""
-        volume = self._builders.volume(host, iso.pool or default, iso.volume)
+        try:
+            volume = self._builders.volume(host, iso.pool or default, iso.volume)
+        except PermanentError as error:
+            if error.reason not in ("PoolMissing", "PoolInactive"):
+                raise
+            return None
         return _iso_key(volume) if volume is not None else None
 
     def _from_iso(

@@ -1,5 +1,6 @@
 """What a host tells of an installed image: its base, or the builder of which nothing came."""
 
+import re
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveImage
@@ -10,6 +11,8 @@ from controller.images.workbench import Tools, log_path
 from controller.observed.build import BuilderView, Step, builder_name
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
+
+_LOCATION = re.compile(r"[0-9a-f]{8}\.qcow2")
 
 
 def look(tools: Tools, host: str, pool: str, image: EffectiveImage) -> ImageView:
@@ -36,7 +39,7 @@ def look(tools: Tools, host: str, pool: str, image: EffectiveImage) -> ImageView
         reason=stalled.record.reason,
         message=stalled.record.message,
         stalled=True,
-        log_tail=tail_of(log_path(tools.log_dir, stalled.name)),
+        log_tail=tail_of(log_path(tools.log_dir, host, stalled.name)),
     )
 
 
@@ -52,7 +55,8 @@ def _base(
     stem = install_base_stem(image.name, image.content)
     volumes = {one.name: one for one in tools.builders.volumes(host, pool)}
     for name in sorted(volumes):
-        if name.startswith(stem) and marker_name(name) in volumes:
+        whole = name.startswith(stem) and _LOCATION.fullmatch(name.removeprefix(stem))
+        if whole and marker_name(name) in volumes:
             return volumes[name]
     return None
 

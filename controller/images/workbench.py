@@ -30,8 +30,9 @@ Sent = Callable[[int, int], None]
 class Tools:
     """What every build works with.
 
-    ``owner`` stands in its builders' records. ``clock`` gives epoch seconds. ``wait`` waits so many
-    seconds, less where the daemon stops, which ``check_stop`` then tells by raising.
+    ``owner`` stands in its builders' records. ``clock`` gives epoch seconds, ``monotonic`` seconds
+    that no change of the clock moves. ``wait`` waits so many seconds, less where the daemon stops,
+    which ``check_stop`` then tells by raising.
     """
 
     builders: Builders
@@ -41,6 +42,7 @@ class Tools:
     owner: str
     log_dir: Path
     clock: Callable[[], float]
+    monotonic: Callable[[], float]
     wait: Callable[[float], object]
     check_stop: Callable[[], None]
 
@@ -88,7 +90,7 @@ class Workbench:
         """Removes what an attempt left; the builder's definition and its record stay."""
         self._builders.destroy_builder(self._host, name)
         delete_media(self._builders, self._host, self._pool, name)
-        self._builders.delete_volume(self._host, self._pool, base)
+        delete_disk(self._builders, self._host, self._pool, base)
 
     def tidy(self, name: str) -> None:
         """Removes the builder, which has done its work; the base stays."""
@@ -131,7 +133,12 @@ class Workbench:
             raise
         started = replace(record, step=Step.STARTED, started=self._tools.clock())
         self._builders.record_build(self._host, name, started)
-        # QEMU has read them into its memory; the answer file's secrets may be in one of them.
+        self.drop_boot_media(name)
+
+    def drop_boot_media(self, name: str) -> None:
+        """Kernel and initrd of a builder that runs: QEMU has read them into its memory, and the
+        answer file's secrets may be in one of them.
+        """
         for volume in (f"{name}-kernel", f"{name}-initrd"):
             self._builders.delete_volume(self._host, self._pool, volume)
 
@@ -185,9 +192,9 @@ class _Joined(io.RawIOBase):
         return 0
 
 
-def log_path(log_dir: Path, name: str) -> Path:
-    """Where the log of the builder ``name`` stands."""
-    return log_dir / f"{name}.log"
+def log_path(log_dir: Path, host: str, name: str) -> Path:
+    """Where the log of the builder ``name`` stands; hosts may have builders of the same name."""
+    return log_dir / f"{name}@{host}.log"
 
 
 def delete_media(builders: Builders, host: str, pool: str, name: str) -> None:
@@ -196,13 +203,19 @@ def delete_media(builders: Builders, host: str, pool: str, name: str) -> None:
         builders.delete_volume(host, pool, f"{name}-{suffix}")
 
 
+def delete_disk(builders: Builders, host: str, pool: str, base: str) -> None:
+    """What was installed to. A marker left of it would bless the next disk of that name."""
+    builders.delete_volume(host, pool, marker_name(base))
+    builders.delete_volume(host, pool, base)
+
+
 def remove_builder(tools: Tools, host: str, name: str, record: BuildRecord) -> None:
     """The builder and all it has, but not a base that got its marker."""
     tools.builders.destroy_builder(host, name)
     try:
         delete_media(tools.builders, host, record.pool, name)
         if tools.volumes.find(host, record.pool, record.base) is None:
-            tools.builders.delete_volume(host, record.pool, record.base)
+            delete_disk(tools.builders, host, record.pool, record.base)
     except PermanentError as error:
         if error.reason != "PoolMissing":  # then its volumes are gone with it
             raise

@@ -25,7 +25,7 @@ class Images(Protocol):
     def tend(
         self,
         host: str,
-        images: Mapping[str, EffectiveImage],
+        images: Callable[[], Mapping[str, EffectiveImage]],
         pools: Collection[str],
         *,
         certain: bool,
@@ -80,9 +80,12 @@ class Keeper:
             }
             there = sorted(pool for pool in pools if pool in host.pools and host.pools[pool].active)
             try:
-                self._images.tend(host.name, snapshot.images, there, certain=certain)
+                self._images.tend(host.name, self._wanted, there, certain=certain)
             except GuestkeeperError as error:
                 log.warning("images were not tended", host=host.name, why=str(error))
+
+    def _wanted(self) -> Mapping[str, EffectiveImage]:
+        return self._snapshot().images
 
     def _run(self) -> None:
         while not self._stop.is_set():

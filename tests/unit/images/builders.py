@@ -12,7 +12,7 @@ from controller.errors import HostUnreachableError, PermanentError
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.host import VolumeView
-from tests.unit.images.pool import Pool
+from tests.unit.images.pool import KilledError, Pool
 
 GOOD = ("phase partitioning", "phase packages", "sealed", "success", "poweroff")
 
@@ -50,7 +50,11 @@ class Port:
 class FakeChannel:
     """Whoever opened the port last reads it."""
 
-    def __init__(self, port: Port, on_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        port: Port,
+        on_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self._port = port
         self._on_write = on_write
         with port.changed:
@@ -111,6 +115,7 @@ class Builders(Pool):
         self.recorded_at_answer: list[bool] = []
         """For each answer: was what it answers written down by then?"""
         self.on_event: Callable[[str], None] = lambda _: None
+        self.kill_before = ""
         self.threads: list[threading.Thread] = []
 
     # --- The port ---------------------------------------------------------------------------------
@@ -157,6 +162,9 @@ class Builders(Pool):
             ]
 
     def record_build(self, host: str, name: str, record: BuildRecord) -> None:
+        if self.kill_before == f"record {record.step}":
+            self.kill_before = ""
+            raise KilledError
         with self._effect(f"record {record.step} {name}"), self.lock:
             self.domains[name].record = record
 

@@ -13,6 +13,7 @@ from controller.desired.effective import EffectiveImage
 from controller.desired.schema import SecretRef
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.build import Build, StalledError
+from controller.images.build_log import BuildLog
 from controller.images.locations import Locations
 from controller.images.progress import Phase
 from controller.images.volumes import Volumes
@@ -92,15 +93,19 @@ class World:
         self.stop = threading.Event()
         self.watching = Watching()
         self.began = time.monotonic()
+        self.jumped = 0.0
+        """How far the clock was set forward."""
 
     def clock(self) -> float:
-        return 1_800_000_000.0 + (time.monotonic() - self.began) * 1000
+        return 1_800_000_000.0 + self.jumped + (time.monotonic() - self.began) * 1000
 
     def check_stop(self) -> None:
         if self.stop.is_set():
             raise TransientError("stopping", reason="Stopping")
 
-    def build(self, image: EffectiveImage = IMAGE) -> Build:
+    def build(
+        self, image: EffectiveImage = IMAGE, turn: threading.Semaphore | None = None
+    ) -> Build:
         locations = Locations(
             self.host,
             self.root / "images",
@@ -116,10 +121,13 @@ class World:
             owner="this daemon",
             log_dir=self.root / "builds",
             clock=self.clock,
+            monotonic=lambda: (time.monotonic() - self.began) * 1000,
             wait=lambda seconds: self.stop.wait(min(seconds, 60) / 1000),
             check_stop=self.check_stop,
         )
-        made = Build(tools, "local", "default", image, threading.Semaphore(1), self.watching)
+        made = Build(
+            tools, "local", "default", image, turn or threading.Semaphore(1), self.watching
+        )
         self.host.on_event = lambda _: made.knock()
         return made
 
@@ -412,6 +420,74 @@ def test_a_marker_removed_by_hand_costs_no_base_that_guests_stand_on(world: Worl
     assert len(world.host.starts) == 1
 
 
+def test_a_marker_left_of_a_base_that_was_deleted_by_hand_blesses_no_other_disk(
+    world: World,
+) -> None:
+    world.run()
+    (base,) = world.bases()
+    del world.host.contents[base]
+    world.host.scripts = [GOOD, ("phase packages", "hang")]
+    going = world.start(an_install_image(retries=0, stallTimeout="200s"))
+    assert going.reason() == "InstallStalled"
+    assert world.bases() == []
+
+
+def test_a_build_taken_up_while_it_runs_counts_as_one_that_runs(world: World) -> None:
+    world.host.scripts = [("phase packages", "hang")]
+    going = world.start()
+    wait_until(world.in_packages, 10, "the installer to be at its packages")
+    world.stop.set()
+    assert going.reason() == "Stopping"
+    world.stop.clear()
+    turn = threading.Semaphore(1)
+    again = Background(world.build(turn=turn))
+    wait_until(lambda: not turn.acquire(blocking=False) or turn.release(), 10, "it has the turn")
+    world.stop.set()
+    assert again.reason() == "Stopping"
+
+
+def test_a_clock_set_forward_is_no_silence_of_the_installer(world: World) -> None:
+    world.host.scripts = [("phase packages", "hang")]
+    going = world.start(an_install_image(retries=0, stallTimeout="500s", timeout="900000s"))
+    wait_until(world.in_packages, 10, "the installer to be at its packages")
+    world.jumped = 2000.0
+    (name,) = world.host.domains
+    world.host.ports[name, "marker"].say("phase later\n")
+    wait_until(
+        lambda: any(one.record.phase == "later" for one in world.host.domains.values()),
+        10,
+        "it is heard after the jump",
+    )
+    world.stop.set()
+    assert going.reason() == "Stopping"
+
+
+def test_media_are_gone_where_the_daemon_died_before_it_wrote_down_the_start(world: World) -> None:
+    world.host.scripts = [("phase packages", "hang")]
+    world.host.kill_before = "record started"
+    with pytest.raises(KilledError):
+        world.run()
+    assert [name for name in world.host.contents if name.endswith("-initrd")]
+    going = world.start()
+    wait_until(world.in_packages, 10, "the installer to be at its packages")
+    assert not [name for name in world.host.contents if name.endswith(("-initrd", "-kernel"))]
+    world.stop.set()
+    assert going.reason() == "Stopping"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [HASH, HASH.replace("$", "\\$"), HASH.replace("$", "%24"), "x" * 4090 + HASH],
+    ids=["plain", "escaped", "encoded", "where a long line is cut"],
+)
+def test_a_hash_is_in_no_log_however_it_is_written(tmp_path: Path, written: str) -> None:
+    log = BuildLog(tmp_path / "builds/x.log")
+    log.add("console", written.encode())
+    log.add("console", b" and more\n")
+    log.close()
+    assert HASH.rpartition("$")[2] not in (tmp_path / "builds/x.log").read_text()
+
+
 def test_a_volume_deleted_under_the_installer_is_told(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
     image = an_install_image(retries=0)
@@ -446,4 +522,4 @@ def test_what_the_installer_said_is_in_its_log_with_a_heading(world: World) -> N
     assert "attempt 1 of 2: rocky9" in world.log()
     assert "Installing kernel\n" in world.log()
     assert "phase packages\n" in world.log()
-    assert log_path(world.root / "builds", "x").parent.stat().st_mode & 0o077 == 0
+    assert log_path(world.root / "builds", "local", "x").parent.stat().st_mode & 0o077 == 0

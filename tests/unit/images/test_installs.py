@@ -70,7 +70,7 @@ class World:
 
     def tend(self, *images: EffectiveImage, certain: bool = True) -> None:
         named = {image.name: image for image in images}
-        self.images.tend("local", named, ["default"], certain=certain)
+        self.images.tend("local", lambda: named, ["default"], certain=certain)
 
     def bases(self) -> set[str]:
         return {name for name in self.host.contents if not name.endswith(".ok")}
@@ -300,6 +300,26 @@ def test_an_unused_base_is_deleted_after_its_time_and_one_in_use_never(world: Wo
     world.tend(NEWER)
     assert not world.host.contents
     assert world.collected == [old]
+
+
+def test_a_disk_of_a_guest_that_is_called_like_a_base_is_none(world: World) -> None:
+    disks = {"gk-base-camp-7dfebca6-data.qcow2", "gk-base-camp-7dfebca6-system.qcow2"}
+    world.host.contents.update(dict.fromkeys(disks, b"precious"))
+    for _ in range(2):
+        world.tend()
+        world.now += 1000
+    assert disks <= set(world.host.contents)
+
+
+def test_a_base_is_used_however_its_path_is_written(world: World) -> None:
+    world.prepare()
+    base = world.reach(ImageState.READY).base
+    world.host.backings["web1-system.qcow2"] = f"/elsewhere/../pool/{base}"
+    world.host.contents["web1-system.qcow2"] = b""
+    for _ in range(2):
+        world.tend(NEWER)
+        world.now += 1000
+    assert base in world.bases()
 
 
 def test_a_base_that_an_image_wants_is_never_collected(world: World) -> None:
