@@ -328,21 +328,20 @@ def nothing(site: Site, install: Install) -> None:
     [
         ({"standin": ["root tiny", "fail"]}, {}, nothing, "InstallFailed", "reported a failure"),
         ({"standin": ["root tiny"], "success": False}, {}, nothing, "NoSuccessMarker", "success"),
-        ({"standin": ["root tiny", "poweroff-early"]}, {}, nothing, "NoSuccessMarker", "success"),
         ({"standin": ["root tiny", "panic"]}, {}, nothing, "BuilderCrashed", "panicked"),
         (
             {"standin": ["root tiny", "hang"]},
-            {"stallTimeout": "12s"},
+            {"stallTimeout": "8s"},
             nothing,
             "InstallStalled",
-            "said nothing for 12 s",
+            "said nothing for 8 s",
         ),
         (
             {"standin": ["root tiny"], "post": "while :; do gk_say phase on; sleep 1; done"},
-            {"timeout": "25s"},
+            {"timeout": "15s"},
             nothing,
             "InstallTimedOut",
-            "longer than 25 s",
+            "longer than 15 s",
         ),
         (
             {
@@ -411,7 +410,7 @@ def test_retries_stop_and_retry_begins_again(site: Site, install: Install) -> No
 
 
 def test_a_failed_builder_is_kept_where_it_is_asked_for(site: Site, install: Install) -> None:
-    install.write({"standin": ["root tiny", "hang"]}, stallTimeout="12s", keepFailedBuilder=True)
+    install.write({"standin": ["root tiny", "hang"]}, stallTimeout="8s", keepFailedBuilder=True)
     install.build()
     wait_until(lambda: install.pool()["state"] == "Failed", INSTALL, "it is given up")
     (name,) = install.builders()
@@ -457,10 +456,12 @@ def test_libvirtd_killed_in_every_phase_ends_in_one_good_base(site: Site, instal
     assert "attempt 2" not in site.run("logs", f"image/{install.name}").stdout
 
 
-def test_qemu_killed_in_every_phase_ends_in_one_good_base(site: Site, install: Install) -> None:
-    install.write(IN_PHASES, retries=len(PHASES))
+def test_qemu_killed_attempt_after_attempt_ends_in_one_good_base(
+    site: Site, install: Install
+) -> None:
+    install.write(IN_PHASES, retries=2)
     install.build()
-    for attempt, name in enumerate(PHASES, 1):
+    for attempt, name in enumerate((PHASES[0], PHASES[-1]), 1):
         install.phase(f"attempt {attempt} of")
         install.phase(name)
         os.kill(site.qemu(install.builders()[0]), signal.SIGKILL)
