@@ -19,7 +19,7 @@ test: ## Everything CI checks: style, types, layers, unit tests, real guests (AR
 	@deploy/libvirt-up.sh >/dev/null
 	@deploy/demo/build-image.sh >/dev/null
 	@$(MAKE) --no-print-directory lint
-	@$(PY) -m pytest $(ARGS)
+	@tests/run.sh $(ARGS)
 
 lint: setup ## Style, types, layers; seconds, no guests
 	@.venv/bin/ruff check .

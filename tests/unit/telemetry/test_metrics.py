@@ -42,7 +42,7 @@ def everything(guests: Callable[[], list[GuestSample]] = lambda: [GUEST]) -> Met
         "0.1.0",
         Snapshot(
             guests=guests,
-            images=lambda: [ImageSample("debian", "local", "Preparing", 10, 100)],
+            images=lambda: [ImageSample("debian", "local", "Preparing", 10, 100, "uploading")],
             hosts=lambda: {"local": True, "far": False},
             desired=lambda: DesiredSample({"Guest": 2, "Image": 1}, 1, 1_700_000_000.0, "abc123"),
             queues=lambda: {"guests": QueueSample(3, 1.5, 1.25)},
@@ -62,6 +62,8 @@ def everything(guests: Callable[[], list[GuestSample]] = lambda: [GUEST]) -> Met
     metrics.guest_start_failed("web-1")
     metrics.drift_found("web-1", "memory")
     metrics.service_applied("web-1", "web", ok=True)
+    metrics.image_built("debian", "local", 312.0)
+    metrics.image_build_failed("fedora", "local", "InstallFailed")
     return metrics
 
 
