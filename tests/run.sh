@@ -13,7 +13,8 @@ if (($#)); then
 fi
 
 log=$(mktemp "${TMPDIR:-/tmp}/guestkeeper-tests.XXXXXXXX")
-"${pytest[@]}" tests/e2e >"$log" 2>&1 </dev/null &
+# A shell gives what it runs in the background no SIGINT, unless it is told to.
+env --default-signal=INT "${pytest[@]}" tests/e2e >"$log" 2>&1 </dev/null &
 guests=$!
 # SIGINT, as Ctrl-C gives it to a run in the foreground: pytest then removes what it made.
 trap 'kill -INT "$guests" 2>/dev/null && wait "$guests"; rm -f "$log"' EXIT
