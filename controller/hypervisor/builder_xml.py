@@ -43,7 +43,6 @@ def render_builder(
         build_element(record, name=config.name, uuid=uuid),
         dialect,
         None,
-        on_reboot="destroy",
         channels=channels,
     )
     os = root.find("os")
@@ -83,6 +82,8 @@ def _machine(config: BuilderConfig, uuid: str) -> DomainConfig:
         boot=boot,
         disks=(DiskConfig("disk-system", config.pool, config.disk), *drives),
         nics=(_nic(config, uuid),),
+        on_reboot="destroy",  # an installer's last word
+        agent_channel=False,
         title=f"Guestkeeper builds an image: {config.name}",
     )
 

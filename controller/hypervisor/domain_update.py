@@ -1,35 +1,42 @@
 """Brings the definition of an existing domain up to date, and leaves the rest of it as it is.
 
 A definition rendered anew would lose what libvirt filled in (PCI addresses, by which the guest
-names its disks and interfaces; the machine's version) and what an operator added by hand. So the
-persistent XML is taken as it stands and only the elements we own are replaced in it.
+names its disks and interfaces; the machine's version; where its NVRAM is) and what an operator
+added by hand. So the persistent XML is taken as it stands and only what we own is replaced in it.
 """
 
 import xml.etree.ElementTree as ET
 
+from controller.hypervisor.device_update import update_devices
 from controller.observed.domain import ALIAS_PREFIX, NAMESPACE
-from controller.observed.domain_xml import QEMU_NAMESPACE, TEST_ARGUMENTS_NAMESPACE
+from controller.observed.domain_xml import AGENT_CHANNEL
+from controller.observed.qemu_arguments import QEMU_NAMESPACE, TEST_ARGUMENTS_NAMESPACE
 
-_OWN_VALUES = ("title", "memory", "currentMemory", "vcpu")
+_OWN_VALUES = ("memory", "currentMemory", "vcpu", "on_poweroff", "on_reboot", "on_crash")
+_OWN_TEXTS = ("title", "description")
 _OWN_BOOT = ("kernel", "initrd", "cmdline")
+_OWN_FIRMWARE = ("loader", "nvram", "firmware")
 _OURS = f"{{{NAMESPACE}}}guest"
 _QEMU_LINE = f"{{{QEMU_NAMESPACE}}}commandline"
 _TEST_LINE = f"{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"
 
 
 def update(inactive: str, rendered: str) -> str:
-    """``inactive`` (the persistent XML) with our elements as ``rendered`` has them.
+    """``inactive`` (the persistent XML) with what we own as ``rendered`` has it.
 
-    Devices of ours are matched by alias and keep their address; devices without an alias of ours
-    stay, unless one stands at the target of a device we add with the same source.
+    Devices of ours are matched by alias (``device_update``).
     """
     has, wanted = ET.fromstring(inactive), ET.fromstring(rendered)  # noqa: S314 - libvirt's own
     _values(has, wanted)
+    for tag in _OWN_TEXTS:
+        _replace(has, wanted, tag)
     _accelerator(has, wanted)
     _os(has, wanted)
     _metadata(has, wanted)
-    for kind in ("disk", "interface"):
-        _devices(has, wanted, kind)
+    devices, new = has.find("devices"), wanted.find("devices")
+    if devices is not None and new is not None:
+        update_devices(devices, new)
+        _agent_channel(devices, new)
     _arguments(has, wanted)
     return ET.tostring(has, encoding="unicode")
 
@@ -41,8 +48,20 @@ def _values(has: ET.Element, wanted: ET.Element) -> None:
             continue
         if old is None:
             has.append(new)
-        else:
-            old.text, old.attrib = new.text, {**old.attrib, **new.attrib}
+            continue
+        if tag == "vcpu":
+            _vcpus(has, old, new)
+        old.text, old.attrib = new.text, {**old.attrib, **new.attrib}
+
+
+def _vcpus(has: ET.Element, old: ET.Element, new: ET.Element) -> None:
+    """What says of each vCPU whether it is there, and of the sockets, would contradict the new."""
+    many = old.text != new.text
+    if many or old.get("current", old.text) != new.get("current", new.text):
+        _remove(has, "vcpus")
+    cpu = has.find("cpu")
+    if many and cpu is not None:
+        _remove(cpu, "topology")
 
 
 def _accelerator(has: ET.Element, wanted: ET.Element) -> None:
@@ -57,14 +76,12 @@ def _os(has: ET.Element, wanted: ET.Element) -> None:
     if old is None or new is None:
         return
     if _is_efi(old) != _is_efi(new):
-        _replace(has, wanted, "os")
-        return
+        old.attrib.pop("firmware", None)
+        old.attrib.update(new.attrib)
+        for tag in _OWN_FIRMWARE:
+            _remove(old, tag)
     for tag in _OWN_BOOT:
-        found, want = old.find(tag), new.find(tag)
-        if found is not None:
-            old.remove(found)
-        if want is not None:
-            old.append(want)
+        _replace(old, new, tag)
 
 
 def _is_efi(os: ET.Element) -> bool:
@@ -73,11 +90,15 @@ def _is_efi(os: ET.Element) -> bool:
 
 
 def _replace(has: ET.Element, wanted: ET.Element, tag: str) -> None:
-    old, new = has.find(tag), wanted.find(tag)
-    if old is not None:
-        has.remove(old)
+    new = wanted.find(tag)
+    _remove(has, tag)
     if new is not None:
         has.append(new)
+
+
+def _remove(parent: ET.Element, tag: str) -> None:
+    for element in parent.findall(tag):
+        parent.remove(element)
 
 
 def _metadata(has: ET.Element, wanted: ET.Element) -> None:
@@ -88,62 +109,26 @@ def _metadata(has: ET.Element, wanted: ET.Element) -> None:
     if old is None:
         old = ET.SubElement(has, "metadata")
     for tag in (_OURS, _TEST_LINE):
-        for element in old.findall(tag):
-            old.remove(element)
+        _remove(old, tag)
         for element in new.findall(tag):
             old.append(element)
 
 
-def _devices(has: ET.Element, wanted: ET.Element, kind: str) -> None:
-    devices, news = has.find("devices"), wanted.findall(f"devices/{kind}")
-    if devices is None:
-        return
-    old = {_alias(device): device for device in devices.findall(kind)}
-    ours = {alias: device for alias, device in old.items() if alias.startswith(ALIAS_PREFIX)}
-    names = {_alias(device) for device in news}
-    for alias, device in ours.items():
-        if alias not in names:
-            devices.remove(device)
-    for new in news:
-        there = ours.get(_alias(new))
-        if there is None:
-            _make_room(devices, new, kind)
-        else:
-            address = there.find("address")
-            if address is not None and _bus(there) == _bus(new):
-                new.append(address)
-            devices.remove(there)
-        devices.append(new)
+def _agent_channel(devices: ET.Element, wanted: ET.Element) -> None:
+    old, new = _agent_channels(devices), _agent_channels(wanted)
+    if not new:
+        for channel in old:
+            devices.remove(channel)
+    elif not old:
+        devices.extend(new)
 
 
-def _make_room(devices: ET.Element, new: ET.Element, kind: str) -> None:
-    """The same disk under no alias, as after an edit that lost it, is the one we mean."""
-    for device in devices.findall(kind):
-        if not _alias(device).startswith(ALIAS_PREFIX) and _place(device) == _place(new):
-            devices.remove(device)
-
-
-def _place(device: ET.Element) -> tuple[str, ...]:
-    source, target, mac = device.find("source"), device.find("target"), device.find("mac")
-    if mac is not None:
-        return (mac.get("address", ""),)
-    return (
-        source.get("pool", "") if source is not None else "",
-        source.get("volume", "") if source is not None else "",
-        target.get("dev", "") if target is not None else "",
-    )
-
-
-def _alias(device: ET.Element) -> str:
-    alias = device.find("alias")
-    return alias.get("name", "") if alias is not None else ""
-
-
-def _bus(device: ET.Element) -> str:
-    target, model = device.find("target"), device.find("model")
-    if model is not None:
-        return model.get("type", "")
-    return target.get("bus", "") if target is not None else ""
+def _agent_channels(devices: ET.Element) -> list[ET.Element]:
+    return [
+        channel
+        for channel in devices.findall("channel")
+        if channel.find(f"target[@name='{AGENT_CHANNEL}']") is not None
+    ]
 
 
 def _arguments(has: ET.Element, wanted: ET.Element) -> None:

@@ -8,24 +8,23 @@ only; no text is ever pasted.
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 
 from controller.errors import PermanentError
 from controller.observed.domain import (
     ALIAS_PREFIX,
     NAMESPACE,
+    NO_LIMITS,
     BootConfig,
     DiskConfig,
     DomainConfig,
+    IoTune,
     NicConfig,
     Ownership,
 )
-from controller.observed.domain_xml import (
-    AGENT_CHANNEL,
-    QEMU_NAMESPACE,
-    TEST_ARGUMENTS_NAMESPACE,
-    ownership_element,
-)
+from controller.observed.domain_xml import AGENT_CHANNEL, ownership_element
+from controller.observed.qemu_arguments import QEMU_NAMESPACE, TEST_ARGUMENTS_NAMESPACE
 
 SPARE_PORTS = 14
 """Free PCIe root ports for devices plugged in later; a q35 domain gets no more once it runs."""
@@ -74,18 +73,20 @@ def domain_tree(
     dialect: Dialect,
     serial_log: str | None,
     *,
-    on_reboot: str = "restart",
-    channels: Sequence[str] = (AGENT_CHANNEL,),
+    channels: Sequence[str] = (),
 ) -> ET.Element:
     """The domain as a tree, with ``mark`` in its metadata. Raises as ``render`` does.
 
-    ``channels`` are the names of its virtio-serial ports, each a socket of libvirt's own.
+    ``channels`` are the names of virtio-serial ports beside the guest agent's, each a socket of
+    libvirt's own.
     """
     root = ET.Element("domain", type=_type(config, dialect))
     _text(root, "name", config.name)
     _text(root, "uuid", config.uuid)
     if config.title:
         _text(root, "title", config.title)
+    if config.description:
+        _text(root, "description", config.description)
     metadata = ET.SubElement(root, "metadata")
     if mark is not None:
         metadata.append(mark)
@@ -100,10 +101,11 @@ def domain_tree(
         root, "cpu", mode="host-passthrough" if config.accelerator == "kvm" else "maximum"
     )
     ET.SubElement(root, "clock", offset="utc")
-    # The daemon decides what follows a stop or a crash, never libvirt.
-    _text(root, "on_poweroff", "destroy")
-    _text(root, "on_reboot", on_reboot)
-    _text(root, "on_crash", "destroy")
+    _text(root, "on_poweroff", config.on_poweroff)
+    _text(root, "on_reboot", config.on_reboot)
+    _text(root, "on_crash", config.on_crash)
+    if config.agent_channel:
+        channels = (AGENT_CHANNEL, *channels)
     _devices(root, config, serial_log, channels)
     _user_nics(root, metadata, [nic for nic in config.nics if nic.kind == "user"], dialect)
     if not len(metadata):
@@ -120,12 +122,6 @@ def text_of(root: ET.Element) -> str:
 def render_ownership(ownership: Ownership) -> str:
     """Our element as ``virDomainSetMetadata`` wants it."""
     return ET.tostring(ownership_element(ownership, namespaced=False), encoding="unicode")
-
-
-def render_drive(disk: DiskConfig) -> str:
-    """One disk or CD-ROM drive, for ``virDomainUpdateDeviceFlags``."""
-    parent = ET.Element("devices")
-    return ET.tostring(_disk(parent, disk), encoding="unicode")
 
 
 def _type(config: DomainConfig, dialect: Dialect) -> str:
@@ -192,12 +188,14 @@ def _devices(
     ET.SubElement(devices, "panic", model="isa")
 
 
-def _disk(devices: ET.Element, disk: DiskConfig) -> ET.Element:
+def _disk(devices: ET.Element, disk: DiskConfig) -> None:
     cdrom = disk.device == "cdrom"
     element = ET.SubElement(
         devices, "disk", type="volume" if disk.volume else "file", device=disk.device
     )
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
+    if disk.cache:
+        driver.set("cache", disk.cache)
     if disk.volume is not None:
         ET.SubElement(element, "source", pool=disk.pool, volume=disk.volume)
     elif not cdrom:
@@ -207,8 +205,17 @@ def _disk(devices: ET.Element, disk: DiskConfig) -> ET.Element:
         ET.SubElement(element, "readonly")
     else:
         driver.set("discard", "unmap")
+    _io_tune(element, disk.io_tune)
     ET.SubElement(element, "alias", name=ALIAS_PREFIX + disk.alias)
-    return element
+
+
+def _io_tune(disk: ET.Element, limits: IoTune) -> None:
+    if limits == NO_LIMITS:
+        return
+    element = ET.SubElement(disk, "iotune")
+    for name, limit in asdict(limits).items():
+        if limit:
+            _text(element, name, str(limit))
 
 
 def _nic(devices: ET.Element, nic: NicConfig) -> None:
@@ -217,7 +224,9 @@ def _nic(devices: ET.Element, nic: NicConfig) -> None:
     element = ET.SubElement(devices, "interface", type=nic.kind)
     ET.SubElement(element, "mac", address=nic.mac)
     ET.SubElement(element, "source", {nic.kind: nic.source})
-    ET.SubElement(element, "model", type="virtio")
+    ET.SubElement(element, "model", type=nic.model)
+    if nic.link != "up":
+        ET.SubElement(element, "link", state=nic.link)
     ET.SubElement(element, "alias", name=ALIAS_PREFIX + nic.alias)
 
 

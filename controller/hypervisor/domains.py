@@ -4,16 +4,19 @@ Ours is what carries the ownership element, and was made with it: a clone carrie
 freshly before each write (``writes``), whatever the index believed.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 
 import libvirt
 
-from controller.errors import PermanentError
-from controller.hypervisor.connection import HostLink
+from controller.errors import TransientError
+from controller.hypervisor.adoption import marked, set_note
+from controller.hypervisor.device_calls import find_device, put_medium
 from controller.hypervisor.domain_update import update
-from controller.hypervisor.domain_xml import Dialect, render, render_drive, render_ownership
-from controller.hypervisor.places import Places
+from controller.hypervisor.domain_xml import Dialect, render, render_ownership
+from controller.hypervisor.guard import guest_guard
+from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.refusals import conflict
 from controller.hypervisor.serial_log import serial_log
 from controller.hypervisor.writes import Writes, element_of, find, set_element, unless
 from controller.observed.domain import NAMESPACE, DomainConfig, Ownership
@@ -21,16 +24,14 @@ from controller.observed.domain_xml import parse_config, parse_ownership
 
 
 class Domains:
-    """Writes to the domains of one host. ``touched`` is told the name after each of them.
+    """Writes to the domains of one host, through ``writes``; each raises as they do."""
 
-    Each raises ``HostBusyError`` while too many others are under way there.
-    """
-
-    def __init__(self, link: HostLink, places: Places, touched: Callable[[str], None]) -> None:
-        self._uri = link.config.uri
-        self._host = link.config.name
-        self._dialect = Dialect.TEST if link.config.in_process else Dialect.QEMU
-        self._writes = Writes(link, places, touched, self._guard)
+    def __init__(self, config: HostConfig, writes: Writes) -> None:
+        self._uri = config.uri
+        self._host = config.name
+        self._dialect = Dialect.TEST if config.in_process else Dialect.QEMU
+        self._guard = guest_guard(self._host)
+        self._writes = writes
 
     def define(self, config: DomainConfig, ownership: Ownership) -> None:
         """``virDomainDefineXMLFlags(VALIDATE)``: makes the domain, or changes its definition.
@@ -49,7 +50,7 @@ class Domains:
             if domain is not None:
                 self._guard(domain)
                 if domain.UUIDString() != config.uuid:
-                    raise _conflict(
+                    raise conflict(
                         self._host, config.name, f"has another UUID ({domain.UUIDString()})"
                     )
                 inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -108,23 +109,75 @@ class Domains:
 
         def write(connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            live = domain.XMLDesc(0) if domain.isActive() else None
             config = parse_config(inactive)
             for flag, xml in (
                 (libvirt.VIR_DOMAIN_AFFECT_CONFIG, inactive),
-                (libvirt.VIR_DOMAIN_AFFECT_LIVE, domain.XMLDesc(0) if domain.isActive() else ""),
+                (libvirt.VIR_DOMAIN_AFFECT_LIVE, live),
             ):
-                drives = [
-                    replace(disk, volume=None)
-                    for disk in (parse_config(xml).disks if xml else ())
-                    if disk.alias == alias and disk.device == "cdrom" and disk.volume is not None
-                ]
-                for drive in drives:
-                    if self._dialect is Dialect.TEST:
-                        self._redefine(connection, config, inactive, alias)
-                    else:
-                        _eject(domain, render_drive(drive), flag)
+                drive = find_device(xml, "disk", alias) if xml is not None else None
+                if drive is None or drive.get("device") != "cdrom" or drive.find("source") is None:
+                    continue
+                if self._dialect is Dialect.TEST:
+                    self._redefine(connection, config, inactive, alias)
+                else:
+                    put_medium(domain, drive, None, flag)
 
         self._writes.write(name, "eject", write)
+
+    def undefine(self, name: str) -> None:
+        """``virDomainUndefineFlags``, with all that libvirt keeps beside the definition.
+
+        One that is not there is fine. Raises ``TransientError(reason='WrongState')`` for one that
+        runs: it would live on as nobody's.
+        """
+        flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        )
+        if self._dialect is Dialect.QEMU:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+
+        def undefine(connection: libvirt.virConnect) -> None:
+            domain = find(connection, name)
+            if domain is None:
+                return
+            self._guard(domain)
+            if domain.isActive():
+                raise TransientError(
+                    f"domain {name} on host {self._host} still runs: it is not undefined",
+                    reason="WrongState",
+                )
+            domain.undefineFlags(flags)
+
+        self._writes.run(name, "undefine", undefine)
+
+    def adopt(self, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+        """Marks a foreign domain as ours, running or not; see ``adoption.marked``.
+
+        One without a persistent definition gets it. Done again, it writes the same again. Raises
+        ``PermanentError(reason='NameConflict')`` for another UUID or another's mark, and
+        ``TransientError(reason='DeviceMissing')`` where ``aliases`` names no device of it.
+        """
+        name = ownership.name
+        element = render_ownership(ownership)
+
+        def adopt(connection: libvirt.virConnect) -> None:
+            domain = connection.lookupByName(name)
+            if domain.UUIDString() != uuid:
+                raise conflict(self._host, name, f"has another UUID ({domain.UUIDString()})")
+            if element_of(domain, NAMESPACE) is not None:
+                self._guard(domain)
+            inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+            xml = marked(domain.XMLDesc(inactive), ownership, aliases)
+            if domain.isActive():
+                # First: once it is ours, its running devices have to be known.
+                set_note(domain, aliases)
+            defined = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            set_element(defined, element, "gk", NAMESPACE)
+
+        self._writes.run(name, "adopt", adopt)
 
     def _redefine(
         self, connection: libvirt.virConnect, config: DomainConfig, xml: str, alias: str
@@ -135,34 +188,3 @@ class Domains:
         )
         emptied = render(replace(config, disks=disks), parse_ownership(xml), self._dialect)
         connection.defineXMLFlags(emptied, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-
-    def _guard(self, domain: libvirt.virDomain) -> None:
-        """Foreign is who has no element of ours, or another's (a clone)."""
-        xml, name = element_of(domain, NAMESPACE), domain.name()
-        if xml is None:
-            raise _conflict(self._host, name, "is not Guestkeeper's")
-        owner = parse_ownership(xml)
-        if owner is None or (owner.uid, owner.name) != (domain.UUIDString(), name):
-            raise _conflict(
-                self._host, name, "carries the mark of another domain, as a clone does,"
-            )
-
-
-# --- The calls themselves, run by a worker --------------------------------------------------------
-
-
-def _conflict(host: str, name: str, what: str) -> PermanentError:
-    return PermanentError(
-        f"domain {name} on host {host} {what} and is left untouched; rename the guest or it",
-        reason="NameConflict",
-    )
-
-
-def _eject(domain: libvirt.virDomain, xml: str, flags: int) -> None:
-    try:
-        domain.updateDeviceFlags(xml, flags)
-    except libvirt.libvirtError as error:
-        if flags != libvirt.VIR_DOMAIN_AFFECT_LIVE or "lock" not in str(error):
-            raise
-        # The guest keeps the tray shut; nobody needs the seed any more.
-        domain.updateDeviceFlags(xml, flags | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)

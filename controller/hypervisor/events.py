@@ -1,7 +1,8 @@
 """libvirt's domain events as words: which domain to look at again, and why.
 
 An event says where to look, never what to do; so the only thing kept of it is a kind, and the few
-facts that no later look can tell (that a kernel panicked, when a domain was started).
+facts that no later look can tell (that a kernel panicked, when a domain was started, that a guest
+keeps a device it was asked to let go of).
 """
 
 from collections.abc import Callable
@@ -27,12 +28,11 @@ _LIFECYCLE = {
 
 AGENT_CONNECTED, AGENT_DISCONNECTED = "agent-connected", "agent-disconnected"
 JOB_COMPLETED = "job-completed"
+REMOVAL_FAILED = "device-removal-failed"
 
 _PLAIN = {
     "METADATA_CHANGE": "metadata",
-    "DEVICE_ADDED": "device-added",
-    "DEVICE_REMOVED": "device-removed",
-    "DEVICE_REMOVAL_FAILED": "device-removal-failed",
+    "BALLOON_CHANGE": "balloon",
     "TRAY_CHANGE": "tray",
     "DISK_CHANGE": "disk",
     "REBOOT": "reboot",
@@ -41,9 +41,15 @@ _PLAIN = {
     "WATCHDOG": "watchdog",
     "TUNABLE": "tunable",
 }
+_DEVICE = {
+    "DEVICE_ADDED": "device-added",
+    "DEVICE_REMOVED": "device-removed",
+    "DEVICE_REMOVAL_FAILED": REMOVAL_FAILED,
+}
 
-Sink = Callable[[str, str], None]
-"""(domain, kind), from libvirt's event thread."""
+Sink = Callable[[str, str, str], None]
+"""(domain, kind, device), from libvirt's event thread; ``device`` is its alias in the running
+domain where the event is about one, else ''."""
 
 
 def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
@@ -61,17 +67,25 @@ def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
             libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
         ):
             kind = "crashed"
-        sink(domain.name(), kind)
+        sink(domain.name(), kind, "")
 
     def agent(
         _connection: object, domain: libvirt.virDomain, state: int, _reason: int, _opaque: object
     ) -> None:
         connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
-        sink(domain.name(), AGENT_CONNECTED if connected else AGENT_DISCONNECTED)
+        sink(domain.name(), AGENT_CONNECTED if connected else AGENT_DISCONNECTED, "")
 
     def plain(kind: str) -> Callable[..., None]:
         def happened(_connection: object, domain: libvirt.virDomain, *_details: object) -> None:
-            sink(domain.name(), kind)
+            sink(domain.name(), kind, "")
+
+        return happened
+
+    def device(kind: str) -> Callable[..., None]:
+        def happened(
+            _connection: object, domain: libvirt.virDomain, alias: str, _opaque: object
+        ) -> None:
+            sink(domain.name(), kind, alias)
 
         return happened
 
@@ -79,10 +93,11 @@ def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
         (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
         (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
     ]
-    for name, kind in _PLAIN.items():
-        identity = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
-        if identity is not None:
-            wanted.append((identity, plain(kind)))
+    for kinds, callback_for in ((_PLAIN, plain), (_DEVICE, device)):
+        for name, kind in kinds.items():
+            identity = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
+            if identity is not None:
+                wanted.append((identity, callback_for(kind)))
     registered = []
     for identity, callback in wanted:
         try:

@@ -2,7 +2,8 @@
 
 Asked before a file is deleted for good, so it errs towards "used": what cannot be told raises, and
 what is named in any form, by path or by pool and volume, live or stored, counts. A definition that
-is not running names only the top of a disk's chain; so the files below it are looked up too.
+is not running names only the top of a disk's chain; so the files below it are looked up too. So is
+what a guest's memory names: disks that are retired or to come, each with its kernel.
 """
 
 import xml.etree.ElementTree as ET
@@ -13,7 +14,9 @@ import libvirt
 
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
-from controller.observed.domain_xml import QEMU_NAMESPACE
+from controller.observed.domain import Memory
+from controller.observed.domain_xml import parse_domain
+from controller.observed.qemu_arguments import QEMU_NAMESPACE
 
 _TIMEOUT = 60.0
 _CHUNK = 200  # domains or files looked at under one deadline
@@ -37,7 +40,8 @@ class Named:
 def file_paths(link: HostLink) -> frozenset[str]:
     """Every path that a domain of the host names or stands on, as the host writes it.
 
-    Disks' sources with all that is below them, kernels, initrds, firmware. Raises as a call does.
+    Disks' sources with all that is below them, kernels, initrds, firmware, and the same of disks
+    that a guest's memory names. Raises as a call does.
     """
     named = Named()
     domains = link.call(Role.LOOK, "list domains", lambda one: one.listAllDomains(), _TIMEOUT)
@@ -65,6 +69,20 @@ def note_named(xml: str, into: Named) -> None:
     for argument in root.iter(f"{{{QEMU_NAMESPACE}}}arg"):
         words = argument.get("value", "").replace("=", ",").split(",")
         into.paths.update(word for word in words if word.startswith("/"))
+    ownership = parse_domain(xml).ownership
+    if ownership is not None:
+        _note_remembered(ownership.memory, into)
+
+
+def _note_remembered(memory: Memory, into: Named) -> None:
+    disks = [retired.disk for retired in memory.retired]
+    if memory.replacement is not None:
+        disks += [memory.replacement.to, memory.replacement.back]
+    for disk in disks:
+        into.paths.update(path for path in (disk.kernel, disk.initrd) if path)
+        # The base, too: an overlay that is not made yet stands on it already.
+        into.volumes.update((disk.pool, name) for name in (disk.volume, disk.base) if name)
+    into.volumes.update((one.pool, one.volume) for one in memory.volumes)
 
 
 def _read(_connection: libvirt.virConnect, domains: list[libvirt.virDomain]) -> list[str]:

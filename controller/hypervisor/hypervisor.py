@@ -6,7 +6,7 @@ It only puts the parts of this room together, one set a host, and hands each cal
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from controller.errors import GuestkeeperError, PermanentError
@@ -17,11 +17,16 @@ from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.console import Console, open_console
 from controller.hypervisor.domains import Domains
 from controller.hypervisor.file_paths import file_paths
+from controller.hypervisor.guard import guest_guard
 from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
+from controller.hypervisor.hotplug import Hotplug
 from controller.hypervisor.index import HostIndex
+from controller.hypervisor.live import LiveChanges
 from controller.hypervisor.places import Places
+from controller.hypervisor.reading import inactive_xml
 from controller.hypervisor.serial_log import last_of
 from controller.hypervisor.storage import Storage
+from controller.hypervisor.writes import Writes
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.host import HostView, VolumeView
@@ -55,9 +60,12 @@ class _Host:
         self.index = HostIndex(self.link, on_event, now=now)
         self.storage = Storage(self.link)
         places = Places(config.name)
-        self.domains = Domains(self.link, places, self.index.touch)
-        self.builders = Builders(self.link, places, self.index)
+        writes = Writes(self.link, places, self.index.touch, guest_guard(config.name))
         self.agents = Agents(self.link)
+        self.domains = Domains(config, writes)
+        self.live = LiveChanges(self.link, writes, self.index, self.agents)
+        self.hotplug = Hotplug(self.link, writes, self.index)
+        self.builders = Builders(self.link, places, self.index)
         self.capabilities: Capabilities | None = None
 
     def _connected(self, link: HostLink, session: Session) -> None:
@@ -139,6 +147,7 @@ class Hypervisor:
             why=why,
             kvm=known.kvm,
             default_pool=one.config.default_pool,
+            hotplug=not one.config.in_process,
             pools=pools,
             libvirt_version=known.libvirt_version,
             hypervisor_version=known.hypervisor_version,
@@ -147,6 +156,14 @@ class Hypervisor:
     def domain(self, host: str, name: str) -> DomainView | None:
         """From the index; XML is read again only if an event or an own write marked it dirty."""
         return self._of(host).index.domain(name)
+
+    def domain_xml(self, host: str, name: str) -> str:
+        """The persistent definition as libvirt has it (``virDomainGetXMLDesc``), to be read only.
+
+        Raises as a call does; ``DomainMissing`` where there is no such domain.
+        """
+        link = self._of(host).link
+        return link.call(Role.LOOK, "read XML", lambda one: inactive_xml(one, name), 15.0)
 
     def owned(self, host: str) -> Collection[str]:
         """Names of the domains of that host that carry our ownership element."""
@@ -208,7 +225,11 @@ class Hypervisor:
         """Deletes the volume; one that is not there is fine."""
         self._of(host).storage.delete(pool, name)
 
-    def volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
+    def grow_volume(self, host: str, pool: str, name: str, capacity: int) -> None:
+        """Makes it larger, where no running domain uses it; see ``Storage.grow``."""
+        self._of(host).storage.grow(pool, name, capacity)
+
+    def volumes(self, host: str, pool: str) -> list[VolumeView]:
         """Every volume of the pool, after a scan; see ``Storage.volumes``."""
         return self._of(host).storage.volumes(pool)
 
@@ -225,6 +246,14 @@ class Hypervisor:
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
         """Makes or changes the definition; see ``Domains.define``."""
         self._of(host).domains.define(config, ownership)
+
+    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+        """Marks a foreign domain as ours without stopping it; see ``Domains.adopt``."""
+        self._of(host).domains.adopt(uuid, ownership, aliases)
+
+    def undefine(self, host: str, name: str) -> None:
+        """Removes the definition of one that is off; none there is fine."""
+        self._of(host).domains.undefine(name)
 
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None:
         """Writes our element, live and persistent."""
@@ -245,6 +274,44 @@ class Hypervisor:
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""
         self._of(host).domains.eject(name, alias)
+
+    # --- Changes of a running domain --------------------------------------------------------------
+
+    def set_vcpus(self, host: str, name: str, count: int) -> None:
+        """Plugs vCPUs in; see ``LiveChanges.set_vcpus``."""
+        self._of(host).live.set_vcpus(name, count)
+
+    def set_memory(self, host: str, name: str, size: int) -> None:
+        """Sets the balloon and waits for it, some seconds at most. Bytes."""
+        self._of(host).live.set_memory(name, size)
+
+    def set_io_tune(self, host: str, name: str, alias: str) -> None:
+        """Gives the disk ``ua-{alias}`` the limits that the definition has."""
+        self._of(host).live.set_io_tune(name, alias)
+
+    def set_title(self, host: str, name: str, title: str, description: str) -> None:
+        """Of the running domain; '' removes it."""
+        self._of(host).live.set_title(name, title, description)
+
+    def set_autostart(self, host: str, name: str, on: bool) -> None:
+        """Shall libvirt start it when it starts itself?"""
+        self._of(host).live.set_autostart(name, on)
+
+    def grow_disk(self, host: str, name: str, alias: str, capacity: int) -> None:
+        """The disk ``ua-{alias}`` of a running domain. Bytes; see ``LiveChanges.grow_disk``."""
+        self._of(host).live.grow_disk(name, alias, capacity)
+
+    def plug(self, host: str, name: str, alias: str) -> None:
+        """Attaches the device ``ua-{alias}`` as the definition has it."""
+        self._of(host).hotplug.plug(name, alias)
+
+    def unplug(self, host: str, name: str, alias: str, timeout: float) -> None:
+        """Detaches it and waits for the guest, ``timeout`` seconds; see ``Hotplug.unplug``."""
+        self._of(host).hotplug.unplug(name, alias, timeout)
+
+    def update_device(self, host: str, name: str, alias: str) -> None:
+        """An interface's source and link, a drive's medium, as the definition has them."""
+        self._of(host).hotplug.update(name, alias)
 
     # --- Builders ---------------------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ once when the host connects, and later only for domains that an event, a write o
 slow, deep resync names; the steady state costs one bulk call however many domains there are.
 """
 
+import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -35,7 +37,10 @@ BULK_TIMEOUT, READ_TIMEOUT = 30.0, 10.0
 _CHUNK = 200  # domains whose XML is read under one deadline
 _READ_AGAIN = 10.0
 
+RELISTED = "relisted"
 _NO_STATE = (-1, -1)
+
+Ear = queue.SimpleQueue[tuple[str, str]]
 
 
 class _Entry:
@@ -81,6 +86,7 @@ class HostIndex:
         self._now = now
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._ears: dict[str, list[Ear]] = {}
         self._serial = 0
         self.xml_reads = 0
         """Domain XML documents asked of libvirt so far."""
@@ -151,8 +157,12 @@ class HostIndex:
             READ_TIMEOUT,
         )
         self._relist(session)
+        with self._lock:
+            ears = [ear for some in self._ears.values() for ear in some]
+        for ear in ears:
+            ear.put((RELISTED, ""))
 
-    def _happened(self, name: str, kind: str) -> None:
+    def _happened(self, name: str, kind: str, device: str = "") -> None:
         with self._lock:
             if kind in (AGENT_CONNECTED, AGENT_DISCONNECTED):
                 self._agent(name, kind == AGENT_CONNECTED)
@@ -163,7 +173,27 @@ class HostIndex:
                     entry.panicked = False
                 elif kind == "panicked":
                     entry.panicked = True
+            ears = list(self._ears.get(name, ()))
+        for ear in ears:
+            ear.put((kind, device))
         self._on_event(self._host, name, kind)
+
+    @contextmanager
+    def listen(self, name: str) -> Iterator[Ear]:
+        """What happens to the domain from now on, as (kind, device) in a queue.
+
+        ``("relisted", "")`` after the host was away: events may have been lost.
+        """
+        ear: Ear = queue.SimpleQueue()
+        with self._lock:
+            self._ears.setdefault(name, []).append(ear)
+        try:
+            yield ear
+        finally:
+            with self._lock:
+                self._ears[name].remove(ear)
+                if not self._ears[name]:
+                    del self._ears[name]
 
     def _agent(self, name: str, connected: bool) -> None:
         entry = self._entries.get(name)
@@ -280,7 +310,7 @@ class HostIndex:
                         self._store_unreadable(name, read)
                     elif read is not None:
                         self._store(name, read, began)
-        names = {name for name, *_ in listed}
+        names = {one.name for one in listed}
         with self._lock:
             for name in [name for name in self._entries if name not in names]:
                 if self._entries[name].touched <= began:
@@ -315,6 +345,8 @@ class HostIndex:
             agent_connected=agent,
             started_at=entry.started_at,
             running_job=read.job,
+            run=read.identity if read.identity >= 0 else None,
+            autostart=read.autostart,
         )
         return entry
 

@@ -38,7 +38,17 @@ _REASONS = {
     (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_UNKNOWN): StateReason.CRASHED,
 }
 log = structlog.get_logger(__name__)
-Listed = tuple[str, libvirt.virDomain, tuple[int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A domain as one of many: what the bulk calls told of it."""
+
+    name: str
+    domain: libvirt.virDomain
+    raw: tuple[int, int]
+    persistent: bool
+    autostart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class Read:
     identity: int
     """libvirt's number of this run of the domain; -1 while it is off."""
     persistent: bool
+    autostart: bool
     inactive: ParsedDomain
     live: ParsedDomain | None
     job: bool
@@ -87,12 +98,13 @@ def bulk(connection: libvirt.virConnect) -> list[tuple[str, tuple[int, int]]]:
 def list_all(
     connection: libvirt.virConnect,
 ) -> list[Listed]:
-    persistent = {
-        domain.name()
-        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    }
+    def names(flag: int) -> set[str]:
+        return {domain.name() for domain in connection.listAllDomains(flag)}
+
+    persistent = names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    autostart = names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
     return [
-        (domain.name(), domain, _raw(stats), domain.name() in persistent)
+        Listed(name := domain.name(), domain, _raw(stats), name in persistent, name in autostart)
         for domain, stats in _stats(connection)
     ]
 
@@ -100,19 +112,23 @@ def list_all(
 def read_many(
     _connection: libvirt.virConnect, listed: list[Listed]
 ) -> list[tuple[str, Read | Unreadable | None]]:
-    return [
-        (name, _tried(partial(_read, domain, raw, persistent)))
-        for name, domain, raw, persistent in listed
-    ]
+    return [(one.name, _tried(partial(_read, one))) for one in listed]
 
 
 def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | None:
     def read() -> Read:
         domain = connection.lookupByName(name)
         state, reason = domain.state()
-        return _read(domain, (state, reason), bool(domain.isPersistent()))
+        persistent, autostart = bool(domain.isPersistent()), bool(domain.autostart())
+        return _read(Listed(name, domain, (state, reason), persistent, autostart))
 
     return _tried(read)
+
+
+def inactive_xml(connection: libvirt.virConnect, name: str) -> str:
+    """``virDomainGetXMLDesc`` of the persistent definition, without its secrets."""
+    xml: str = connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    return xml
 
 
 def _tried(read: Callable[[], Read]) -> Read | Unreadable | None:
@@ -130,14 +146,22 @@ def _tried(read: Callable[[], Read]) -> Read | Unreadable | None:
         return Unreadable(repr(error))
 
 
-def _read(domain: libvirt.virDomain, raw: tuple[int, int], persistent: bool) -> Read:
+def _read(listed: Listed) -> Read:
     """``virDomainGetXMLDesc`` of both definitions."""
-    active = STATES.get(raw[0], DomainState.UNKNOWN).active
+    domain = listed.domain
+    active = STATES.get(listed.raw[0], DomainState.UNKNOWN).active
     inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    live = parse_domain(domain.XMLDesc(0)) if active else None
-    job = active and _job(domain)
-    identity = domain.ID() if active else -1
-    return Read(domain.UUIDString(), raw, identity, persistent, inactive, live, job)
+    live = parse_domain(domain.XMLDesc(0), inactive) if active else None
+    return Read(
+        uuid=domain.UUIDString(),
+        raw=listed.raw,
+        identity=domain.ID() if active else -1,
+        persistent=listed.persistent,
+        autostart=listed.autostart,
+        inactive=inactive,
+        live=live,
+        job=active and _job(domain),
+    )
 
 
 def _job(domain: libvirt.virDomain) -> bool:

@@ -16,6 +16,7 @@ import structlog
 from controller.errors import HostUnreachableError, PermanentError, TransientError
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.refusals import ineffective, would_shrink
 from controller.hypervisor.storage_calls import (
     as_asked,
     ensure_pool,
@@ -187,6 +188,33 @@ class Storage:
         view = self._run(Role.ACT, "create volume", pool, create, SLOW)
         self._changed()
         return view
+
+    def grow(self, pool: str, name: str, capacity: int) -> None:
+        """``virStorageVolResize`` to ``capacity`` bytes; one of that size is fine.
+
+        Of a volume that no running domain uses. Raises ``PermanentError(reason='WouldShrink')``
+        for a larger one, ``TransientError``: ``VolumeMissing``, ``LiveChangeIneffective``.
+        """
+
+        def grow(one: libvirt.virStoragePool) -> None:
+            volume = one.storageVolLookupByName(name)
+            has = view_of(pool, volume)
+            if has.capacity > capacity:
+                raise would_shrink(f"volume {pool}/{name}", has.capacity, capacity)
+            if has.capacity == capacity:
+                return
+            if self._config.in_process:
+                # The test driver cannot, but there are no bytes to be kept.
+                backing = (has.backing, "qcow2") if has.backing is not None else None
+                volume.delete(0)
+                one.createXML(volume_xml(name, capacity, has.format, backing), 0)
+                return
+            volume.resize(capacity, 0)
+            if view_of(pool, volume).capacity < capacity:
+                raise ineffective(f"volume {pool}/{name}", f"growing it to {capacity} bytes")
+
+        self._run(Role.ACT, "grow volume", pool, grow, SLOW)
+        self._changed()
 
     def delete(self, pool: str, name: str) -> None:
         """Deletes the volume; one that is not there is fine."""

@@ -21,7 +21,6 @@ LIFECYCLE = 90.0
 
 _NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "NoThread"})
 
-Write = Callable[[libvirt.virConnect, libvirt.virDomain], None]
 Guard = Callable[[libvirt.virDomain], object]
 """Raises ``PermanentError(reason='NameConflict')`` for a domain that is not ours."""
 
@@ -50,15 +49,20 @@ class Writes:
                 # Also after a failure: nobody knows how far it came.
                 self._touched(name)
 
-    def write(self, name: str, operation: str, write: Write) -> None:
+    def write(
+        self,
+        name: str,
+        operation: str,
+        write: Callable[[libvirt.virConnect, libvirt.virDomain], T],
+    ) -> T:
         """``write``, if the domain is there and ours."""
 
-        def guarded(connection: libvirt.virConnect) -> None:
+        def guarded(connection: libvirt.virConnect) -> T:
             domain = connection.lookupByName(name)
             self._guard(domain)
-            write(connection, domain)
+            return write(connection, domain)
 
-        self.run(name, operation, guarded)
+        return self.run(name, operation, guarded)
 
     def destroy(self, name: str) -> None:
         """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.

@@ -54,15 +54,32 @@ class BootConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class IoTune:
+    """Limits of a disk (libvirt's ``<iotune>``), each a second; 0 is none. Bytes or operations."""
+
+    total_bytes_sec: int = 0
+    read_bytes_sec: int = 0
+    write_bytes_sec: int = 0
+    total_iops_sec: int = 0
+    read_iops_sec: int = 0
+    write_iops_sec: int = 0
+
+
+NO_LIMITS = IoTune()
+
+
+@dataclass(frozen=True, slots=True)
 class DiskConfig:
     """A disk or CD-ROM: a volume of a pool. ``alias`` is without the ``ua-`` prefix."""
 
-    alias: str  # "disk-system", "disk-NAME", "cdrom-seed"
+    alias: str  # "disk-system", "disk-NAME", "cdrom-seed", "cdrom-NAME"
     pool: str
     volume: str | None  # None: an empty CD-ROM drive
     format: str = "qcow2"  # qcow2 | raw
     device: str = "disk"  # disk | cdrom
     target: str = "vda"
+    cache: str = ""  # libvirt's driver/@cache; '': the hypervisor's own choice
+    io_tune: IoTune = NO_LIMITS
 
     def __post_init__(self) -> None:
         # An empty drive has no pool, and libvirt's live XML forgets its format.
@@ -71,15 +88,24 @@ class DiskConfig:
             object.__setattr__(self, "format", "raw")
 
 
+LIBVIRT_USER = "libvirt"
+"""The source of ``<interface type='user'>``; ours stand among QEMU's arguments."""
+
+
 @dataclass(frozen=True, slots=True)
 class NicConfig:
-    """A network interface. ``kind`` is user, network or bridge; ``source`` its name (user: '')."""
+    """A network interface. ``kind`` is user, network or bridge; ``source`` its name.
+
+    Of a user interface that is '', or ``LIBVIRT_USER`` where it is none of ours.
+    """
 
     alias: str  # "nic-NAME"
     kind: str
     source: str
     mac: str
     forwards: tuple[str, ...] = ()  # user only: "127.0.0.1:18080:80/tcp"
+    model: str = "virtio"
+    link: str = "up"  # up | down: is the cable plugged in?
 
 
 def _whole_mib(size: int) -> int:
@@ -115,6 +141,12 @@ class DomainConfig:
     disks: tuple[DiskConfig, ...]
     nics: tuple[NicConfig, ...]
     title: str = ""
+    description: str = ""
+    on_poweroff: str = "destroy"
+    on_reboot: str = "restart"
+    on_crash: str = "destroy"
+    agent_channel: bool = True
+    """Has it the virtio-serial port that the guest agent listens on?"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", _whole_mib(self.memory))
@@ -124,19 +156,125 @@ class DomainConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemDisk:
+    """A system disk a guest has, had or shall have, with the kernel that belongs to it."""
+
+    pool: str
+    volume: str
+    base: str = ""
+    """The base volume it is an overlay of; '' where it is not known."""
+    kernel: str = ""
+    initrd: str = ""
+    args: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskVolume:
+    """Which volume a disk of the guest is on."""
+
+    alias: str
+    pool: str
+    volume: str
+
+
+@dataclass(frozen=True, slots=True)
+class NicAddress:
+    """Which MAC address an interface of the guest has."""
+
+    alias: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredDisk:
+    """A system disk that a replacement took out, kept for ``retiredDiskTTL``."""
+
+    disk: SystemDisk
+    since: float
+    why: str
+    """``replaced``: it worked, and ``rollback`` swaps it back; ``failed``: it did not come up;
+    ``rolled-back``: an operator did not want it."""
+
+
+class ReplacePhase(StrEnum):
+    """How far the replacement of a system disk has come."""
+
+    PREPARING = "preparing"  # the new disk is made beside the running guest
+    STOPPING = "stopping"  # the guest was asked to shut down
+    CONFIRMING = "confirming"  # the new disk is in; the guest starts and has to become ready
+    RETURNING = "returning"  # it did not: the guest is stopped, to get its old disk back
+    RETURNED = "returned"  # the old disk is in; the guest starts
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A replacement under way. Times are epoch seconds."""
+
+    to: SystemDisk
+    back: SystemDisk
+    why: str  # image | rollback
+    phase: ReplacePhase
+    since: float
+    agent: bool = False
+    """The guest agent was connected before: so it has to be with the new disk."""
+    swapped_at: float | None = None
+    """When the new disk was put in: ``progressDeadline`` counts from here."""
+    failure: str = ""
+    """Why it goes back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What must outlive the daemon about a guest; it lives in the domain's metadata.
 
-    Times are seconds since the epoch.
+    Times are seconds since the epoch. Several write it (the loop, the operator's commands), so
+    nobody writes it whole: a step names the fields that it changes.
     """
 
     start_attempts: int = 0
     """Starts tried because the guest was found stopped, since it last ran undisturbed for long."""
     last_start_attempt: float | None = None
     shutdown_requested: float | None = None
-    """When the guest was last asked to shut down because it should be halted."""
+    """When the guest was last asked to shut down by the daemon."""
+    stop_for: str = ""
+    """What that was for: ``halt``, ``restart``, ``replace``, ``delete``."""
+    stop_run: int | None = None
+    """Which run of the domain was asked (``DomainView.run``); another run was not."""
     finished: bool = False
     """It shut itself down; libvirt forgets that reason when it is restarted itself."""
+    restart_requested: float | None = None
+    """When an operator asked for a cold boot."""
+    suspended: bool = False
+    """An operator wants it left alone."""
+    approved: str = ""
+    """The base that an operator approved a replacement to."""
+    approved_now: bool = False
+    """That approval does not wait for a maintenance window."""
+    refused: str = ""
+    """A base that is not tried again unasked: a replacement to it failed or was rolled back."""
+    refused_why: str = ""
+    rollback: bool = False
+    """An operator wants the last retired disk back."""
+    replacement: Replacement | None = None
+    retired: tuple[RetiredDisk, ...] = ()
+    volumes: tuple[DiskVolume, ...] = ()
+    """The volumes that its disks were put on; whatever else stands in the definition is drift."""
+    macs: tuple[NicAddress, ...] = ()
+    """The same of its interfaces."""
+    restarted_for: str = ""
+    """What the last cold boot by itself was for: one that does not help is not done again."""
+    disk_serial: int = 0
+    """How many system disks were made for it after the first: no name is used twice."""
+    controller: str = ""
+    """The daemon that looks after it: only that one may ever delete it."""
+    deletion_policy: str = ""
+    """``deletionPolicy`` as last seen in its document: what counts once that is gone."""
+    orphaned_since: float | None = None
+    """Since when its document is missing."""
+    deletion_approved: float | None = None
+    """When an operator approved what the deletion guard held back."""
+    deleting: bool = False
+    """Its disks are being deleted: there is no way back any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +311,9 @@ class DomainView:
     started_at: float | None = None
     """Epoch seconds when the daemon saw it start; None when it was running before."""
     running_job: bool = False
+    run: int | None = None
+    """libvirt's id of this run of the domain, another one after each start; None while it is off."""
+    autostart: bool = False
 
     @property
     def ours(self) -> bool:

@@ -5,28 +5,28 @@ back into a ``DomainConfig``; and the ownership element, which is where a guest'
 the daemon, must be readable whatever somebody did to it. Pure: text in, values out.
 """
 
-import json
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass, fields, replace
 
+from controller.observed.adopted_devices import AdoptedDevices, place_of
 from controller.observed.domain import (
     ALIAS_PREFIX,
+    LIBVIRT_USER,
     NAMESPACE,
+    NO_LIMITS,
     BootConfig,
     DiskConfig,
     DomainConfig,
+    IoTune,
     Memory,
     NicConfig,
     Ownership,
 )
-from controller.observed.stored import stored_fields
+from controller.observed.qemu_arguments import user_nics
+from controller.observed.stored import stored_fields, stored_text
 
-QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-TEST_ARGUMENTS_NAMESPACE = "urn:guestkeeper:test-driver:v1"
-"""Where user interfaces stand in libvirt's test driver, which drops QEMU's arguments."""
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 _UNITS = {
@@ -56,18 +56,35 @@ class ParsedDomain:
     agent_connected: bool
 
 
-def parse_domain(xml: str) -> ParsedDomain:
+def parse_domain(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
     """Reads a domain XML once (``virDomainGetXMLDesc``, live or inactive).
+
+    Devices are those with an alias of ours; of a foreign domain, all, and each one's alias is its
+    place: a disk's target (``vda``), an interface's MAC.
+
+    ``stored`` is the persistent definition, where ``xml`` is the running one. It says whose the
+    domain is; interfaces stand in its order; and a disk that is a file here and there the volume
+    of that name is that volume.
 
     Raises ``ValueError`` where it is no XML; every oddity inside of it becomes a default.
     """
     root = _root(xml)
-    return ParsedDomain(_config(root), _ownership(root), _agent_connected(root))
+    ownership = _ownership(root)
+    agents = [
+        target.get("state", "")
+        for target in root.iterfind("devices/channel/target")
+        if target.get("name") == AGENT_CHANNEL
+    ]
+    foreign = (stored.ownership if stored is not None else ownership) is None
+    config = _config(root, foreign, stored.config if stored is not None else None)
+    return ParsedDomain(
+        replace(config, agent_channel=bool(agents)), ownership, "connected" in agents
+    )
 
 
 def parse_config(xml: str) -> DomainConfig:
     """The fields we own of a domain XML; also of a foreign one. Raises as ``parse_domain``."""
-    return _config(_root(xml))
+    return parse_domain(xml).config
 
 
 def parse_ownership(xml: str) -> Ownership | None:
@@ -101,9 +118,7 @@ def ownership_element(ownership: Ownership, *, namespaced: bool = True) -> ET.El
         },
     )
     ET.SubElement(element, f"{prefix}spec").text = _xml_safe(ownership.spec)
-    ET.SubElement(element, f"{prefix}memory").text = json.dumps(
-        asdict(ownership.memory), sort_keys=True, separators=(",", ":")
-    )
+    ET.SubElement(element, f"{prefix}memory").text = stored_text(ownership.memory)
     return element
 
 
@@ -118,15 +133,12 @@ def _root(xml: str) -> ET.Element:
 # --- Configuration --------------------------------------------------------------------------------
 
 
-def _config(root: ET.Element) -> DomainConfig:
+def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> DomainConfig:
     os = root.find("os")
     vcpu = root.find("vcpu")
     max_vcpus = _int(vcpu.text if vcpu is not None else None, 1)
     max_memory = _size(root.find("memory"))
     current = root.find("currentMemory")
-    devices = root.find("devices")
-    if devices is None:
-        devices = ET.Element("devices")
     return DomainConfig(
         name=root.findtext("name", ""),
         uuid=root.findtext("uuid", ""),
@@ -137,16 +149,13 @@ def _config(root: ET.Element) -> DomainConfig:
         max_memory=max_memory,
         firmware=_firmware(os),
         boot=_boot(os),
-        disks=tuple(
-            _disk(disk)
-            for disk in devices.iterfind("disk")
-            if disk.get("device", "disk") in ("disk", "cdrom") and _is_ours(disk)
-        ),
-        nics=(
-            *(_nic(nic) for nic in devices.iterfind("interface") if _is_ours(nic)),
-            *_user_nics(root),
-        ),
+        disks=tuple(_disks(root, foreign, stored)),
+        nics=_nics(root, foreign, stored),
         title=root.findtext("title", ""),
+        description=root.findtext("description", ""),
+        on_poweroff=root.findtext("on_poweroff", "destroy"),
+        on_reboot=root.findtext("on_reboot", "restart"),
+        on_crash=root.findtext("on_crash", "destroy"),
     )
 
 
@@ -186,90 +195,114 @@ def _boot(os: ET.Element | None) -> BootConfig | None:
     return BootConfig(kernel, os.findtext("initrd") or None, os.findtext("cmdline") or "")
 
 
-def _is_ours(device: ET.Element) -> bool:
-    """A device without an alias of ours was added by somebody else, and is theirs."""
-    return _attribute(device, "alias", "name").startswith(ALIAS_PREFIX)
-
-
-def _alias(device: ET.Element) -> str:
-    return _attribute(device, "alias", "name").removeprefix(ALIAS_PREFIX)
-
-
-def _disk(disk: ET.Element) -> DiskConfig:
-    source = disk.find("source")
-    pool, volume = "", None
-    if source is not None:
-        pool = source.get("pool", "")
-        # Not where an operator pointed our disk at a file: then say which, it is in no pool.
-        volume = source.get("volume") or source.get("file") or source.get("dev") or None
-    return DiskConfig(
-        alias=_alias(disk),
-        pool=pool,
-        volume=volume,
-        format=_attribute(disk, "driver", "type") or "raw",
-        device=disk.get("device", "disk"),
-        target=_attribute(disk, "target", "dev"),
-    )
-
-
 def _attribute(parent: ET.Element, child: str, name: str) -> str:
     element = parent.find(child)
     return element.get(name, "") if element is not None else ""
 
 
-def _nic(nic: ET.Element) -> NicConfig:
-    kind = nic.get("type", "")
-    source = nic.find("source")
-    return NicConfig(
-        alias=_alias(nic),
-        kind=kind,
-        source=source.get(kind) or source.get("dev") or "" if source is not None else "",
-        mac=_attribute(nic, "mac", "address"),
+# --- Devices --------------------------------------------------------------------------------------
+
+
+def disk_of(element: ET.Element, alias: str) -> DiskConfig:
+    """A ``<disk>``; ``alias`` is without prefix."""
+    source = element.find("source")
+    pool, volume = "", None
+    if source is not None:
+        pool = source.get("pool", "")
+        # Not where an operator pointed our disk at a file: then say which, it is in no pool.
+        found = (source.get(key) for key in ("volume", "file", "dev", "dir", "name"))
+        volume = next((text for text in found if text), None)
+    return DiskConfig(
+        alias=alias,
+        pool=pool,
+        volume=volume,
+        format=_attribute(element, "driver", "type") or "raw",
+        device=element.get("device", "disk"),
+        target=_attribute(element, "target", "dev"),
+        cache=_attribute(element, "driver", "cache"),
+        io_tune=_io_tune(element.find("iotune")),
     )
 
 
-# --- User interfaces, which are arguments of QEMU -------------------------------------------------
+def _io_tune(element: ET.Element | None) -> IoTune:
+    if element is None:
+        return NO_LIMITS
+    return IoTune(**{field.name: _int(element.findtext(field.name), 0) for field in fields(IoTune)})
 
 
-def _user_nics(root: ET.Element) -> Iterator[NicConfig]:
-    forwards: dict[str, tuple[str, ...]] = {}
-    for option, value in _qemu_options(root):
-        kind, words = _words(value)
-        first = dict(reversed(words))
-        if option == "-netdev" and kind == "user":
-            forwards[first.get("id", "")] = tuple(
-                _forward(text) for key, text in words if key == "hostfwd"
-            )
-        elif option == "-device" and first.get("netdev", "") in forwards:
-            netdev = first["netdev"]
-            yield NicConfig(
-                alias=netdev.removeprefix(ALIAS_PREFIX),
-                kind="user",
-                source="",
-                mac=first.get("mac", ""),
-                forwards=forwards[netdev],
-            )
+def nic_of(element: ET.Element, alias: str) -> NicConfig:
+    """An ``<interface>``; ``alias`` is without prefix."""
+    kind, source = element.get("type", ""), element.find("source")
+    where = dict(source.attrib) if source is not None else {}
+    if "network" in where:
+        kind = "network"  # a running one that leads to a bridge calls itself that
+    name = where.get(kind) or where.get("dev") or ""
+    return NicConfig(
+        alias=alias,
+        kind=kind,
+        # libvirt's own user networking is another device than ours, which is QEMU's alone.
+        source=LIBVIRT_USER if kind == "user" else name,
+        mac=_attribute(element, "mac", "address"),
+        model=_attribute(element, "model", "type"),
+        link=_attribute(element, "link", "state") or "up",
+    )
 
 
-def _qemu_options(root: ET.Element) -> Iterator[tuple[str, str]]:
-    for line in (
-        root.find(f"{{{QEMU_NAMESPACE}}}commandline"),
-        root.find(f"metadata/{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"),
-    ):
-        values = [argument.get("value", "") for argument in line] if line is not None else []
-        yield from pairwise(values)
+def owned_elements(root: ET.Element, kind: str) -> Iterator[tuple[str, ET.Element]]:
+    """The devices of ours of a ``<domain>`` (``kind``: disk, interface), each with its alias."""
+    adopted = AdoptedDevices(root)
+    for element in root.iterfind(f"devices/{kind}"):
+        alias = _attribute(element, "alias", "name")
+        if alias.startswith(ALIAS_PREFIX):
+            yield alias.removeprefix(ALIAS_PREFIX), element
+        elif alias := adopted.alias(element):
+            yield alias, element
 
 
-def _words(value: str) -> tuple[str, list[tuple[str, str]]]:
-    kind, *words = value.split(",")
-    return kind, [(key, text) for key, _, text in (word.partition("=") for word in words)]
+def _same_volume(disk: DiskConfig, other: DiskConfig) -> bool:
+    """Also where one names the file that the other names as a volume."""
+    if bool(disk.pool) == bool(other.pool):
+        return (disk.pool, disk.volume) == (other.pool, other.volume)
+    names = {(one.volume or "").rpartition("/")[2] for one in (disk, other)}
+    return len(names) == 1
 
 
-def _forward(text: str) -> str:
-    """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; anything else as it stands."""
-    protocol, _, rest = text.partition(":")
-    host, dash, guest = rest.partition("-:")
-    return f"{host}:{guest}/{protocol}" if dash else text
+def _disks(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Iterator[DiskConfig]:
+    known = {disk.alias: disk for disk in stored.disks} if stored is not None else {}
+    for alias, element in _found(root, "disk", foreign):
+        if element.get("device", "disk") not in ("disk", "cdrom"):
+            continue
+        disk = disk_of(element, alias)
+        twin = known.get(alias)
+        if twin is not None and disk.volume is not None and _same_volume(disk, twin):
+            disk = replace(disk, pool=twin.pool, volume=twin.volume)
+        yield disk
+
+
+def _nics(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> tuple[NicConfig, ...]:
+    nics = [nic_of(element, alias) for alias, element in _found(root, "interface", foreign)]
+    adopted = AdoptedDevices(root)
+    for user in user_nics(root):
+        if foreign:
+            alias = user.mac
+        elif user.identity.startswith(ALIAS_PREFIX):
+            alias = user.identity.removeprefix(ALIAS_PREFIX)
+        else:
+            alias = adopted.alias_of_mac(user.mac)
+        if alias:
+            nics.append(NicConfig(alias, "user", "", user.mac, user.forwards, user.model))
+    # One that was plugged in is the last, wherever it stands in the definition.
+    known = stored.nics if stored is not None else ()
+    order = {nic.alias: number for number, nic in enumerate(known)}
+    return tuple(sorted(nics, key=lambda nic: order.get(nic.alias, len(order))))
+
+
+def _found(root: ET.Element, kind: str, foreign: bool) -> Iterator[tuple[str, ET.Element]]:
+    if not foreign:
+        yield from owned_elements(root, kind)
+        return
+    for element in root.iterfind(f"devices/{kind}"):
+        yield place_of(element), element
 
 
 # --- Ownership ------------------------------------------------------------------------------------
@@ -277,13 +310,6 @@ def _forward(text: str) -> str:
 
 def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
-
-
-def _agent_connected(root: ET.Element) -> bool:
-    return any(
-        target.get("name") == AGENT_CHANNEL and target.get("state") == "connected"
-        for target in root.iterfind("devices/channel/target")
-    )
 
 
 def _ownership(root: ET.Element) -> Ownership | None:

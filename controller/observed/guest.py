@@ -35,18 +35,38 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a decision about one guest has to know of all of them."""
+
+    suspended: bool = False
+    """An operator wants every guest left alone."""
+    uncertain: str = ""
+    """Why a missing document may not be believed to be gone; '' where it may."""
+    empty: bool = False
+    """The directory has no documents at all: emptied, or not mounted."""
+    deletions: int = 0
+    """Guests that the daemon would stop or delete now, or after their grace, and nobody approved."""
+    max_deletions: int = 1
+    """How many of those it may without being told."""
+    hold: str = ""
+    """Why the roll-out of its image waits before this guest; '' where it is its turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     host: HostView
     domain: DomainView | None = None
     image: ImageView | None = None
     """Looked at while a disk must be made from it; an installed one at any time."""
     volumes: Mapping[str, VolumeView] = field(default_factory=dict)
-    """Of the volumes that a plan may have to make, those that are there."""
+    """By name: its disks' volumes as last looked at (their size counts), and those that a plan may
+    have to make; only those that are there."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""
     unseen_host: str | None = None
     """A host that never answered since the daemon started: it may have the guest's domain."""
     inside: InsideView | None = None
     probes: Mapping[tuple[str, str], ProbeView] = field(default_factory=dict)
+    fleet: Fleet = field(default_factory=Fleet)
     operation: Operation | None = None
     failure: Failure | None = None

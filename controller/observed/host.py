@@ -39,6 +39,8 @@ class HostView:
     kvm: bool = False
     """KVM really usable: offered by the host and, on x86, its CPU shows vmx or svm."""
     default_pool: str = "default"
+    hotplug: bool = True
+    """Devices can be changed while a domain runs; libvirt's test driver cannot."""
     pools: Mapping[str, PoolView] = field(default_factory=dict)
     libvirt_version: str = ""
     hypervisor_version: str = ""

@@ -9,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Hashable
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -18,14 +18,39 @@ from typing import Any
 def stored_fields(kind: type[Any], text: str) -> dict[str, Any]:
     """The fields of the dataclass ``kind`` that the JSON object ``text`` has good values for.
 
-    Keys the class does not know and values of another type are left out; {} where it is no object.
+    Keys the class does not know and values of another type are left out; so are the parts of a
+    tuple that do not fit. {} where ``text`` is no object.
     """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(document, dict):
-        return {}
+    return _known(kind, document) if isinstance(document, dict) else {}
+
+
+def stored_text(value: Any) -> str:
+    """The dataclass ``value`` as JSON that ``stored_fields`` reads; without what is a default."""
+    return json.dumps(_document(value), sort_keys=True, separators=(",", ":"))
+
+
+def _document(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_document(part) for part in value]
+    if not is_dataclass(value):
+        return value
+    return {
+        field.name: _document(part)
+        for field in fields(value)
+        if (part := getattr(value, field.name)) != _default(field)
+    }
+
+
+def _default(field: Field[Any]) -> Any:
+    """``MISSING``, which equals nothing, for a field that has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _known(kind: type[Any], document: dict[str, Any]) -> dict[str, Any]:
     hints = _hints(kind)  # type: ignore[arg-type] # a class is hashable, whatever mypy says
     known: dict[str, Any] = {}
     for field in fields(kind):
@@ -52,8 +77,8 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
         return False, None
     if origin is tuple:
         item = typing.get_args(hint)[0]
-        found = [_fit(item, part) for part in value] if isinstance(value, list) else [(False, None)]
-        return all(fits for fits, _ in found), tuple(part for _, part in found)
+        found = [_fit(item, part) for part in value] if isinstance(value, list) else []
+        return isinstance(value, list), tuple(part for fits, part in found if fits)
     if hint is type(None):
         return value is None, None
     if hint is float:
@@ -65,7 +90,17 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
     if isinstance(hint, type) and issubclass(hint, Enum):
         known = [member for member in hint if member.value == value]
         return (True, known[0]) if known else (False, None)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _fit_whole(hint, value)
     return isinstance(hint, type) and isinstance(value, hint), value
+
+
+def _fit_whole(kind: type[Any], value: Any) -> tuple[bool, Any]:
+    """A dataclass within one: nothing where a field that has no default is missing or broken."""
+    known = _known(kind, value) if isinstance(value, dict) else {}
+    if any(field.name not in known and _default(field) is MISSING for field in fields(kind)):
+        return False, None
+    return isinstance(value, dict), kind(**known)
 
 
 def _in_range(number: int | float) -> bool:

@@ -27,6 +27,7 @@ from controller.observed.domain import (
     DiskConfig,
     DomainConfig,
     DomainState,
+    IoTune,
     NicConfig,
     Ownership,
     StateReason,
@@ -134,15 +135,27 @@ def test_a_definition_is_read_back_as_it_was_asked_for(
     hypervisor: Hypervisor, name: str, accelerator: str
 ) -> None:
     config = replace(
-        config_of(name, system="system.qcow2", seed="seed.iso"),
+        config_of(name),
+        disks=(
+            DiskConfig(
+                "disk-system", "gk", "system.qcow2", cache="none", io_tune=IoTune(0, 1000, 0, 50)
+            ),
+            DiskConfig("cdrom-seed", "gk", "seed.iso", "raw", "cdrom", "sda"),
+            DiskConfig("cdrom-tools", "gk", None, "raw", "cdrom", "sdb"),
+        ),
         boot=BootConfig("/k", "/i", "root=/dev/vda  rw 'quoted' <&>"),
         nics=(
             NicConfig("nic-lan", "network", "default", "52:54:00:00:10:01"),
-            NicConfig("nic-br", "bridge", "br0", "52:54:00:00:10:02"),
+            NicConfig("nic-br", "bridge", "br0", "52:54:00:00:10:02", model="e1000e", link="down"),
             NicConfig("nic-a", "user", "", "52:54:00:00:10:03", ("127.0.0.1:18999:80/tcp",)),
             NicConfig("nic-b", "user", "", "52:54:00:00:10:04"),
         ),
         title="A <title> & more",
+        description="What it is for,\nin two lines",
+        on_poweroff="destroy",
+        on_reboot="destroy",
+        on_crash="preserve",
+        agent_channel=False,
     )
     wanted = replace(config, accelerator=accelerator)
     try:
@@ -155,6 +168,12 @@ def test_a_definition_is_read_back_as_it_was_asked_for(
     assert view is not None
     assert view.config == wanted
     assert view.ownership == ours(name)
+    plain = replace(config_of(name), accelerator=accelerator)
+    for changed in (plain, wanted, plain):
+        hypervisor.define("real", changed, ours(name))
+        view = hypervisor.domain("real", name)
+        assert view is not None
+        assert view.config == changed
 
 
 def test_a_running_domain_reads_back_the_same_live(hypervisor: Hypervisor, name: str) -> None:

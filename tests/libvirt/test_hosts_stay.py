@@ -183,10 +183,10 @@ def test_a_memory_that_is_broken_costs_the_memory_alone(opener: Opener, text: st
     assert view.ownership.memory == Memory()
 
 
-def broken(xml: str) -> ParsedDomain:
+def broken(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
     if "<name>bad</name>" in xml:
         raise OverflowError("a bug")
-    return parse_domain(xml)
+    return parse_domain(xml, stored)
 
 
 def test_a_domain_that_cannot_be_read_is_no_reason_to_lose_its_host(

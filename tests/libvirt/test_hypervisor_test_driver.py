@@ -203,6 +203,98 @@ def test_a_domain_that_is_gone_is_a_transient_error(hypervisor: Hypervisor) -> N
     assert caught.value.reason == "DomainMissing"
 
 
+def test_a_running_domain_gets_what_the_driver_can_give(hypervisor: Hypervisor) -> None:
+    assert not hypervisor.host("a").hotplug
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.start("a", "web1")
+    wanted = replace(config_of(), vcpus=3, memory=1024 * MIB, title="new", description="two")
+    for _ in range(2):
+        hypervisor.define("a", wanted, ours())
+        hypervisor.set_vcpus("a", "web1", 3)
+        hypervisor.set_memory("a", "web1", 1024 * MIB)
+        hypervisor.set_title("a", "web1", "new", "two")
+        hypervisor.set_autostart("a", "web1", True)
+        view = hypervisor.domain("a", "web1")
+        assert view is not None
+        assert (view.config, view.live, view.autostart) == (wanted, wanted, True)
+    hypervisor.set_title("a", "web1", "", "")
+    hypervisor.set_autostart("a", "web1", False)
+    view = hypervisor.domain("a", "web1")
+    assert view is not None and view.live is not None
+    assert (view.live.title, view.live.description, view.autostart) == ("", "", False)
+
+
+def test_what_the_driver_cannot_is_a_permanent_error(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.start("a", "web1")
+    more = DiskConfig("disk-data", "gk", "data", target="vdb")
+    hypervisor.define("a", replace(config_of(), disks=(*config_of().disks, more)), ours())
+    for change in (
+        lambda: hypervisor.plug("a", "web1", "disk-data"),
+        lambda: hypervisor.plug("a", "web1", "nic-lan"),
+        lambda: hypervisor.unplug("a", "web1", "disk-system", 5),
+        lambda: hypervisor.update_device("a", "web1", "cdrom-seed"),
+        lambda: hypervisor.grow_disk("a", "web1", "disk-system", 2**40),
+    ):
+        with pytest.raises(PermanentError) as caught:
+            change()
+        assert caught.value.reason == "NotSupported"
+
+
+def test_a_definition_is_forgotten_when_its_domain_is_off(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.start("a", "web1")
+    with pytest.raises(TransientError, match="still runs"):
+        hypervisor.undefine("a", "web1")
+    hypervisor.destroy("a", "web1")
+    for _ in range(2):
+        hypervisor.undefine("a", "web1")
+        assert hypervisor.domain("a", "web1") is None
+
+
+def test_a_foreign_domain_is_adopted_while_it_runs(hypervisor: Hypervisor) -> None:
+    foreign = (
+        render(config_of(), None, Dialect.TEST)
+        .replace('<alias name="ua-disk-system" />', "")
+        .replace('<alias name="ua-cdrom-seed" />', "")
+        .replace("ua-nic-lan", "u0")
+    )
+    link = hypervisor._hosts["a"].link
+    link.call(Role.ACT, "other", lambda one: one.defineXML(foreign).create(), 5)
+    hypervisor.resync("a", deep=True)
+    before = hypervisor.domain("a", "web1")
+    assert before is not None and before.live is not None
+    assert before.ownership is None
+    mac = config_of().nics[0].mac
+    assert [disk.alias for disk in before.live.disks] == ["vda", "sda"]
+    assert [nic.alias for nic in before.live.nics] == [mac]
+    aliases = {"vda": "disk-system", "sda": "cdrom-seed", mac: "nic-lan"}
+    with pytest.raises(PermanentError, match="has another UUID"):
+        hypervisor.adopt("a", str(uuid.uuid4()), ours(), aliases)
+    for _ in range(2):
+        hypervisor.adopt("a", before.uuid, ours(), aliases)
+        view = hypervisor.domain("a", "web1")
+        assert view is not None
+        assert (view.ownership, view.run) == (ours(), before.run)
+        assert view.config == view.live == config_of()
+    assert hypervisor.owned("a") == {"web1"}
+
+
+def test_a_volume_grows_and_never_shrinks(hypervisor: Hypervisor) -> None:
+    base = hypervisor.create_volume("a", "gk", "base", capacity=MIB)
+    overlay = hypervisor.create_volume(
+        "a", "gk", "disk", capacity=2 * MIB, backing=(base.path, "qcow2")
+    )
+    for _ in range(2):
+        hypervisor.grow_volume("a", "gk", "disk", 3 * MIB)
+        grown = hypervisor.volume("a", "gk", "disk")
+        assert grown is not None
+        assert (grown.capacity, grown.backing) == (3 * MIB, overlay.backing)
+    with pytest.raises(PermanentError) as caught:
+        hypervisor.grow_volume("a", "gk", "disk", 2 * MIB)
+    assert caught.value.reason == "WouldShrink"
+
+
 def test_events_are_told_and_name_the_domain(
     hypervisor: Hypervisor, events: list[tuple[str, str, str]]
 ) -> None:

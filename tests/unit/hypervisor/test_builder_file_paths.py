@@ -1,6 +1,18 @@
 """Every form in which a domain XML can name a file of the host counts as using it."""
 
+import xml.etree.ElementTree as ET
+
 from controller.hypervisor.file_paths import Named, note_named
+from controller.observed.domain import (
+    DiskVolume,
+    Memory,
+    Ownership,
+    Replacement,
+    ReplacePhase,
+    RetiredDisk,
+    SystemDisk,
+)
+from controller.observed.domain_xml import ownership_element
 
 XML = """<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 <os><loader readonly='yes' type='pflash'>/fw/code.fd</loader>
@@ -18,6 +30,23 @@ XML = """<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1
 </devices>
 <qemu:commandline><qemu:arg value='-drive'/><qemu:arg value='if=virtio,file=/d/raw.img,x=y'/>
 <qemu:arg value='-cdrom'/><qemu:arg value='/d/plain.iso'/></qemu:commandline></domain>"""
+
+
+def test_what_the_memory_of_a_guest_names_is_noted() -> None:
+    old = SystemDisk("gk", "old", "base-1", "/k1", "/i1")
+    new = SystemDisk("gk", "new", "base-2", "/k2")
+    memory = Memory(
+        replacement=Replacement(new, old, "image", ReplacePhase.PREPARING, 1.0),
+        retired=(RetiredDisk(SystemDisk("gk", "older", kernel="/k0"), 1.0, "replaced"),),
+        volumes=(DiskVolume("disk-data", "big", "data"),),
+    )
+    root = ET.fromstring("<domain><metadata/></domain>")
+    root[0].append(ownership_element(Ownership("u", "web1", 1, "", "", memory)))
+    named = Named()
+    note_named(ET.tostring(root, encoding="unicode"), named)
+    assert named.paths == {"/k0", "/k1", "/i1", "/k2"}
+    names = ("old", "base-1", "new", "base-2", "older")
+    assert named.volumes == {("big", "data"), *(("gk", name) for name in names)}
 
 
 def test_every_path_and_volume_is_noted() -> None:

@@ -11,6 +11,7 @@ from controller.observed.domain import (
     BootConfig,
     DiskConfig,
     DomainConfig,
+    IoTune,
     NicConfig,
     Ownership,
 )
@@ -36,6 +37,19 @@ CONFIG = DomainConfig(
         NicConfig("nic-lan", "network", "default", "52:54:00:00:00:01"),
         NicConfig("nic-out", "user", "", "52:54:00:00:00:02", ("127.0.0.1:8080:80/tcp",)),
     ),
+)
+DRIVE = DiskConfig("cdrom-tools", "gk", "tools.iso", "raw", "cdrom", "sda")
+FULL = replace(
+    CONFIG,
+    title="a title",
+    description="what it is for",
+    on_crash="preserve",
+    disks=(
+        replace(CONFIG.disks[0], cache="writeback", io_tune=IoTune(read_bytes_sec=5)),
+        CONFIG.disks[1],
+        DRIVE,
+    ),
+    nics=(replace(CONFIG.nics[0], link="down"), CONFIG.nics[1]),
 )
 
 
@@ -73,12 +87,31 @@ def updated(has: ET.Element, config: DomainConfig) -> ET.Element:
         {"nics": CONFIG.nics[1:]},
         {"nics": (replace(CONFIG.nics[1], forwards=("127.0.0.1:9090:80/tcp",)),)},
         {"nics": (replace(CONFIG.nics[0], source="other"), CONFIG.nics[1])},
+        {"nics": (replace(CONFIG.nics[0], kind="bridge", source="br0"), CONFIG.nics[1])},
+        {"nics": (replace(CONFIG.nics[0], model="e1000e", link="down"), CONFIG.nics[1])},
+        {"nics": (replace(CONFIG.nics[0], mac="52:54:00:00:00:09"), CONFIG.nics[1])},
+        {"title": "", "description": ""},
+        {"title": "a title", "description": "two\nlines"},
+        {"on_poweroff": "restart", "on_reboot": "destroy", "on_crash": "preserve"},
+        {"agent_channel": False},
+        {"disks": (replace(CONFIG.disks[0], cache="none"), CONFIG.disks[1])},
+        {"disks": (replace(CONFIG.disks[0], volume="new.qcow2"), CONFIG.disks[1])},
+        {"disks": (replace(CONFIG.disks[0], io_tune=IoTune(1, 0, 0, 4)), CONFIG.disks[1])},
+        {"disks": (CONFIG.disks[0], replace(CONFIG.disks[1], target="vdc", format="raw"))},
+        {"disks": (*CONFIG.disks, DRIVE, replace(DRIVE, alias="cdrom-more", target="sdb"))},
+        {"disks": (*CONFIG.disks, replace(DRIVE, volume=None))},
+        {"disks": (*CONFIG.disks, replace(DRIVE, alias="cdrom-other"))},
     ],
     ids=str,
 )
 def test_what_was_asked_for_is_read_back(change: dict[str, object]) -> None:
+    """And what changed back is again as it was."""
     wanted = replace(CONFIG, **change)  # type: ignore[arg-type]
     root = updated(defined(), wanted)
+    assert parse_domain(ET.tostring(root, encoding="unicode")).config == wanted
+    root = updated(root, FULL)
+    assert parse_domain(ET.tostring(root, encoding="unicode")).config == FULL
+    root = updated(root, wanted)
     assert parse_domain(ET.tostring(root, encoding="unicode")).config == wanted
 
 
@@ -103,6 +136,81 @@ def test_what_an_operator_added_by_hand_stays() -> None:
     root = updated(has, replace(CONFIG, vcpus=2))
     assert root.find("devices/hostdev") is not None
     assert root.find("devices/disk/target[@dev='vdz']") is not None
+
+
+def test_what_an_operator_set_on_a_device_of_ours_stays() -> None:
+    has = defined()
+    disk, nic = has.find("devices/disk"), has.find("devices/interface")
+    assert disk is not None and nic is not None
+    ET.SubElement(disk, "serial").text = "S1"
+    driver = disk.find("driver")
+    assert driver is not None
+    driver.set("io", "threads")
+    target = disk.find("target")
+    assert target is not None
+    target.set("bus", "sata")
+    ET.SubElement(ET.SubElement(nic, "bandwidth"), "inbound", average="100")
+    root = updated(has, replace(FULL, vcpus=2))
+    assert root.findtext("devices/disk/serial") == "S1"
+    assert root.find("devices/disk/driver[@io='threads'][@cache='writeback']") is not None
+    assert root.find("devices/disk/target[@dev='vda'][@bus='sata']") is not None
+    assert root.find("devices/disk/address") is not None
+    assert root.find("devices/interface/bandwidth/inbound") is not None
+
+
+def test_what_libvirt_knew_of_a_disk_goes_with_the_disk() -> None:
+    has = defined()
+    disk = has.find("devices/disk")
+    assert disk is not None
+    ET.SubElement(disk, "backingStore", type="file")
+    same = updated(has, replace(CONFIG, vcpus=2))
+    assert same.find("devices/disk/backingStore") is not None
+    swapped = (replace(CONFIG.disks[0], volume="new.qcow2"), CONFIG.disks[1])
+    root = updated(same, replace(CONFIG, disks=swapped))
+    assert root.find("devices/disk/backingStore") is None
+    assert root.find("devices/disk/address") is not None
+
+
+def test_firmware_that_libvirt_chose_and_its_nvram_stay() -> None:
+    efi = replace(CONFIG, firmware="efi", boot=None)
+    has = defined(efi)
+    os = has.find("os")
+    assert os is not None
+    ET.SubElement(os, "loader", readonly="yes", type="pflash").text = "/fw/code.fd"
+    ET.SubElement(os, "nvram", template="/fw/vars.fd").text = "/nvram/web1.fd"
+    ET.SubElement(os, "smbios", mode="sysinfo")
+    root = updated(has, replace(efi, title="new", boot=CONFIG.boot))
+    assert root.findtext("os/loader") == "/fw/code.fd"
+    assert root.findtext("os/nvram") == "/nvram/web1.fd"
+    bios = updated(root, CONFIG)
+    assert (bios.find("os/loader"), bios.find("os/nvram")) == (None, None)
+    assert bios.find("os/smbios") is not None
+    machine = bios.find("os/type")
+    assert machine is not None
+    assert machine.get("machine") == "pc-q35-7.2"
+
+
+def test_what_would_contradict_the_number_of_vcpus_goes_with_a_change_of_it() -> None:
+    has = defined()
+    ET.SubElement(ET.SubElement(has, "vcpus"), "vcpu", id="0", enabled="yes")
+    cpu = has.find("cpu")
+    assert cpu is not None
+    ET.SubElement(cpu, "topology", sockets="2", cores="1", threads="1")
+    same = updated(has, replace(CONFIG, title="x"))
+    assert same.find("vcpus/vcpu") is not None
+    more = updated(same, replace(CONFIG, vcpus=2))
+    assert more.find("vcpus") is None
+    assert more.find("cpu/topology") is not None
+    assert updated(more, replace(CONFIG, max_vcpus=4)).find("cpu/topology") is None
+
+
+def test_a_first_drive_brings_the_controller_that_cloud_kernels_know() -> None:
+    has = defined()
+    assert has.find("devices/controller[@type='scsi']") is None
+    root = updated(has, replace(CONFIG, disks=(*CONFIG.disks, DRIVE)))
+    root = updated(root, replace(CONFIG, disks=(*CONFIG.disks, replace(DRIVE, volume="other"))))
+    (controller,) = root.findall("devices/controller[@type='scsi']")
+    assert controller.get("model") == "virtio-scsi"
 
 
 def test_a_disk_whose_alias_was_lost_is_taken_back_not_doubled() -> None:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from controller.errors import PermanentError
 from controller.hypervisor.domain_xml import SPARE_PORTS, Dialect, render, render_ownership
 from controller.observed.domain import (
+    NO_LIMITS,
     BootConfig,
     DiskConfig,
     DomainConfig,
+    IoTune,
     Memory,
     NicConfig,
     Ownership,
@@ -70,7 +72,26 @@ LARGE = DomainConfig(
 OURS = Ownership("uid-1", "db-1", 3, "sha256:abc", '{"memory":"4Gi","ä":"<&>"}', Memory(2, 1.5))
 
 
-@pytest.mark.parametrize(("name", "config"), [("small", SMALL), ("large", LARGE)])
+FULL = replace(
+    LARGE,
+    title="",
+    description="What it is for,\nin two lines",
+    on_reboot="destroy",
+    on_crash="preserve",
+    agent_channel=False,
+    disks=(
+        replace(LARGE.disks[0], cache="none", io_tune=IoTune(1000, 0, 0, 0, 20, 30)),
+        replace(LARGE.disks[2], alias="cdrom-tools", volume=None),
+        replace(LARGE.disks[2], alias="cdrom-docs", target="sdb"),
+    ),
+    nics=(
+        replace(LARGE.nics[0], model="e1000e"),
+        replace(LARGE.nics[1], link="down"),
+    ),
+)
+
+
+@pytest.mark.parametrize(("name", "config"), [("small", SMALL), ("large", LARGE), ("full", FULL)])
 def test_the_xml_is_the_one_that_was_reviewed(
     name: str, config: DomainConfig, golden: Callable[[Path, str], None]
 ) -> None:
@@ -145,6 +166,14 @@ forwards = st.builds(
 )
 
 
+limits = st.just(NO_LIMITS) | st.builds(
+    IoTune,
+    total_bytes_sec=st.integers(0, 2**40),
+    read_iops_sec=st.integers(0, 10**6),
+    write_iops_sec=st.integers(0, 10**6),
+)
+
+
 @st.composite
 def disks(draw: st.DrawFn) -> tuple[DiskConfig, ...]:
     found = [
@@ -155,12 +184,16 @@ def disks(draw: st.DrawFn) -> tuple[DiskConfig, ...]:
             draw(st.sampled_from(["qcow2", "raw"])),
             "disk",
             f"vd{chr(ord('a') + number)}",
+            draw(st.sampled_from(["", "none", "writeback"])),
+            draw(limits),
         )
         for number, name in enumerate(draw(st.lists(names, unique=True, max_size=5)))
     ]
-    if draw(st.booleans()):
+    for letter in "abc"[: draw(st.integers(0, 3))]:
         volume = draw(st.none() | words)
-        found.append(DiskConfig("cdrom-seed", draw(words), volume, "raw", "cdrom", "sda"))
+        found.append(
+            DiskConfig(f"cdrom-{letter}", draw(words), volume, "raw", "cdrom", f"sd{letter}")
+        )
     return tuple(found)
 
 
@@ -174,7 +207,11 @@ def nics(draw: st.DrawFn) -> tuple[NicConfig, ...]:
             "" if kind == "user" else draw(st.from_regex(r"[a-z][a-z0-9]{0,14}", fullmatch=True))
         )
         let_in = tuple(draw(st.lists(forwards, max_size=3))) if kind == "user" else ()
-        found.append(NicConfig(f"nic-{number}", kind, source, mac, let_in))
+        model, link = "virtio", "up"
+        if kind != "user":
+            model = draw(st.sampled_from(["virtio", "e1000e"]))
+            link = draw(st.sampled_from(["up", "down"]))
+        found.append(NicConfig(f"nic-{number}", kind, source, mac, let_in, model, link))
     return tuple(found)
 
 
@@ -199,6 +236,11 @@ def configs(draw: st.DrawFn) -> DomainConfig:
         disks=draw(disks()),
         nics=draw(nics()),
         title=draw(texts),
+        description=draw(texts),
+        on_poweroff=draw(st.sampled_from(["destroy", "restart"])),
+        on_reboot=draw(st.sampled_from(["destroy", "restart"])),
+        on_crash=draw(st.sampled_from(["destroy", "preserve"])),
+        agent_channel=draw(st.booleans()),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from controller.observed.domain import (
+    LIBVIRT_USER,
     DiskConfig,
     DomainConfig,
     Memory,
@@ -37,7 +38,12 @@ def owned(inner: str, **attributes: str) -> str:
     )
 
 
-def test_of_a_foreign_domain_the_devices_are_not_ours() -> None:
+def made_ours(xml: str) -> str:
+    mark = "<metadata><guest xmlns='urn:guestkeeper:v1'/></metadata>"
+    return xml.replace("<devices>", f"{mark}<devices>")
+
+
+def test_what_a_foreign_domain_says_is_read_with_all_its_devices() -> None:
     assert parse_config(FOREIGN) == DomainConfig(
         name="old",
         uuid="2fd0e4f3-78ef-4486-bef9-87d1ce58fb6e",
@@ -48,8 +54,12 @@ def test_of_a_foreign_domain_the_devices_are_not_ours() -> None:
         max_memory=2 << 30,
         firmware="efi",
         boot=None,
-        disks=(),
-        nics=(),
+        disks=(DiskConfig("vda", "", "/x.img", "raw"),),
+        nics=(
+            NicConfig("52:54:00:00:00:01", "direct", "eth0", "52:54:00:00:00:01", model=""),
+            NicConfig("52:54:00:00:00:02", "user", LIBVIRT_USER, "52:54:00:00:00:02", model=""),
+        ),
+        agent_channel=False,
     )
     assert parse_ownership(FOREIGN) is None
 
@@ -130,6 +140,20 @@ def test_the_agent_is_connected_when_its_channel_is(state: str, connected: bool)
         f"<channel><target name='org.qemu.guest_agent.0'{state}/></channel></devices></domain>"
     )
     assert parse_domain(xml).agent_connected == connected
+
+
+def test_a_running_interface_that_its_network_led_to_a_bridge_is_still_of_the_network() -> None:
+    xml = (
+        "<domain><devices><interface type='bridge'><source network='lan' portid='x' bridge='br0'/>"
+        "<alias name='ua-nic-lan'/></interface></devices></domain>"
+    )
+    (nic,) = parse_config(made_ours(xml)).nics
+    assert (nic.kind, nic.source) == ("network", "lan")
+
+
+def test_of_a_domain_of_ours_only_our_devices_count() -> None:
+    config = parse_config(made_ours(FOREIGN))
+    assert (config.disks, config.nics) == ((), ())
 
 
 def test_two_configs_that_mean_the_same_domain_are_equal() -> None:

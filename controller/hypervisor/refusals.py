@@ -1,0 +1,30 @@
+"""What this room refuses of its own accord, where libvirt raised nothing."""
+
+from controller.errors import PermanentError, TransientError
+
+
+def conflict(host: str, name: str, what: str) -> PermanentError:
+    """A domain that is not ours: it is not touched."""
+    return PermanentError(
+        f"domain {name} on host {host} {what} and is left untouched; rename the guest or it",
+        reason="NameConflict",
+    )
+
+
+def ineffective(what: str, change: str) -> TransientError:
+    """libvirt said that it was done, and a look says that it was not."""
+    return TransientError(f"{what}: {change} had no effect", reason="LiveChangeIneffective")
+
+
+def missing(name: str, alias: str, where: str) -> TransientError:
+    """The plan was made before somebody changed the domain."""
+    return TransientError(f"the {where} of {name} has no device {alias}", reason="DeviceMissing")
+
+
+def would_shrink(what: str, has: int, wanted: int) -> PermanentError:
+    """Sizes in bytes."""
+    return PermanentError(
+        f"{what} has {has} bytes and would shrink to {wanted}, which would cut off what is on it:"
+        " make a new disk and move the data",
+        reason="WouldShrink",
+    )
