@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from controller.desired.belief import Belief, Verdict
 from controller.desired.clashes import find_clashes
 from controller.desired.documents import Key, LoadedDocument
 from controller.desired.effective import EffectiveGuest, EffectiveImage
@@ -34,15 +35,11 @@ class _Pass:
     held: set[str] = field(default_factory=set)
     good: dict[Key, LoadedDocument] = field(default_factory=dict)
     invalid: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
 
     def blame(self, key: Key, *problems: Problem) -> None:
         self.problems.extend(problems)
         self.by_document.setdefault(key, []).extend(problems)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything was read and understood, so that what is missing is really gone."""
-        return not self.problems and all(load.usable and not load.unsettled for load in self.loads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,7 @@ class Catalog:
             else [Loader(root, check_permissions=check_permissions)]
         )
         self._lock = threading.Lock()
+        self._belief = Belief(root)
         self._snapshot = Snapshot()
         self._documents: dict[Key, LoadedDocument] = {}
         self._images: dict[str, tuple[LoadedDocument, EffectiveImage]] = {}
@@ -94,6 +92,16 @@ class Catalog:
             self._hosts = frozenset(hosts)
             self._stale = True
 
+    def approve_empty(self) -> None:
+        """An operator says that the directory is meant to be empty; the next scan believes it.
+
+        Nothing comes of it where documents are there. Raises ``PermanentError`` where what is
+        missing cannot be known to be gone; see ``Belief.approve``.
+        """
+        with self._lock:
+            self._belief.approve()
+            self._stale = True
+
     def scan(self, *, settle: float = 0.0) -> ScanResult:
         """Looks at the directory and replaces the snapshot; raises nothing that a file can cause.
 
@@ -104,9 +112,8 @@ class Catalog:
             unsettled = any(load.unsettled for load in loads)
             old = self._snapshot
             revision, now = revision_of(self.root), time.time()
-            if not self._stale and not any(load.changed for load in loads):
+            if not (self._stale or unsettled or any(load.changed for load in loads)):
                 self._snapshot = replace(old, revision=revision, scanned_at=now)
-                self._stale = unsettled
                 anything = revision != old.revision
                 return ScanResult(self._snapshot, frozenset(), frozenset(), anything, unsettled)
             self._stale = unsettled
@@ -121,6 +128,7 @@ class Catalog:
 
     def _build(self, current: _Pass) -> Snapshot:
         _collect(current)
+        self._judge(current)
         self._keep_missing(current)
         self._documents = current.good
         self._resolve_images(current)
@@ -153,9 +161,17 @@ class Catalog:
         orphans = {name: guest for name, guest in sorted(last.items()) if name not in present}
         return self._picture(current, guests, orphans)
 
+    def _judge(self, current: _Pass) -> None:
+        missing = sum(key not in current.seen for key in self._documents)
+        verdict = current.verdict = self._belief.judge(current.loads, current.problems, missing)
+        if verdict.moved is not None:
+            current.problems.append(verdict.moved)
+        elif verdict.empty and not verdict.doubt:  # it is meant to be
+            current.problems, current.invalid = [], 0
+
     def _keep_missing(self, current: _Pass) -> None:
-        """Decides about documents that were there and are not: kept unless the pass is complete."""
-        complete = current.complete
+        """Decides about documents that were there and are not: kept unless that is believed."""
+        verdict = current.verdict
         usable = all(load.usable for load in current.loads)
         broken = {name for load in current.loads for name in load.broken_files}
         by_file: dict[str, list[Problem]] = {}
@@ -167,7 +183,7 @@ class Catalog:
                 if key not in current.good:
                     current.good[key] = document
                 continue
-            if complete:
+            if not verdict.doubt:
                 continue
             current.good[key] = document
             if not usable:
@@ -178,10 +194,10 @@ class Catalog:
             elif current.problems:
                 notices.append((key, document))
         for key, document in notices:
-            message = (
-                f"the document of {key[0]} {key[1]} is gone, but as others have errors it is kept"
-                " as it was; correct those to let it go, or put it back"
-            )
+            why = "others have errors it is kept as it was; correct those to let it go, or"
+            if verdict.moved is not None:
+                why = "the directory may be unmounted it is kept as it was;"
+            message = f"the document of {key[0]} {key[1]} is gone, but as {why} put it back"
             current.blame(key, Problem(document.origin.file, 0, "", message))
             if key[0] == "Guest":
                 current.held.add(key[1])
@@ -255,6 +271,8 @@ class Catalog:
             services=MappingProxyType(services),
             orphans=MappingProxyType(dict(orphans)),
             held=frozenset(current.held),
+            uncertain=current.verdict.doubt,
+            empty=current.verdict.empty,
             problems=tuple(sorted(set(current.problems))),
             guest_problems=MappingProxyType(_guest_problems(current)),
             documents=MappingProxyType(counts),

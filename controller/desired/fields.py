@@ -1,14 +1,25 @@
 """The small types that fields are made of: names, paths, ports, addresses, change classes.
 
 Each refuses what does not fit with a message for a person, and tells the JSON Schema the same rule.
-Pure: nothing here may look at the clock, the disk or the network.
+Pure: nothing here may look at the clock, the disk or the network; the machine's time zones count as
+constants.
 """
 
 import re
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, LiteralString
+from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from cronsim import CronSim, CronSimError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
@@ -81,6 +92,29 @@ class Matching:
         return schema
 
 
+class Printable:
+    """Text without anything that moves a terminal or breaks XML; white space around it is dropped.
+
+    ``lines``: may it have several?
+    """
+
+    def __init__(self, *, lines: bool) -> None:
+        self.lines = lines
+
+    def _check(self, value: str) -> str:
+        value = value.strip()
+        if not self.lines and "\n" in value:
+            raise PydanticCustomError("one_line", "must be one line of text")
+        if not value.replace("\n", "").isprintable():
+            raise PydanticCustomError("printable", "must have printable characters only")
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+
 Name = Annotated[
     str,
     Matching(
@@ -90,6 +124,8 @@ Name = Annotated[
         " or digit",
     ),
 ]
+Title = Annotated[str, Field(max_length=255), Printable(lines=False)]
+Description = Annotated[str, Field(max_length=4096), Printable(lines=True)]
 LabelValue = Annotated[str, Field(max_length=63)]
 AbsolutePath = Annotated[
     str,
@@ -184,4 +220,59 @@ OpenUrl = Annotated[
         "must be without user and password: it stands in the installer's kernel arguments, which"
         " everybody on the host may read",
     ),
+]
+
+
+@cache
+def time_zone(name: str) -> tzinfo:
+    """The time zone of that name; raises ``LookupError`` where this machine has none."""
+    if name == "UTC":
+        return UTC  # also where no time zones are installed
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as error:
+        raise LookupError(name) from error
+
+
+def _check_time_zone(name: str) -> str:
+    try:
+        time_zone(name)
+    except LookupError:
+        raise PydanticCustomError(
+            "time_zone", "must be a time zone that this machine has, such as Europe/Berlin"
+        ) from None
+    return name
+
+
+_CRON_FIELDS = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "a day that its months have, 1 to 31 or L",
+    "month": "1 to 12, or JAN to DEC",
+    "day-of-week": "0 to 7, or SUN to SAT",
+}
+
+
+def _check_cron(text: str) -> str:
+    try:
+        CronSim(text, datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        part = str(error).removeprefix("Bad ")
+        raise PydanticCustomError(
+            "cron_field",
+            "has a wrong {part} (MINUTE HOUR DAY MONTH WEEKDAY); write {wanted}",
+            {"part": part, "wanted": _CRON_FIELDS[part]},
+        ) from None
+    return text
+
+
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+Cron = Annotated[
+    str,
+    Matching(
+        r"[0-9A-Za-z*/,#-]{1,99}( +[0-9A-Za-z*/,#-]{1,99}){4}",
+        "cron",
+        "must be five fields, MINUTE HOUR DAY MONTH WEEKDAY, such as 0 3 * * 0",
+    ),
+    AfterValidator(_check_cron),
 ]

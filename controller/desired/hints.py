@@ -20,6 +20,15 @@ _DURATION_WORDS = {
     "d": ("d", "day", "days"),
 }
 _DOCKER_PORTS = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(/tcp|/udp)?", re.ASCII)
+_CRON_WORDS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 _LONGEST = 60
 
 
@@ -86,6 +95,7 @@ def _instead_of_text(type_: str, value: str) -> str | None:
         "unit": lambda: f"{text}.service" if re.fullmatch(r"[A-Za-z0-9:_@-]+", text) else None,
         "forward": lambda: _forward(text),
         "kickstart_version": lambda: _version(text),
+        "cron": lambda: _cron(text),
         "absolute_path": lambda: posixpath.normpath(f"/{text}".replace("//", "/")),
         "path": lambda: f"/{text}" if re.fullmatch(r"[!-.0-~][!-~]*", text) else None,
     }
@@ -146,6 +156,11 @@ def _version(text: str) -> str | None:
     if match is None:
         return None
     return f"{'F' if match[1].startswith('f') else 'RHEL'}{match[2]}"
+
+
+def _cron(text: str) -> str | None:
+    words = _CRON_WORDS.get(text.lower())
+    return f'"{words}"' if words is not None else None
 
 
 def _forward(text: str) -> str | None:

@@ -14,7 +14,7 @@ from controller.desired.fields import NotYet, Only
 from controller.desired.schema import Change, Document, GuestDocument
 from controller.desired.schema_tree import fields, item
 
-_PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[([^\]]*)\]")
+_PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[[^\]]*\]|\.[0-9]+")
 
 
 def json_schema() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def change_class(path: str) -> Change:
 
 
 def _parts(path: str) -> Iterator[str | None]:
-    """Names of fields; nothing for an item in brackets."""
+    """Names of fields; nothing for an item, in brackets or by its number."""
     position = 0
     path = path.removeprefix("spec.")
     while position < len(path):

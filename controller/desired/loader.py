@@ -44,8 +44,9 @@ class Load:
     """One pass over a directory.
 
     ``problems`` are those of files and directories; documents carry their own. ``usable`` is false
-    where the directory as a whole gave nothing. ``unsettled`` says that a file was left for the
-    next pass because somebody may still be writing it.
+    where the directory as a whole gave nothing, ``empty`` true where that is because it is there
+    and has no documents. ``unsettled`` says that a file was left for the next pass because somebody
+    may still be writing it. ``device`` is the file system it is on (``st_dev``).
     """
 
     documents: tuple[LoadedDocument, ...]
@@ -54,6 +55,8 @@ class Load:
     usable: bool
     unsettled: bool
     changed: bool
+    empty: bool = False
+    device: int | None = None
 
 
 @dataclass(slots=True)
@@ -105,7 +108,7 @@ class Loader:
         """Reads what changed. A file written less than ``settle`` seconds ago waits."""
         self._changed = False
         try:
-            walked, trust, root = self._walk()
+            walked, trust, root, device = self._walk()
         except OSError as error:
             return self._finish((), (self._directory_problem(str(unusable(error))),), usable=False)
         except UnusableFileError as error:
@@ -115,23 +118,24 @@ class Loader:
             self._trust = trust
         if not walked.files and not walked.refused:
             message = "has no documents (*.yaml); put them there or mount it"
-            return self._finish((), (self._directory_problem(message),), usable=False)
-        return self._read(walked, root, time.time_ns(), int(settle * 1e9))
+            problems = (self._directory_problem(message),)
+            return self._finish((), problems, usable=False, empty=True, device=device)
+        return self._read(walked, root, device, time.time_ns(), int(settle * 1e9))
 
-    def _walk(self) -> tuple[Walk, Trust, str]:
+    def _walk(self) -> tuple[Walk, Trust, str, int]:
         root = os.path.realpath(self.root, strict=True)
         status = os.stat(root)  # noqa: PTH116 - the walk's paths are plain text
         if not stat.S_ISDIR(status.st_mode):
             raise UnusableFileError("is a file, not a directory; correct the path")
         trust = Trust.of_directory(status) if self._check else Trust(None)
         if self._only is None:
-            return walk(root, trust), trust, root
+            return walk(root, trust), trust, root, status.st_dev
         walked = Walk()
         path = os.path.realpath(f"{root}/{self._only}", strict=True)
         walked.files[path] = Found(self._only, path, os.stat(path))  # noqa: PTH116
-        return walked, trust, root
+        return walked, trust, root, status.st_dev
 
-    def _read(self, walked: Walk, root: str, now_ns: int, settle_ns: int) -> Load:
+    def _read(self, walked: Walk, root: str, device: int, now_ns: int, settle_ns: int) -> Load:
         problems = [Problem(self._prefix + name, 0, "", text) for name, text in walked.refused]
         files: dict[str, _File] = {}
         unsettled = False
@@ -164,7 +168,9 @@ class Loader:
             self._changed = True
         self._files = files
         documents = tuple(document for file in files.values() for document in file.documents)
-        return self._finish(documents, tuple(problems), usable=True, unsettled=unsettled)
+        return self._finish(
+            documents, tuple(problems), usable=True, unsettled=unsettled, device=device
+        )
 
     def _open(self, found: Found, old: _File | None, now_ns: int) -> _File:
         name = self._prefix + found.name
@@ -250,15 +256,19 @@ class Loader:
         *,
         usable: bool,
         unsettled: bool = False,
+        empty: bool = False,
+        device: int | None = None,
     ) -> Load:
         last = self._last
         changed = (
-            last is None or self._changed or last.usable != usable or last.problems != problems
+            last is None
+            or self._changed
+            or (last.usable, last.problems, last.device) != (usable, problems, device)
         )
         broken = frozenset(problem.file for problem in problems) | frozenset(
             document.origin.file for document in documents if not document.name
         )
-        self._last = Load(documents, problems, broken, usable, unsettled, changed)
+        self._last = Load(documents, problems, broken, usable, unsettled, changed, empty, device)
         return self._last
 
 

@@ -37,6 +37,8 @@ _EXAMPLES = {
     "version": "version: RHEL9",
     "location": 'location: {tree: "https://..."}',
     "volume": "volume: rocky9.iso",
+    "cron": 'cron: "0 3 * * 0"',
+    "duration": "duration: 2h",
     "rootPasswordHashFrom": "{file: /etc/guestkeeper/secrets/root.hash}",
 }
 
@@ -104,7 +106,7 @@ def translate(errors: Sequence[Any], file: str, lines: Lines, document: type) ->
         if error["type"] == "missing" and error["loc"] in misspelt:
             continue  # told once, where it is misspelt
         location: Path = tuple(part for part in error["loc"] if part != "[key]")
-        if error["type"] in ("duplicate", "disk_name", "not_of_source"):
+        if "field" in error.get("ctx", {}):  # our own, found by looking at several fields
             location = (*location, error["ctx"]["field"])
         path = location
         known = _existing(lines, location)
@@ -223,20 +225,26 @@ def _list_unless(tip: str, allowed: Sequence[str]) -> str:
     return f" (allowed: {', '.join(allowed)})" if tip.startswith("did you") else ""
 
 
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _bound(type_: str, context: dict[str, Any]) -> str | None:
     if type_ == "greater_than_equal":
-        return f"must be at least {context['ge']:g}"
+        return f"must be at least {_number(context['ge'])}"
     if type_ == "less_than_equal":
-        return f"must be at most {context['le']:g}"
+        return f"must be at most {_number(context['le'])}"
     if type_ == "string_too_long":
         return f"must have at most {context['max_length']} characters"
+    if type_ == "too_long":
+        return f"must have at most {context['max_length']} items"
     if type_ == "too_short":
         return f"must have at least {context['min_length']} items"
     return None
 
 
 def _count(type_: str, value: Any, written: str) -> str:
-    if type_ in ("string_too_long", "too_short") and isinstance(value, str | list):
+    if type_ in ("string_too_long", "too_long", "too_short") and isinstance(value, str | list):
         return str(len(value))
     return written
 

@@ -52,7 +52,9 @@ def effective_image(document: LoadedDocument) -> EffectiveImage:
     spec, install = model.spec, document.install
     digest = digest_of(plain(spec))
     if install is None:
-        return EffectiveImage(document.name, spec, digest, digest)
+        # How a new content goes round the guests is no part of it.
+        content = digest_of(plain(spec, exclude={"rollout"}))
+        return EffectiveImage(document.name, spec, digest, content)
     parts = {
         "install": install.digest,
         "osFamily": spec.os_family.value,

@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 from controller.desired.fields import (
     AbsolutePath,
     BridgeName,
+    Cron,
+    Description,
     FileMode,
     FileOrUrl,
     KernelArguments,
@@ -36,13 +38,15 @@ from controller.desired.fields import (
     RelativeFile,
     Sha256,
     TemplateFile,
+    TimeZone,
+    Title,
     UnitName,
     Url,
     User,
     VolumeName,
 )
 from controller.desired.fields import Change as Change
-from controller.desired.quantities import Duration, Size, format_size
+from controller.desired.quantities import Duration, Lasting, Size, format_size
 
 API_VERSION = "guestkeeper/v1alpha1"
 
@@ -179,13 +183,15 @@ class OnChange(StrEnum):
 class ServiceSpec(Model):
     """What runs in a guest: packages, files, a unit, probes."""
 
-    packages: list[PackageName] = []
-    files: list[File] = []
-    unit: UnitName | None = None
+    packages: Annotated[list[PackageName], Change.GUEST] = []
+    files: Annotated[list[File], Change.GUEST] = []
+    unit: Annotated[UnitName | None, Change.GUEST] = None
     validate_: Annotated[str | None, NotYet] = Field(None, alias="validate")
-    on_change: OnChange = Field(OnChange.RESTART, alias="onChange", strict=False)
-    values: dict[str, Any] = {}
-    probes: list[Probe] = []
+    on_change: Annotated[OnChange, Change.GUEST] = Field(
+        OnChange.RESTART, alias="onChange", strict=False
+    )
+    values: Annotated[dict[str, Any], Change.GUEST] = {}
+    probes: Annotated[list[Probe], Change.CONTROLLER] = []
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -207,8 +213,8 @@ def _distinct(field: str, key: str, values: list[str]) -> None:
 class GuestService(ServiceSpec):
     """A service of one guest: ``use`` names a Service document, ``name`` begins an inline one."""
 
-    use: Name | None = None
-    name: Name | None = None
+    use: Annotated[Name | None, Change.GUEST] = None
+    name: Annotated[Name | None, Change.GUEST] = None
 
     @model_validator(mode="after")
     def _use_or_inline(self) -> Self:
@@ -410,6 +416,14 @@ class DirectBoot(Model):
     args: KernelArguments = ""
 
 
+class Rollout(Model):
+    """How a changed image goes round the guests that say ``updatePolicy.replace: Automatic``."""
+
+    max_parallel: Annotated[int, Field(ge=1, le=1000), Change.CONTROLLER] = Field(
+        1, alias="maxParallel"
+    )
+
+
 class ImageSpec(Model):
     """How an operating system gets onto a disk."""
 
@@ -425,6 +439,7 @@ class ImageSpec(Model):
     """Seconds without a byte from the installer after which the attempt has failed."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     keep_failed_builder: bool = Field(False, alias="keepFailedBuilder")
+    rollout: Annotated[Rollout, Change.CONTROLLER] = Rollout()
 
     @model_validator(mode="after")
     def _installs(self) -> Self:
@@ -500,19 +515,75 @@ class Memory(Model):
         return self
 
 
+_MOST_A_SECOND = 10**15  # QEMU's own bound of a throttle (THROTTLE_VALUE_MAX)
+_BytesASecond = Annotated[Size | None, Change.LIVE]
+_IopsASecond = Annotated[int | None, Field(ge=1, le=_MOST_A_SECOND), Change.LIVE]
+
+
+class IoTune(Model):
+    """Limits of a disk, each a second; what is left out is not limited."""
+
+    total_bytes_sec: _BytesASecond = Field(None, alias="totalBytesSec")
+    read_bytes_sec: _BytesASecond = Field(None, alias="readBytesSec")
+    write_bytes_sec: _BytesASecond = Field(None, alias="writeBytesSec")
+    total_iops_sec: _IopsASecond = Field(None, alias="totalIopsSec")
+    read_iops_sec: _IopsASecond = Field(None, alias="readIopsSec")
+    write_iops_sec: _IopsASecond = Field(None, alias="writeIopsSec")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for unit in ("bytes_sec", "iops_sec"):
+            total, *parts = (f"{kind}_{unit}" for kind in ("total", "read", "write"))
+            given = [self._alias(part) for part in parts if getattr(self, part) is not None]
+            if getattr(self, total) is not None and given:
+                raise PydanticCustomError(
+                    "total_alone",
+                    "limits reads and writes together; remove it, or remove {parts}",
+                    {"field": self._alias(total), "parts": " and ".join(given)},
+                )
+        for name in ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec"):
+            if (getattr(self, name) or 0) > _MOST_A_SECOND:
+                raise PydanticCustomError(
+                    "rate_large",
+                    "must be at most 1000T; leave it out for no limit",
+                    {"field": self._alias(name)},
+                )
+        return self
+
+    @classmethod
+    def _alias(cls, name: str) -> str:
+        return cls.model_fields[name].alias or name
+
+
+Cache = Literal["none", "writethrough", "writeback", "directsync", "unsafe"]
+"""How the host caches a disk, in libvirt's words."""
+
+
 class SystemDisk(Model):
     """The overlay of the image; without ``size`` it is as large as the image."""
 
     size: Annotated[Size | None, Change.LIVE] = None
     pool: Annotated[PoolName | None, Change.IMMUTABLE] = None
+    cache: Annotated[Cache | None, Change.RESTART] = None
+    io_tune: Annotated[IoTune | None, Change.LIVE] = Field(None, alias="ioTune")
 
 
 class Disk(Model):
     """A data disk; the daemon never deletes it on its own."""
 
-    name: Annotated[Name, Field(max_length=20)]
+    name: Annotated[Name, Field(max_length=20), Change.LIVE]
     size: Annotated[Size, Change.LIVE]
     pool: Annotated[PoolName | None, Change.IMMUTABLE] = None
+    cache: Annotated[Cache | None, Change.RESTART] = None
+    io_tune: Annotated[IoTune | None, Change.LIVE] = Field(None, alias="ioTune")
+
+
+class Cdrom(Model):
+    """A CD-ROM drive; without ``volume`` it is empty."""
+
+    name: Annotated[Name, Field(max_length=20), Change.RESTART]
+    pool: Annotated[PoolName | None, Change.LIVE] = None
+    volume: Annotated[VolumeName | None, Change.LIVE] = None
 
 
 class Forward(Model):
@@ -549,38 +620,70 @@ def _parse_forward(value: Any) -> Any:
 class UserNetwork(Model):
     """QEMU's own NAT: the guest reaches out; ``forwards`` let the host in."""
 
-    forwards: list[
-        Annotated[
-            Forward,
-            BeforeValidator(_parse_forward),
-            WithJsonSchema(
-                {
-                    "type": "string",
-                    "pattern": f"^{_FORWARD.pattern}$",
-                    "examples": ["127.0.0.1:8080:80/tcp"],
-                }
-            ),
-        ]
+    forwards: Annotated[
+        list[
+            Annotated[
+                Forward,
+                BeforeValidator(_parse_forward),
+                WithJsonSchema(
+                    {
+                        "type": "string",
+                        "pattern": f"^{_FORWARD.pattern}$",
+                        "examples": ["127.0.0.1:8080:80/tcp"],
+                    }
+                ),
+            ]
+        ],
+        Change.RESTART,
     ] = []
 
 
 class Interface(Model):
-    name: Annotated[Name, Field(max_length=20)]
+    name: Annotated[Name, Field(max_length=20), Change.LIVE]
     mac: Annotated[Mac | None, Change.LIVE] = None
     user: Annotated[UserNetwork | None, Change.RESTART] = None
     network: Annotated[NetworkName | None, Change.LIVE] = None
     bridge: Annotated[BridgeName | None, Change.LIVE] = None
+    link: Annotated[Literal["up", "down"], Change.LIVE] = "up"
+    model: Annotated[Literal["virtio", "e1000e"], Change.LIVE] = "virtio"
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         _one_of(self, "user", "network", "bridge")
+        extra = sorted({"link", "model"} & self.model_fields_set)
+        if self.user is not None and extra:
+            raise PydanticCustomError(
+                "not_of_user",
+                "belongs to an interface with network or bridge; remove it",
+                {"field": extra[0]},
+            )
         return self
 
 
+class MaintenanceWindow(Model):
+    """A span of time that begins whenever the clock of ``timeZone`` shows what ``cron`` says."""
+
+    cron: Annotated[Cron, Change.CONTROLLER]
+    duration: Annotated[Duration, Lasting(1, 7 * 86400), Change.CONTROLLER]
+    time_zone: Annotated[TimeZone, Change.CONTROLLER] = Field("UTC", alias="timeZone")
+
+
 class UpdatePolicy(Model):
-    restart: Annotated[Literal["Staged", "Automatic"], Only("Staged")] = "Staged"
-    replace: Annotated[Literal["Manual", "Automatic"], Only("Manual")] = "Manual"
-    maintenance_windows: Annotated[list[Any], NotYet] = Field([], alias="maintenanceWindows")
+    """When changes are carried out that a guest's users would notice."""
+
+    restart: Annotated[Literal["Staged", "Automatic"], Change.CONTROLLER] = "Staged"
+    replace: Annotated[Literal["Manual", "Automatic"], Change.CONTROLLER] = "Manual"
+    maintenance_windows: Annotated[
+        list[MaintenanceWindow], Field(max_length=50), Change.CONTROLLER
+    ] = Field([], alias="maintenanceWindows")
+    retired_disk_ttl: Annotated[Duration, Change.CONTROLLER] = Field(
+        7 * 86400.0, alias="retiredDiskTTL"
+    )
+    """Seconds that a system disk is kept after another took its place; 0: deleted at once."""
+    progress_deadline: Annotated[Duration, Lasting(30), Change.CONTROLLER] = Field(
+        900.0, alias="progressDeadline"
+    )
+    """Seconds that a new system disk has to make the guest Ready before the old one comes back."""
 
 
 class GuestSpec(Model):
@@ -588,9 +691,12 @@ class GuestSpec(Model):
 
     host: Annotated[Name, Change.IMMUTABLE] = "local"
     image: Annotated[Name, Change.REPLACE]
+    title: Annotated[Title | None, Change.LIVE] = None
+    description: Annotated[Description | None, Change.LIVE] = None
     run_strategy: Annotated[RunStrategy, Change.CONTROLLER] = Field(
         RunStrategy.ALWAYS, alias="runStrategy", strict=False
     )
+    autostart: Annotated[bool, Change.LIVE] = False
     cpu: Cpu = Cpu()
     memory: Memory
     firmware: Annotated[Firmware, Change.RESTART] = Field(Firmware.BIOS, strict=False)
@@ -601,6 +707,7 @@ class GuestSpec(Model):
     )
     system_disk: SystemDisk = Field(SystemDisk(), alias="systemDisk")
     disks: Annotated[list[Disk], Change.LIVE] = []
+    cdroms: Annotated[list[Cdrom], Change.RESTART] = []
     interfaces: Annotated[list[Interface], Change.LIVE] = []
     services: Annotated[list[GuestService], Change.GUEST] = []
     drift_interval: Annotated[Duration, Change.CONTROLLER] = Field(300.0, alias="driftInterval")
@@ -609,9 +716,9 @@ class GuestSpec(Model):
         UpdatePolicy(), alias="updatePolicy"
     )
     remediation: Annotated[dict[str, Any] | None, NotYet] = None
-    deletion_policy: Annotated[
-        Literal["Retain", "Stop", "Delete"], Only("Retain"), Change.CONTROLLER
-    ] = Field("Retain", alias="deletionPolicy")
+    deletion_policy: Annotated[Literal["Retain", "Stop", "Delete"], Change.CONTROLLER] = Field(
+        "Retain", alias="deletionPolicy"
+    )
     guest_access: Annotated[
         Literal["auto", "agent", "ssh"], Only("auto", "agent"), Change.CONTROLLER
     ] = Field("auto", alias="guestAccess")
@@ -619,6 +726,7 @@ class GuestSpec(Model):
     @model_validator(mode="after")
     def _unique(self) -> Self:
         _distinct("disks", "name", [disk.name for disk in self.disks])
+        _distinct("cdroms", "name", [drive.name for drive in self.cdroms])
         _distinct("interfaces", "name", [nic.name for nic in self.interfaces])
         _distinct("services", "name", [item.use or item.name or "" for item in self.services])
         if any(disk.name in ("system", "seed") for disk in self.disks):
@@ -627,6 +735,13 @@ class GuestSpec(Model):
                 "may not have one named system or seed, which the daemon keeps for itself;"
                 " write another name",
                 {"field": "disks"},
+            )
+        if any(drive.name == "seed" for drive in self.cdroms):
+            raise PydanticCustomError(
+                "cdrom_name",
+                "may not have one named seed, which the daemon keeps for itself;"
+                " write another name",
+                {"field": "cdroms"},
             )
         return self
 

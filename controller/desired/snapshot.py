@@ -14,7 +14,9 @@ class Snapshot:
 
     ``guests`` are good, or as they last were good. ``orphans`` are guests whose document vanished
     since the daemon started. ``held`` are guests whose document is gone in a pass that may not
-    believe it; they are still in ``guests``. ``documents`` counts by kind, ``invalid`` those that
+    believe it; they are still in ``guests``. ``uncertain`` says why no missing document is believed
+    to be gone, '' where it is; ``empty``: the directory is there and has no documents at all, so
+    each guest's end needs an operator's word. ``documents`` counts by kind, ``invalid`` those that
     cannot be used (a file that cannot be read counts once). ``scanned_at`` is in seconds since the
     epoch, 0 before the first scan; ``revision`` is the git commit of the directory.
     """
@@ -24,6 +26,8 @@ class Snapshot:
     services: Mapping[str, ServiceDocument] = field(default_factory=dict)
     orphans: Mapping[str, EffectiveGuest] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    uncertain: str = "the directory was not read yet"
+    empty: bool = False
     problems: tuple[Problem, ...] = ()
     guest_problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     documents: Mapping[str, int] = field(default_factory=dict)
@@ -52,7 +56,8 @@ class ScanResult:
 
 
 def changed_guests(old: Snapshot, new: Snapshot) -> frozenset[str]:
-    """Guests whose effective digest, orphan state or problems differ."""
+    """Guests whose effective digest, orphan state or problems differ; orphans whose being gone is
+    believed now and was not, or the other way round."""
     changed = set()
     for before, after in ((old.guests, new.guests), (old.orphans, new.orphans)):
         for name in before.keys() | after.keys():
@@ -64,6 +69,8 @@ def changed_guests(old: Snapshot, new: Snapshot) -> frozenset[str]:
     for name in old.guest_problems.keys() | new.guest_problems.keys():
         if old.guest_problems.get(name) != new.guest_problems.get(name):
             changed.add(name)
+    if (old.uncertain, old.empty) != (new.uncertain, new.empty):
+        changed |= new.orphans.keys()
     return frozenset(changed | (old.held ^ new.held))
 
 

@@ -54,7 +54,7 @@ def text() -> str:
 
 
 _SHARED = ("Probe", "HttpGet", "TcpSocket", "ExecProbe", "SystemdUnitProbe", "GuestAgentPing")
-_SHARED_MODELS = (*_SHARED, "File", "SecretRef", "InstallLocation", "IsoVolume")
+_SHARED_MODELS = (*_SHARED, "File", "SecretRef", "InstallLocation", "IsoVolume", "IoTune")
 
 
 def _model(model: Any, path: str, shared: list[type[BaseModel]]) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _row(model: Any, name: str, field: Any) -> tuple[str, str, str, str, str]:
         kind = kind.replace(inner.__name__, "mapping")
     change = field_types.change_of(field)
     meaning = [words]
-    if bounds and kind not in ("size", "duration"):
+    if bounds:
         meaning.append(f"{bounds[:1].upper()}{bounds[1:]}.")
     if refused == "not supported yet":
         meaning = [f"*Not supported yet.* {words}"]

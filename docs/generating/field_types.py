@@ -10,8 +10,15 @@ from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError, W
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from controller.desired.fields import Change, Matching, Name, NotYet, Only
-from controller.desired.quantities import format_size, parse_duration, parse_size
+from controller.desired.fields import Change, Matching, Name, NotYet, Only, Printable
+from controller.desired.quantities import (
+    LONGEST_DURATION,
+    Lasting,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 _NAME = typing.get_args(Name)[1]
 _BAD = ("\0", "/..", "")
@@ -81,8 +88,9 @@ def bounds_words(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _bounds(annotation: Any, metadata: Any = ()) -> Iterator[str]:
+    many = typing.get_origin(annotation) is list
     for mark in metadata:
-        yield from _bound(mark)
+        yield from _bound(mark, many)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         yield from _bounds(arguments[0], arguments[1:])
@@ -93,25 +101,37 @@ def _bounds(annotation: Any, metadata: Any = ()) -> Iterator[str]:
             yield from _bounds(arg)
 
 
-def _bound(mark: Any) -> Iterator[str]:
+def _bound(mark: Any, many: bool) -> Iterator[str]:
     if isinstance(mark, FieldInfo):
         for inner in mark.metadata:
-            yield from _bound(inner)
+            yield from _bound(inner, many)
+    elif isinstance(mark, Lasting):
+        yield from _span(mark)
+    elif isinstance(mark, Printable) and not mark.lines:
+        yield "one line"
     elif isinstance(mark, Matching):
         if mark is not _NAME:  # told once, at the head of the page
             yield matching_words(mark)
-    elif isinstance(mark, WithJsonSchema) and mark.json_schema:
+    elif isinstance(mark, WithJsonSchema) and mark.json_schema and "anyOf" not in mark.json_schema:
+        # Sizes and durations, which have two forms, are told at the head of the page, too.
         examples = mark.json_schema.get("examples", [])
         yield "such as " + ", ".join(f"`{example}`" for example in examples)
     for attribute, words in (
         ("ge", "at least {}"),
         ("le", "at most {}"),
         ("min_length", "at least {} item"),
-        ("max_length", "at most {} characters"),
+        ("max_length", "at most {} items" if many else "at most {} characters"),
     ):
         value = getattr(mark, attribute, None)
         if value is not None and not isinstance(mark, FieldInfo):
             yield words.format(f"{value:g}" if isinstance(value, float) else value)
+
+
+def _span(mark: Lasting) -> Iterator[str]:
+    if mark.least:
+        yield f"at least {format_duration(mark.least)}"
+    if mark.most < LONGEST_DURATION:
+        yield f"at most {format_duration(mark.most)}"
 
 
 def matching_words(mark: Matching) -> str:
@@ -148,18 +168,10 @@ def default_words(field: FieldInfo) -> str:
     if kind == "size":
         return f"`{format_size(value)}`"
     if kind == "duration":
-        return f"`{_duration(value)}`"
+        return f"`{format_duration(value)}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    for suffix, factor in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole and whole % factor == 0:
-            return f"{whole // factor}{suffix}"
-    return f"{whole}s"
 
 
 def change_of(field: FieldInfo) -> Change | None:

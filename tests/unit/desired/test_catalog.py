@@ -1,6 +1,7 @@
 """The catalog keeps what was good, resolves what is named, and believes no half-read directory."""
 
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from controller.desired.catalog import Catalog, load_paths
 from controller.desired.resolve import merge_values
+from controller.errors import PermanentError
 
 from .support import (
     BASE,
@@ -48,7 +50,6 @@ def test_the_example_gives_only_what_is_not_supported_yet() -> None:
     assert {problem.message for problem in problems} == {"is not supported yet; remove it"}
     assert [problem.field for problem in problems] == [
         "spec.validate",
-        "spec.updatePolicy.maintenanceWindows",
         "spec.remediation",
     ]
 
@@ -445,3 +446,128 @@ def test_a_value_that_nothing_reads_is_a_problem_of_the_guest_alone(
     assert snapshot.document_problems("x") == (problem,)
     assert "x" not in snapshot.guests
     assert "y" in snapshot.guests
+
+
+# --- Whether the missing are gone -----------------------------------------------------------------
+
+
+def test_before_the_first_scan_nothing_missing_is_believed(root: Path) -> None:
+    assert catalog(root).snapshot.uncertain == "the directory was not read yet"
+
+
+def test_a_whole_directory_is_certain_and_any_error_in_it_makes_it_uncertain(root: Path) -> None:
+    subject = catalog(root)
+    assert (subject.scan().snapshot.uncertain, subject.snapshot.empty) == ("", False)
+    put(root / "other.yaml", "kind: [")
+    assert "other.yaml:1: ends inside" in subject.scan().snapshot.uncertain
+    (root / "other.yaml").unlink()
+    assert subject.scan().snapshot.uncertain == ""
+
+
+def test_a_file_that_is_being_written_makes_it_uncertain(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    put(root / "new.yaml", "apiVersion")
+    assert "being written" in subject.scan(settle=30).snapshot.uncertain
+
+
+def test_an_error_that_concerns_what_a_guest_names_is_no_doubt_about_others(root: Path) -> None:
+    put(root / "new.yaml", guest("new1", image="nothing"))
+    assert catalog(root).scan().snapshot.uncertain == ""
+
+
+def test_orphans_are_looked_at_again_when_they_are_believed_again(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    (root / "db.yaml").unlink()
+    subject.scan()
+    put(root / "other.yaml", "kind: [")
+    assert "db1" in subject.scan().changed
+    (root / "other.yaml").unlink()
+    assert "db1" in subject.scan().changed
+
+
+def test_an_emptied_directory_is_believed_once_an_operator_says_so(root: Path) -> None:
+    subject = catalog(root)
+    good = subject.scan().snapshot.guests
+    empty(root)
+    held = subject.scan().snapshot
+    assert (held.guests, held.empty, dict(held.orphans)) == (good, True, {})
+    assert "has no documents" in held.uncertain
+    subject.approve_empty()
+    result = subject.scan()
+    assert (dict(result.snapshot.guests), result.snapshot.orphans) == ({}, good)
+    assert (result.snapshot.empty, result.snapshot.uncertain) == (True, "")
+    assert (result.snapshot.problems, result.snapshot.invalid) == ((), 0)
+    assert result.changed == {"web1", "db1"}
+    assert subject.scan().snapshot.uncertain == ""
+
+
+def test_that_word_is_over_once_documents_are_there_again(root: Path) -> None:
+    subject = catalog(root)
+    subject.scan()
+    empty(root)
+    subject.scan()
+    subject.approve_empty()
+    subject.scan()
+    copy_into(BASE, root)
+    assert set(subject.scan().snapshot.guests) == {"web1", "db1"}
+    empty(root)
+    assert set(subject.scan().snapshot.guests) == {"web1", "db1"}
+    assert subject.snapshot.uncertain
+
+
+def test_a_daemon_that_finds_an_empty_directory_believes_it_only_when_told(root: Path) -> None:
+    empty(root)
+    subject = catalog(root)
+    first = subject.scan().snapshot
+    assert (first.empty, bool(first.uncertain)) == (True, True)
+    subject.approve_empty()
+    assert (subject.scan().snapshot.uncertain, subject.snapshot.empty) == ("", True)
+
+
+@pytest.mark.parametrize("how", ["gone before", "gone since", "broken"])
+def test_what_cannot_be_known_to_be_gone_is_not_approved(root: Path, how: str) -> None:
+    subject = catalog(root)
+    subject.scan()
+    if how == "broken":
+        put(root / "other.yaml", "kind: [")
+        subject.scan()
+    else:
+        empty(root)
+        subject.scan()
+        root.rename(root.with_name("elsewhere"))
+        if how == "gone before":
+            subject.scan()
+    with pytest.raises(PermanentError, match="nothing is approved"):
+        subject.approve_empty()
+
+
+def test_a_directory_on_another_file_system_lost_its_mount(root: Path, tmp_path: Path) -> None:
+    """``/dev/shm`` is another file system than the one that tests write to."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    subject = catalog(link)
+    good = subject.scan().snapshot.guests
+    with tempfile.TemporaryDirectory(dir=shm) as other:
+        Path(other).chmod(0o755)
+        link.unlink()
+        link.symlink_to(other)
+        bare = subject.scan().snapshot
+        assert (bare.guests, bare.empty) == (good, False)
+        assert "another file system" in bare.uncertain
+        with pytest.raises(PermanentError, match="another file system"):
+            subject.approve_empty()
+        put(Path(other) / "base.yaml", (root / "base.yaml").read_text())
+        put(Path(other) / "db.yaml", (root / "db.yaml").read_text())
+        part = subject.scan().snapshot
+        assert (part.guests, part.held) == (good, {"web1"})
+        assert "lacks 1 of its documents" in part.uncertain
+        assert "may be unmounted" in part.document_problems("web1")[0].message
+        put(Path(other) / "web.yaml", (root / "web.yaml").read_text())
+        assert subject.scan().snapshot.uncertain == ""
+        (Path(other) / "web.yaml").unlink()
+        assert set(subject.scan().snapshot.orphans) == {"web1"}
