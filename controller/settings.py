@@ -77,6 +77,18 @@ class Settings(BaseSettings):
     unused_base_seconds: float = Field(
         604800.0, ge=0, description="seconds after which a base volume that nobody uses is deleted"
     )
+    prune_grace_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="seconds after which the deletionPolicy of a guest whose document is gone"
+        " applies",
+    )
+    max_deletions: int = Field(
+        1, ge=0, description="guests that may be stopped or deleted at once without approval"
+    )
+    max_deletions_percent: int = Field(
+        10, ge=0, le=100, description="the same as a share of all guests; the larger number counts"
+    )
     resync_seconds: float = Field(
         60.0, ge=1, description="seconds between bulk looks at every host"
     )

@@ -26,7 +26,7 @@ from controller.observed.host import HostView, PoolView
 from controller.observed.image import ImageState, ImageView
 from controller.observed.inside import FileFact, InsideView, UnitFact
 from controller.planning.changes import spec_document
-from controller.planning.domain import wanted_config
+from controller.planning.domain import placed, wanted_config
 from controller.planning.plan import Policy
 
 NOW = 1_800_000_000.0
@@ -150,8 +150,14 @@ def a_domain(
         generation=1,
         digest=guest.digest if applied else "",
         spec=spec_document(guest) if applied else "",
-        memory=memory or Memory(),
+        memory=replace(
+            memory or Memory(),
+            controller=POLICY.controller,
+            deletion_policy=guest.spec.deletion_policy,
+            **placed(config),
+        ),
         created=NOW - 3600,
+        base=a_ready_image().base or "",
     )
     return DomainView(
         name=guest.name,
@@ -163,6 +169,8 @@ def a_domain(
         live=config if state.active else None,
         agent_connected=agent and state.active,
         started_at=started_at if state.active else None,
+        run=1 if state.active else None,
+        autostart=guest.spec.autostart,
     )
 
 

@@ -15,6 +15,7 @@ from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler, Result
+from controller.loop.rollouts import Rollouts
 from controller.loop.status import StatusStore
 from controller.observed.domain import (
     DomainConfig,
@@ -23,6 +24,7 @@ from controller.observed.domain import (
     Ownership,
     StateReason,
 )
+from controller.observed.guest import Fleet
 from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
@@ -52,6 +54,12 @@ class FakeWorld:
         self.kill_at: tuple[int, str] | None = None  # (n, "before" | "after")
         self.unreadable: GuestkeeperError | None = None
         self.fail: dict[str, GuestkeeperError] = {}
+        self.fleet = Fleet()
+        self.runs = 0
+        self.booted: dict[str, str] = {}  # guest -> the system disk that it last ran on
+        self.broken: set[str] = set()  # system disks that no agent and no service comes up on
+        self.deaf: set[str] = set()  # guests that do not hear a request to shut down
+        self.base = "gk-base-debian12-abc.qcow2"
 
     # --- what every effect does -------------------------------------------------------------------
 
@@ -94,6 +102,21 @@ class FakeWorld:
         with self._effect(f"delete_volume {name}"):
             self.volumes_there.pop((pool, name), None)
 
+    def grow_volume(self, host: str, pool: str, name: str, capacity: int) -> None:
+        with self._effect(f"grow_volume {name}"):
+            there = self.volumes_there[pool, name]
+            assert there.capacity <= capacity, "a disk was made smaller"
+            self.volumes_there[pool, name] = replace(there, capacity=capacity)
+
+    def grow_disk(self, host: str, name: str, alias: str, capacity: int) -> None:
+        live = self.domains[name].live
+        assert live is not None
+        disk = next(disk for disk in live.disks if disk.alias == alias)
+        self.grow_volume(host, disk.pool, disk.volume or "", capacity)
+
+    def volumes(self, host: str, pool: str) -> list[VolumeView]:
+        return [view for (where, _), view in self.volumes_there.items() if where == pool]
+
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
         with self._effect(f"define {config.name}"):
             there = self.domains.get(config.name)
@@ -115,6 +138,14 @@ class FakeWorld:
                     live=None,
                 )
 
+    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+        raise NotImplementedError("adopting is tested on libvirt's drivers")
+
+    def undefine(self, host: str, name: str) -> None:
+        with self._effect(f"undefine {name}"):
+            domain = self.domains.pop(name, None)
+            assert domain is None or not domain.state.active, "undefined while it runs"
+
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None:
         with self._effect(f"set_ownership {name}"):
             self.domains[name] = replace(self.domains[name], ownership=ownership)
@@ -122,22 +153,33 @@ class FakeWorld:
     def start(self, host: str, name: str) -> None:
         with self._effect(f"start {name}"):
             domain = self.domains[name]
+            if domain.state.active:
+                return
+            self.runs += 1
+            system = next(disk for disk in domain.config.disks if disk.alias == "disk-system")
+            works = system.volume not in self.broken
             self.domains[name] = replace(
                 domain,
                 state=DomainState.RUNNING,
                 reason=StateReason.OTHER,
                 live=domain.config,
-                agent_connected=True,
+                agent_connected=works,
                 started_at=self.now,
+                run=self.runs,
             )
+            if self.booted.get(name) != system.volume:
+                self.insides.pop(name, None)  # another disk has another inside
+                self.booted[name] = system.volume or ""
 
     def shutdown(self, host: str, name: str) -> None:
         with self._effect(f"shutdown {name}"):
-            self.stop(name, StateReason.SHUTDOWN)
+            if name not in self.deaf and self.domains[name].state.active:
+                self.stop(name, StateReason.SHUTDOWN)
 
     def destroy(self, host: str, name: str) -> None:
         with self._effect(f"destroy {name}"):
-            self.stop(name, StateReason.DESTROYED)
+            if self.domains[name].state.active:
+                self.stop(name, StateReason.DESTROYED)
 
     def eject(self, host: str, name: str, alias: str) -> None:
         with self._effect(f"eject {name}"):
@@ -148,6 +190,67 @@ class FakeWorld:
             )
             config = replace(domain.config, disks=disks)
             self.domains[name] = replace(domain, config=config, live=config)
+
+    # --- Changes of a running domain: made like its definition ------------------------------------
+
+    def _live(self, name: str, **changes: object) -> None:
+        domain = self.domains[name]
+        assert domain.live is not None, "changed while it is off"
+        live = replace(domain.live, **changes)  # type: ignore[arg-type]
+        self.domains[name] = replace(domain, live=live)
+
+    def set_vcpus(self, host: str, name: str, count: int) -> None:
+        with self._effect(f"set_vcpus {name}"):
+            live = self.domains[name].live
+            assert live is not None
+            assert live.vcpus <= count <= live.max_vcpus
+            self._live(name, vcpus=count)
+
+    def set_memory(self, host: str, name: str, size: int) -> None:
+        with self._effect(f"set_memory {name}"):
+            live = self.domains[name].live
+            assert live is not None
+            assert size <= live.max_memory
+            self._live(name, memory=size)
+
+    def set_title(self, host: str, name: str, title: str, description: str) -> None:
+        with self._effect(f"set_title {name}"):
+            self._live(name, title=title, description=description)
+
+    def set_autostart(self, host: str, name: str, on: bool) -> None:
+        with self._effect(f"set_autostart {name}"):
+            self.domains[name] = replace(self.domains[name], autostart=on)
+
+    def plug(self, host: str, name: str, alias: str) -> None:
+        with self._effect(f"plug {name} {alias}"):
+            self._as_defined(name, alias)
+
+    def unplug(self, host: str, name: str, alias: str, timeout: float) -> None:
+        with self._effect(f"unplug {name} {alias}"):
+            live = self.domains[name].live
+            assert live is not None
+            disks = tuple(disk for disk in live.disks if disk.alias != alias)
+            nics = tuple(nic for nic in live.nics if nic.alias != alias)
+            assert len(disks) + len(nics) < len(live.disks) + len(live.nics)
+            self._live(name, disks=disks, nics=nics)
+
+    def update_device(self, host: str, name: str, alias: str) -> None:
+        with self._effect(f"update_device {name} {alias}"):
+            self._as_defined(name, alias)
+
+    def set_io_tune(self, host: str, name: str, alias: str) -> None:
+        with self._effect(f"set_io_tune {name} {alias}"):
+            self._as_defined(name, alias)
+
+    def _as_defined(self, name: str, alias: str) -> None:
+        domain = self.domains[name]
+        live, config = domain.live, domain.config
+        assert live is not None
+        disks = [disk for disk in live.disks if disk.alias != alias]
+        nics = [nic for nic in live.nics if nic.alias != alias]
+        disks += [disk for disk in config.disks if disk.alias == alias]
+        nics += [nic for nic in config.nics if nic.alias == alias]
+        self._live(name, disks=tuple(disks), nics=tuple(nics))
 
     # --- Inside -----------------------------------------------------------------------------------
 
@@ -198,7 +301,7 @@ class FakeWorld:
 
     def view_image(self) -> ImageView:
         state = ImageState.READY if self.image_ready else ImageState.MISSING
-        return a_ready_image(state=state)
+        return a_ready_image(state=state, base=self.base, base_path=f"/pool/{self.base}")
 
     def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
         with self._effect("prepare"):
@@ -232,6 +335,7 @@ class FakeWorld:
             live=None,
             agent_connected=False,
             started_at=None,
+            run=None,
         )
 
 
@@ -304,9 +408,19 @@ class Daemon:
         operations = InlineOperations()
         images = _Images(world)
         ports = Ports(world, world, images, world, world)  # type: ignore[arg-type]
-        look = Look(ports, self.knowledge, operations, POLICY.seed)
         clock = lambda: world.now  # noqa: E731
+        rollouts = Rollouts(ports.hypervisor, lambda: documents.guests, monotonic=clock)
+        look = Look(
+            ports,
+            self.knowledge,
+            operations,
+            POLICY.seed,
+            fleet=lambda _: world.fleet,
+            hold=rollouts.hold,
+            clock=clock,
+        )
         executor = Executor(ports, self.knowledge, operations, clock=clock)
+        self.executor = executor
         self.reconciler = Reconciler(
             documents, ports, look, executor, self.knowledge, self.status, POLICY, clock=clock
         )
@@ -323,5 +437,6 @@ class Daemon:
                 status = self.status.get(name)
                 if status is None or status.plan.health != "Progressing" or result.after is None:
                     return
-            self.world.now += result.after or 0.0
+            acted = len(self.world.effects) > before  # a long action's end puts it on the queue
+            self.world.now += min(result.after or 0.0, 1.0) if acted else result.after or 0.0
         raise AssertionError(f"{name} did not settle: {self.world.effects[-10:]}")

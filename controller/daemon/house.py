@@ -15,6 +15,7 @@ import structlog
 
 from controller import __version__
 from controller.daemon import memory
+from controller.daemon.adoption_desk import AdoptionDesk
 from controller.daemon.image_desk import ImageDesk
 from controller.daemon.samples import QUEUE, metrics_snapshot
 from controller.daemon.telling import Telling
@@ -34,10 +35,12 @@ from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.images.images import Directories, Hooks, Images
 from controller.journal.journal import Journal
+from controller.loop.fleet import Fleets, Limit
 from controller.loop.keeper import Keeper
 from controller.loop.look import Look
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Reconciler
+from controller.loop.rollouts import Rollouts
 from controller.loop.status import StatusStore
 from controller.loop.triggers import Resync, Triggers
 from controller.loop.workers import Workers
@@ -148,8 +151,28 @@ class House:
             prober=self.prober,
             journal=self.journal,
         )
-        policy = Policy(machine_identity(settings), self.started_at)
-        self.look = Look(self.ports, self.knowledge, self.operations, policy.seed)
+        self.policy = policy = Policy(
+            machine_identity(settings),
+            self.started_at,
+            controller=_owner(settings),
+            prune_grace=settings.prune_grace_seconds,
+        )
+        self.fleets = Fleets(
+            self.hypervisor,
+            lambda: self.catalog.snapshot,
+            policy,
+            Limit(settings.max_deletions, settings.max_deletions_percent),
+            settings.state_dir,
+        )
+        rollouts = Rollouts(self.hypervisor, lambda: self.catalog.snapshot.guests)
+        self.look = Look(
+            self.ports,
+            self.knowledge,
+            self.operations,
+            policy.seed,
+            fleet=self.fleets.of,
+            hold=rollouts.hold,
+        )
         self.executor = Executor(
             self.ports, self.knowledge, self.operations, on_step=self.told.on_step
         )
@@ -161,6 +184,14 @@ class House:
             self.knowledge,
             self.status,
             policy,
+        )
+        self.adoptions = AdoptionDesk(
+            self.ports,
+            self.look,
+            self.executor,
+            lambda: self.catalog.snapshot,
+            policy,
+            self.queue.add,
         )
         self.workers = Workers(
             self.queue,

@@ -4,9 +4,11 @@ Each function is idempotent and small, because the planner has decided everythin
 is what it does. Long steps are handed to ``Operations`` and tell their end through ``Knowledge``.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -42,8 +44,24 @@ class Ports:
     journal: Journal
 
 
-StepHook = Callable[[EffectiveGuest, Observed, Step, bool], None]
-"""(guest, what was seen before, step, did it go well): for the metrics."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a step is about. ``guest`` is None where its document is gone: no step needs it then."""
+
+    name: str
+    host: str
+    guest: EffectiveGuest | None = None
+
+    @property
+    def digest(self) -> str:
+        return self.guest.digest if self.guest is not None else ""
+
+
+StepHook = Callable[[Subject, Observed, Step, bool], None]
+"""(whom it is about, what was seen before, step, did it go well): for the metrics."""
+UNPLUG_TIMEOUT = 60.0
+"""Seconds that a guest gets to let go of a device."""
+_LOCKS = 64
 
 
 def image_key(host: str, pool: str, image: str) -> str:
@@ -68,39 +86,52 @@ class Executor:
         self._operations = operations
         self._clock = clock
         self._on_step = on_step
+        self._writing = tuple(threading.Lock() for _ in range(_LOCKS))
 
-    def execute(self, guest: EffectiveGuest, observed: Observed, step: Step) -> None:
+    def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
         """Carries out ``step``, or starts it where it is long."""
         match step:
             case steps.PrepareImage():
-                self._prepare_image(guest, observed, step)
-            case steps.LookInside() | steps.ApplyInside():
-                self._start_inside(guest, observed, step)
+                self._prepare_image(subject, observed, step)
+            case steps.LookInside() | steps.ApplyInside() | steps.UnplugDevice():
+                self._operations.start(
+                    subject.name, step_name(step), lambda: self._run_long(subject, observed, step)
+                )
             case _:
-                self._short(guest, observed, step)
+                self._short(subject, observed, step)
+
+    def record(self, host: str, name: str, **changes: Any) -> None:
+        """Changes fields of the guest's ``Memory`` in its domain's metadata, and leaves the others
+        as they are there. For the operator's commands, beside whatever the loop does.
+
+        Raises ``PermanentError(reason="DomainGone")``, and what the host's calls raise.
+        """
+        self._write_down(
+            host, name, lambda owner: replace(owner, memory=replace(owner.memory, **changes))
+        )
 
     # --- short steps ------------------------------------------------------------------------------
 
-    def _short(self, guest: EffectiveGuest, observed: Observed, step: Step) -> None:
+    def _short(self, subject: Subject, observed: Observed, step: Step) -> None:
         name = step_name(step)
-        log.info("executing step", guest=guest.name, step=name, what=str(step))
+        log.info("executing step", guest=subject.name, step=name, what=str(step))
         try:
-            said = self._effect(guest, step)
+            said = self._effect(subject, observed, step)
         except (HostUnreachableError, HostBusyError):  # nothing came of it, nothing to tell
             raise
         except GuestkeeperError as error:
-            self._told_failure(guest, observed, step, error)
+            self._told_failure(subject, observed, step, error)
             raise
-        self._knowledge.succeeded(guest.name, name)
-        self._on_step(guest, observed, step, True)
+        self._knowledge.succeeded(subject.name, name)
+        self._on_step(subject, observed, step, True)
         if said is not None:
             reason, message = said
-            log.info("step done", guest=guest.name, host=guest.spec.host, step=name, reason=reason)
-            self._ports.journal.record(guest.name, reason, message)
+            log.info("step done", guest=subject.name, host=subject.host, step=name, reason=reason)
+            self._ports.journal.record(subject.name, reason, message)
 
-    def _effect(self, guest: EffectiveGuest, step: Step) -> tuple[str, str] | None:
+    def _effect(self, subject: Subject, observed: Observed, step: Step) -> tuple[str, str] | None:
         """The event's reason and message, where the step is worth one."""
-        host, world = guest.spec.host, self._ports.hypervisor
+        host, name, world = subject.host, subject.name, self._ports.hypervisor
         match step:
             case steps.CreateVolume():
                 world.create_volume(
@@ -108,39 +139,93 @@ class Executor:
                 )
                 return "VolumeCreated", f"volume {step.pool}/{step.volume}"
             case steps.CreateSeed():
-                self._create_seed(guest, step)
+                self._create_seed(_guest_of(subject), step)
                 return "SeedCreated", f"cloud-init seed {step.pool}/{step.volume}"
             case steps.EjectSeed():
-                world.eject(host, guest.name, step.alias)
+                world.eject(host, name, step.alias)
                 return None
             case steps.DeleteSeed():
                 world.delete_volume(host, step.pool, step.volume)
                 return "SeedRemoved", f"cloud-init seed {step.pool}/{step.volume} was used"
+            case steps.DeleteVolume():
+                world.delete_volume(host, step.pool, step.volume)
+                return "VolumeDeleted", f"volume {step.pool}/{step.volume}: {step.why}"
             case steps.DefineDomain():
-                world.define(host, step.config, step.ownership)
-                return "DomainDefined", f"domain {step.config.name} ({step.config.uuid})"
+                self._define(host, name, step)
+                why = f": {step.why}" if step.why else ""
+                return "DomainDefined", f"domain {step.config.name} ({step.config.uuid}){why}"
+            case steps.AdoptDomain():
+                world.adopt(host, step.uuid, step.ownership, dict(step.aliases))
+                return "DomainAdopted", f"took over domain {name} ({step.uuid})"
+            case steps.UndefineDomain():
+                world.undefine(host, name)
+                return "DomainUndefined", "its domain is gone; its data disks are kept"
             case steps.RecordMemory():
-                self._write_down(guest, lambda owner: replace(owner, memory=step.memory))
+                self.record(host, name, **dict(step.changes))
                 return None
             case steps.RecordApplied():
                 self._write_down(
-                    guest,
+                    host,
+                    name,
                     lambda owner: replace(
                         owner, generation=step.generation, digest=step.digest, spec=step.spec
                     ),
                 )
                 return "SpecApplied", f"generation {step.generation} is applied whole"
             case steps.StartDomain():
-                world.start(host, guest.name)
+                world.start(host, name)
                 return "DomainStarted", f"started: {step.why}"
             case steps.ShutdownDomain():
-                world.shutdown(host, guest.name)
+                world.shutdown(host, name)
                 return "ShutdownRequested", "asked the guest to shut down"
             case steps.DestroyDomain():
-                world.destroy(host, guest.name)
+                world.destroy(host, name)
                 return "DomainDestroyed", f"powered off: {step.why}"
             case _:
+                return self._change_live(host, name, observed, step)
+
+    def _change_live(
+        self, host: str, name: str, observed: Observed, step: Step
+    ) -> tuple[str, str] | None:
+        """Changes of a running domain; each is verified where it is made."""
+        world = self._ports.hypervisor
+        match step:
+            case steps.SetVcpus():
+                world.set_vcpus(host, name, step.count)
+            case steps.SetMemory():
+                world.set_memory(host, name, step.size)
+            case steps.PlugDevice():
+                world.plug(host, name, step.alias)
+            case steps.UpdateDevice():
+                world.update_device(host, name, step.alias)
+            case steps.SetIoTune():
+                world.set_io_tune(host, name, step.alias)
+            case steps.SetTitle():
+                world.set_title(host, name, step.title, step.description)
+            case steps.SetAutostart():
+                world.set_autostart(host, name, step.on)
+            case steps.GrowDisk():
+                domain = _owned(observed)
+                if domain.live is not None and any(
+                    disk.alias == step.alias for disk in domain.live.disks
+                ):
+                    world.grow_disk(host, name, step.alias, step.size)
+                else:
+                    world.grow_volume(host, step.pool, step.volume, step.size)
+                self._knowledge.forget_sizes(name)
+            case _:
                 raise PermanentError(f"no effect is known for step {step_name(step)}")
+        return "DomainChanged", str(step)
+
+    def _define(self, host: str, name: str, step: steps.DefineDomain) -> None:
+        if step.new:
+            self._ports.hypervisor.define(host, step.config, step.ownership)
+            return
+        with self._lock_of(name):
+            owner = self._owner(host, name)
+            memory = replace(owner.memory, **dict(step.memory))
+            owner = replace(owner, memory=memory, **dict(step.marks))
+            self._ports.hypervisor.define(host, step.config, owner)
 
     def _create_seed(self, guest: EffectiveGuest, step: steps.CreateSeed) -> None:
         self._ports.images.seed(
@@ -152,27 +237,36 @@ class Executor:
             keys=self._ports.inside.authorized_keys(guest),
         )
 
-    def _write_down(self, guest: EffectiveGuest, change: Callable[[Ownership], Ownership]) -> None:
-        """Changes what is there now: another step of the same plan may have written before."""
-        domain = self._ports.hypervisor.domain(guest.spec.host, guest.name)
+    def _write_down(self, host: str, name: str, change: Callable[[Ownership], Ownership]) -> None:
+        """Changes what is there now: another step, or an operator, may have written before."""
+        with self._lock_of(name):
+            owner = change(self._owner(host, name))
+            self._ports.hypervisor.set_ownership(host, name, owner)
+
+    def _owner(self, host: str, name: str) -> Ownership:
+        domain = self._ports.hypervisor.domain(host, name)
         if domain is None or domain.ownership is None:
-            raise PermanentError(f"domain {guest.name} is gone", reason="DomainGone")
-        self._ports.hypervisor.set_ownership(guest.spec.host, guest.name, change(domain.ownership))
+            raise PermanentError(f"domain {name} is gone", reason="DomainGone")
+        return domain.ownership
+
+    def _lock_of(self, name: str) -> threading.Lock:
+        return self._writing[hash(name) % _LOCKS]
 
     # --- long steps -------------------------------------------------------------------------------
 
     def _prepare_image(
-        self, guest: EffectiveGuest, observed: Observed, step: steps.PrepareImage
+        self, subject: Subject, observed: Observed, step: steps.PrepareImage
     ) -> None:
-        key = image_key(guest.spec.host, step.pool, step.image)
+        guest = _guest_of(subject)
+        key = image_key(subject.host, step.pool, step.image)
 
         def action() -> None:
             try:
-                self._ports.images.prepare(guest.spec.host, step.pool, guest.image)
+                self._ports.images.prepare(subject.host, step.pool, guest.image)
             except GuestkeeperError as error:  # remembered by images, with its next try
-                self._told_failure(guest, observed, step, error)
+                self._told_failure(subject, observed, step, error)
                 return
-            self._on_step(guest, observed, step, True)
+            self._on_step(subject, observed, step, True)
             if guest.image.install is None:  # an install has only begun, and tells its own end
                 self._ports.journal.record(
                     guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
@@ -180,44 +274,49 @@ class Executor:
 
         self._operations.start(key, step_name(step), action)
 
-    def _start_inside(
+    def _run_long(
         self,
-        guest: EffectiveGuest,
+        subject: Subject,
         observed: Observed,
-        step: steps.LookInside | steps.ApplyInside,
-    ) -> None:
-        self._operations.start(
-            guest.name, step_name(step), lambda: self._run_inside(guest, observed, step)
-        )
-
-    def _run_inside(
-        self,
-        guest: EffectiveGuest,
-        observed: Observed,
-        step: steps.LookInside | steps.ApplyInside,
+        step: steps.LookInside | steps.ApplyInside | steps.UnplugDevice,
     ) -> None:
         name = step_name(step)
-        domain = _owned(observed)
-        log.info("executing step", guest=guest.name, step=name, what=str(step))
+        log.info("executing step", guest=subject.name, step=name, what=str(step))
         try:
-            if isinstance(step, steps.LookInside):
-                self._knowledge.learnt(guest.name, self._ports.inside.look(guest, domain))
-            else:
-                self._apply(guest, domain, step)
+            self._long_effect(subject, observed, step)
         except (HostUnreachableError, AgentUnavailableError) as error:
-            log.info("step had no answer", guest=guest.name, step=name, why=str(error))
-            self._knowledge.failed(guest.name, name, error, guest.digest, self._clock())
+            log.info("step had no answer", guest=subject.name, step=name, why=str(error))
+            self._knowledge.failed(subject.name, name, error, subject.digest, self._clock())
         except GuestkeeperError as error:
-            self._knowledge.failed(guest.name, name, error, guest.digest, self._clock())
-            self._told_failure(guest, observed, step, error)
+            self._knowledge.failed(subject.name, name, error, subject.digest, self._clock())
+            self._told_failure(subject, observed, step, error)
         except Exception as error:
             # A bug; it is counted by the operations, and tried again with growing pauses only.
             bug = PermanentError(f"unexpected {error!r}; please report it", reason="InternalError")
-            self._knowledge.failed(guest.name, name, bug, guest.digest, self._clock())
+            self._knowledge.failed(subject.name, name, bug, subject.digest, self._clock())
             raise
         else:
-            self._knowledge.succeeded(guest.name, name)
-            self._on_step(guest, observed, step, True)
+            self._knowledge.succeeded(subject.name, name)
+            self._on_step(subject, observed, step, True)
+
+    def _long_effect(
+        self,
+        subject: Subject,
+        observed: Observed,
+        step: steps.LookInside | steps.ApplyInside | steps.UnplugDevice,
+    ) -> None:
+        domain = _owned(observed)
+        match step:
+            case steps.UnplugDevice():
+                self._ports.hypervisor.unplug(
+                    subject.host, subject.name, step.alias, UNPLUG_TIMEOUT
+                )
+                self._ports.journal.record(subject.name, "DomainChanged", str(step))
+            case steps.LookInside():
+                guest = _guest_of(subject)
+                self._knowledge.learnt(guest.name, self._ports.inside.look(guest, domain))
+            case steps.ApplyInside():
+                self._apply(_guest_of(subject), domain, step)
 
     def _apply(self, guest: EffectiveGuest, domain: DomainView, step: steps.ApplyInside) -> None:
         wanted = [service for service in guest.services if service.name in step.services]
@@ -239,21 +338,23 @@ class Executor:
         self._ports.journal.record(guest.name, "ConfigurationApplied", f"applied {what}")
 
     def _told_failure(
-        self,
-        guest: EffectiveGuest,
-        observed: Observed,
-        step: Step,
-        error: GuestkeeperError,
+        self, subject: Subject, observed: Observed, step: Step, error: GuestkeeperError
     ) -> None:
         name = step_name(step)
         log.warning(
-            "step failed", guest=guest.name, step=name, reason=error.reason, error=str(error)
+            "step failed", guest=subject.name, step=name, reason=error.reason, error=str(error)
         )
-        self._on_step(guest, observed, step, False)
-        self._ports.journal.record(guest.name, error.reason, f"{name}: {error}", warning=True)
+        self._on_step(subject, observed, step, False)
+        self._ports.journal.record(subject.name, error.reason, f"{name}: {error}", warning=True)
 
 
 def _owned(observed: Observed) -> DomainView:
     if observed.domain is None or observed.domain.ownership is None:
         raise PermanentError("the domain is gone", reason="DomainGone")
     return observed.domain
+
+
+def _guest_of(subject: Subject) -> EffectiveGuest:
+    if subject.guest is None:
+        raise PermanentError(f"guest {subject.name} has no document", reason="DocumentVanished")
+    return subject.guest

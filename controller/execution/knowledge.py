@@ -1,18 +1,22 @@
-"""What effects have learnt and the next look takes into account: looks inside, failures.
+"""What effects have learnt and the next look takes into account: looks inside, failures, sizes.
 
 In memory only. Losing it costs one look inside and an earlier retry; what must not be lost is in
 the domain's metadata.
 """
 
 import threading
+from collections.abc import Mapping
 
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.observed.guest import Failure
+from controller.observed.host import VolumeView
 from controller.observed.inside import InsideView
 
 TRANSIENT_DELAY = 2.0
 PERMANENT_DELAY = 10.0
 MAX_DELAY = 300.0
+SIZES_INTERVAL = 600.0
+"""Seconds for which a disk's size is believed: libvirt has no event for a change of it."""
 
 
 def retry_delay(error: GuestkeeperError, attempts: int) -> float:
@@ -30,6 +34,21 @@ class Knowledge:
         self._lock = threading.Lock()
         self._inside: dict[str, InsideView] = {}
         self._failures: dict[str, Failure] = {}
+        self._sizes: dict[str, tuple[float, Mapping[str, VolumeView]]] = {}
+
+    def volumes(self, guest: str, now: float) -> Mapping[str, VolumeView] | None:
+        """The disks' volumes as last looked at, not longer than ``SIZES_INTERVAL`` ago."""
+        at, found = self._sizes.get(guest, (0.0, None))
+        return found if found is not None and 0 <= now - at < SIZES_INTERVAL else None
+
+    def saw_volumes(self, guest: str, found: Mapping[str, VolumeView], now: float) -> None:
+        with self._lock:
+            self._sizes[guest] = now, found
+
+    def forget_sizes(self, guest: str) -> None:
+        """A disk was changed: the next look asks."""
+        with self._lock:
+            self._sizes.pop(guest, None)
 
     def inside(self, guest: str) -> InsideView | None:
         return self._inside.get(guest)
@@ -79,3 +98,4 @@ class Knowledge:
         with self._lock:
             self._inside.pop(guest, None)
             self._failures.pop(guest, None)
+            self._sizes.pop(guest, None)

@@ -43,7 +43,22 @@ class Hypervisor(Protocol):
 
     def delete_volume(self, host: str, pool: str, name: str) -> None: ...
 
+    def grow_volume(self, host: str, pool: str, name: str, capacity: int) -> None:
+        """``capacity`` in bytes. Raises ``PermanentError`` where it would shrink."""
+
+    def volumes(self, host: str, pool: str) -> list[VolumeView]: ...
+
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None: ...
+
+    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+        """Marks a foreign domain as ours, running or not, without stopping it.
+
+        ``aliases``: a device's place (a disk's target, an interface's MAC) -> its alias without
+        prefix. Raises ``PermanentError(reason='NameConflict')`` for another UUID or another's mark.
+        """
+
+    def undefine(self, host: str, name: str) -> None:
+        """With NVRAM and managed save; one that is not there is fine, one that runs is not."""
 
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None: ...
 
@@ -57,6 +72,35 @@ class Hypervisor(Protocol):
 
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""
+
+    # Changes of a running domain, re-read to verify; ``TransientError`` where they had no effect.
+    # What a device shall be like is taken from the definition, which ``define`` brought up to date.
+
+    def set_vcpus(self, host: str, name: str, count: int) -> None:
+        """Plugs in, and has the agent bring them online where one answers."""
+
+    def set_memory(self, host: str, name: str, size: int) -> None:
+        """Bytes; waits until the balloon has got there, some seconds at most."""
+
+    def plug(self, host: str, name: str, alias: str) -> None: ...
+
+    def unplug(self, host: str, name: str, alias: str, timeout: float) -> None:
+        """Returns when the guest has let go of the device.
+
+        Raises ``TransientError``: ``RemovalRefused``, or ``RemovalTimedOut`` after ``timeout`` s.
+        """
+
+    def update_device(self, host: str, name: str, alias: str) -> None:
+        """An interface's source and link state, a drive's medium."""
+
+    def set_io_tune(self, host: str, name: str, alias: str) -> None: ...
+
+    def set_title(self, host: str, name: str, title: str, description: str) -> None: ...
+
+    def set_autostart(self, host: str, name: str, on: bool) -> None: ...
+
+    def grow_disk(self, host: str, name: str, alias: str, capacity: int) -> None:
+        """Of a running domain (``virDomainBlockResize``). Bytes."""
 
 
 class Inside(Protocol):

@@ -1,6 +1,7 @@
 """One look at everything of one guest: what the planner is given."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
@@ -8,8 +9,8 @@ from controller.errors import HostUnreachableError
 from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
-from controller.observed.domain import DomainView
-from controller.observed.guest import Observed
+from controller.observed.domain import DomainView, Memory
+from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageView
 from controller.planning.domain import (
@@ -21,15 +22,29 @@ from controller.planning.domain import (
 
 
 class Look:
-    """Reads only; cheap where the guest is as it was: no call leaves the process then."""
+    """Reads only; cheap where the guest is as it was: no call leaves the process then.
+
+    ``fleet`` tells what a guest has to know of all; ``hold``, whether its image's roll-out waits.
+    """
 
     def __init__(
-        self, ports: Ports, knowledge: Knowledge, operations: Operations, seed: str
+        self,
+        ports: Ports,
+        knowledge: Knowledge,
+        operations: Operations,
+        seed: str,
+        *,
+        fleet: Callable[[str], Fleet] = lambda _: Fleet(),
+        hold: Callable[[EffectiveGuest, ImageView], str] = lambda *_: "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ports = ports
         self._knowledge = knowledge
         self._operations = operations
         self._seed = seed
+        self._fleet = fleet
+        self._hold = hold
+        self._clock = clock
         self._listed: set[str] = set()
         self._placed: dict[str, str] = {}
 
@@ -46,6 +61,22 @@ class Look:
         except HostUnreachableError as error:
             return Observed(HostView(guest.spec.host, "", reachable=False, why=str(error)))
 
+    def at_orphan(self, name: str, guest: EffectiveGuest | None) -> Observed | None:
+        """A guest without a document: its domain, wherever it is; None where it has none.
+
+        ``guest`` is as its document last was, where that is known; its host may give no answer.
+        """
+        for host_name in self._ports.hypervisor.hosts():
+            host = self._ports.hypervisor.host(host_name)
+            if host.reachable:
+                domain = self._ports.hypervisor.domain(host_name, name)
+                if domain is not None and domain.ours:
+                    failure = self._knowledge.failure(name)
+                    return Observed(host, domain, fleet=self._fleet(name), failure=failure)
+            elif guest is not None and guest.spec.host == host_name:
+                return Observed(host)
+        return None
+
     def _reachable(self, guest: EffectiveGuest, host: HostView) -> Observed:
         domain = self._ports.hypervisor.domain(guest.spec.host, guest.name)
         name = guest.name
@@ -56,54 +87,87 @@ class Look:
             domain=domain,
             inside=self._knowledge.inside(name),
             probes=self._ports.prober.views(name),
+            fleet=self._fleet(name),
             operation=self._operations.current(name),
             failure=self._knowledge.failure(name),
         )
-        if domain is not None and domain.ours and guest.image.install is not None:
-            observed = replace(observed, image=self._installed_image(guest, host))
-        if domain is not None and not self._storage_matters(guest, domain):
+        if domain is None:
+            return self._with_new(guest, host, observed)
+        if not domain.ours:
             return observed
-        return self._with_storage(guest, host, domain, observed)
+        image = self._image(guest, host, guest.spec.system_disk.pool or host.default_pool)
+        return replace(
+            observed,
+            image=image,
+            volumes=self._volumes_of(guest, host, domain),
+            fleet=self._with_hold(guest, domain, image, observed.fleet),
+        )
 
-    def _installed_image(self, guest: EffectiveGuest, host: HostView) -> ImageView | None:
-        """The image may have changed since the guest's disk was made; mostly known from memory."""
-        pool = guest.spec.system_disk.pool or host.default_pool
+    def _image(self, guest: EffectiveGuest, host: HostView, pool: str) -> ImageView | None:
+        """Mostly known from memory."""
         if not _usable(host, pool):
             return None
         return self._ports.images.view(guest.spec.host, pool, guest.image)
 
-    def _storage_matters(self, guest: EffectiveGuest, domain: DomainView) -> bool:
-        return domain.ours and (bool(missing_disks(guest, domain)) or unused_seed(guest, domain))
+    def _with_hold(
+        self, guest: EffectiveGuest, domain: DomainView, image: ImageView | None, fleet: Fleet
+    ) -> Fleet:
+        """Where its disk is about to be replaced by itself, is it its turn?"""
+        owner = domain.ownership
+        if owner is None or image is None or guest.spec.update_policy.replace != "Automatic":
+            return fleet
+        if owner.memory.replacement is not None or not image.base or image.base == owner.base:
+            return fleet
+        return replace(fleet, hold=self._hold(guest, image))
 
-    def _with_storage(
-        self,
-        guest: EffectiveGuest,
-        host: HostView,
-        domain: DomainView | None,
-        observed: Observed,
-    ) -> Observed:
-        """Something must be made on the host's pools: what of it is there already?"""
+    def _volumes_of(
+        self, guest: EffectiveGuest, host: HostView, domain: DomainView
+    ) -> Mapping[str, VolumeView]:
+        """Asked for each time while something is to be made, else every ten minutes."""
+        memory = domain.ownership.memory if domain.ownership is not None else Memory()
+        going = memory.replacement
+        unsettled = (
+            going is not None or bool(missing_disks(guest, domain)) or unused_seed(guest, domain)
+        )
+        now = self._clock()
+        known = None if unsettled else self._knowledge.volumes(guest.name, now)
+        if known is not None:
+            return known
+        names = self._places(guest, host, domain)
+        if going is not None:
+            names.append((going.to.pool, going.to.volume))
+        found = self._look_up(guest, host, names)
+        self._knowledge.saw_volumes(guest.name, found, now)
+        return found
+
+    def _places(
+        self, guest: EffectiveGuest, host: HostView, domain: DomainView | None
+    ) -> list[tuple[str, str]]:
         volumes = wanted_volumes(guest, host, domain, self._seed)
         names = [(wanted.pool, wanted.volume) for wanted in volumes]
-        image = None
-        system = volumes[0].pool
         seed = seed_volume(guest, host, domain, self._seed)
-        if seed is not None:
+        if seed is not None and (domain is None or unused_seed(guest, domain)):
             names.append(seed)
-        if domain is None and _usable(host, system):
-            image = self._ports.images.view(guest.spec.host, system, guest.image)
+        return names
+
+    def _look_up(
+        self, guest: EffectiveGuest, host: HostView, names: Iterable[tuple[str, str]]
+    ) -> dict[str, VolumeView]:
         found: dict[str, VolumeView] = {}
         for pool, volume in names:
             if _usable(host, pool):
                 view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
                 if view is not None:
                     found[volume] = view
-        if domain is not None:
-            return replace(observed, volumes=found)
+        return found
+
+    def _with_new(self, guest: EffectiveGuest, host: HostView, observed: Observed) -> Observed:
+        """There is no domain: what of it is there already, and is it really nowhere else?"""
+        names = self._places(guest, host, None)
         return replace(
             observed,
-            image=image,
-            volumes=found,
+            image=self._image(guest, host, names[0][0]),
+            volumes=self._look_up(guest, host, names),
             elsewhere=self._elsewhere(guest),
             unseen_host=self._unseen(guest),
         )

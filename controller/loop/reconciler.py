@@ -13,7 +13,7 @@ import structlog
 
 from controller.desired.effective import EffectiveGuest
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
-from controller.execution.executor import Executor, Ports
+from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.loop.look import Look
 from controller.loop.status import StatusStore
@@ -22,7 +22,9 @@ from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.conditions import Printable
 from controller.planning.plan import Plan, Policy
-from controller.planning.planner import orphan, plan, unseen
+from controller.planning.locating import located_view
+from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
+from controller.planning.planner import plan, unseen
 from controller.planning.steps import LONG, step_name
 
 log = structlog.get_logger(__name__)
@@ -72,10 +74,10 @@ class Reconciler:
         self._policy = policy
         self._clock = clock
 
-    def preview(self, guest: EffectiveGuest, *, orphaned: bool = False) -> tuple[Observed, Plan]:
+    def preview(self, guest: EffectiveGuest) -> tuple[Observed, Plan]:
         """Looks and plans, touches nothing."""
         observed = self._look.at(guest)
-        return observed, self._plan(guest, observed, orphaned=orphaned)
+        return observed, self._plan(guest, observed)
 
     def reconcile(self, name: str, act: bool = True) -> Result:
         """One pass. Errors of steps are remembered and told; only panics come out.
@@ -83,16 +85,16 @@ class Reconciler:
         Without ``act`` a plan with steps is told and asked for again, not carried out.
         """
         guest, orphaned = self._desired.guest(name)
-        if guest is None:
-            return self._unknown(name)
+        if guest is None or orphaned:
+            return self._orphan(name, guest, act=act)
         try:
             observed = self._look.at(guest)
         except GuestkeeperError as error:
             return self._not_seen(guest, error)
-        last = self._still_valid(guest, observed, orphaned=orphaned)
+        last = self._still_valid(guest, observed)
         if last is not None:
             return self._later(last)
-        made = self._plan(guest, observed, orphaned=orphaned)
+        made = self._plan(guest, observed)
         self._knowledge.succeeded(guest.name, "Look")
         self._say(guest, observed, made)
         if not made.steps:
@@ -101,24 +103,72 @@ class Reconciler:
             return self._later(made)
         if not act:
             return Result("requeue")
+        subject = Subject(name, guest.spec.host, guest)
+        ended = self._carry_out(subject, observed, made)
+        if ended is not None:
+            if ended.word == "error":
+                self._say(guest, *self.preview(guest))
+            return ended
+        if isinstance(made.steps[-1], LONG):  # its end puts the guest on the queue again
+            self._say(guest, *self.preview(guest))
+            return self._later(made)
+        return Result("requeue")
+
+    def _carry_out(self, subject: Subject, observed: Observed, made: Plan) -> Result | None:
+        """None where every step went well, or was begun."""
         for step in made.steps:
             try:
-                self._executor.execute(guest, observed, step)
+                self._executor.execute(subject, observed, step)
             except HostUnreachableError as error:
-                log.warning("host gave no answer", guest=name, host=guest.spec.host, why=str(error))
+                log.warning(
+                    "host gave no answer", guest=subject.name, host=subject.host, why=str(error)
+                )
                 return Result("requeue_after", UNREACHABLE_RETRY)
             except HostBusyError as error:  # too much at once is no failure of this guest
                 return Result("requeue_after", error.retry_after)
             except GuestkeeperError as error:
                 failure = self._knowledge.failed(
-                    name, step_name(step), error, guest.digest, self._clock()
+                    subject.name, step_name(step), error, subject.digest, self._clock()
                 )
-                self._say(guest, *self.preview(guest, orphaned=orphaned))
                 return Result("error", max(0.0, failure.retry_at - self._clock()))
-        if isinstance(made.steps[-1], LONG):  # its end puts the guest on the queue again
-            self._say(guest, *self.preview(guest, orphaned=orphaned))
+        return None
+
+    def _orphan(self, name: str, guest: EffectiveGuest | None, *, act: bool) -> Result:
+        """No usable document: its domain is left alone, or its deletion policy is followed."""
+        self._ports.prober.set_targets(name, ())
+        try:
+            observed = self._look.at_orphan(name, guest)
+        except GuestkeeperError as error:
+            log.warning("orphan not seen", guest=name, reason=error.reason, error=str(error))
+            return Result("requeue_after", UNREACHABLE_RETRY)
+        if observed is None:
+            self._knowledge.forget(name)
+            self._status.drop(name)
+            return Result("success")
+        if observed.domain is None and guest is not None:  # its host gives no answer
+            made = unseen(guest, "HostUnreachable", observed.host.why)
+        else:
+            timeout = guest.spec.shutdown_timeout if guest is not None else SHUTDOWN_TIMEOUT
+            domain = observed.domain
+            if domain is not None:
+                domain = located_view(domain, observed.host.pools)
+            made = plan_orphan(
+                name,
+                domain,
+                observed.fleet,
+                self._clock(),
+                self._policy,
+                failure=observed.failure,
+                problems=self._desired.problems(name),
+                shutdown_timeout=timeout,
+            )
+        self._status.put(guest, observed, made, self._clock())
+        if not made.steps:
             return self._later(made)
-        return Result("requeue")
+        if not act:
+            return Result("requeue")
+        ended = self._carry_out(Subject(name, observed.host.name, guest), observed, made)
+        return ended if ended is not None else Result("requeue")
 
     def _not_seen(self, guest: EffectiveGuest, error: GuestkeeperError) -> Result:
         """The look itself failed: that is told, and nothing is done."""
@@ -128,14 +178,12 @@ class Reconciler:
         self._say(guest, Observed(host), unseen(guest, error.reason, str(error)))
         return Result("error", max(0.0, failure.retry_at - self._clock()))
 
-    def _still_valid(
-        self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool
-    ) -> Plan | None:
+    def _still_valid(self, guest: EffectiveGuest, observed: Observed) -> Plan | None:
         """The last plan, where nothing it was made from has changed: a pure function would say the
         same again. Thousands of guests that are as they were make up a resync.
         """
         last = self._status.get(guest.name)
-        if last is None or orphaned or last.guest is not guest or last.plan.steps:
+        if last is None or last.guest is not guest or last.plan.steps:
             return None
         made = last.plan
         due = made.recheck_at is not None and self._clock() >= made.recheck_at
@@ -143,11 +191,11 @@ class Reconciler:
             return None
         return made
 
-    def _plan(self, guest: EffectiveGuest, observed: Observed, *, orphaned: bool) -> Plan:
+    def _plan(self, guest: EffectiveGuest, observed: Observed) -> Plan:
         domain = observed.domain
         owner = domain.ownership if domain is not None else None
         memory = owner.memory if owner is not None else Memory()
-        return plan(guest, observed, memory, self._clock(), self._policy, orphaned=orphaned)
+        return plan(guest, observed, memory, self._clock(), self._policy)
 
     def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:
         self._status.put(guest, observed, made, self._clock())
@@ -157,21 +205,3 @@ class Reconciler:
         if made.recheck_at is None:
             return Result("success")
         return Result("requeue_after", max(0.05, made.recheck_at - self._clock()))
-
-    def _unknown(self, name: str) -> Result:
-        """No usable document since this daemon runs: a domain of ours is left alone, and told."""
-        self._ports.prober.set_targets(name, ())
-        for host in self._hosts():
-            if not host.reachable:
-                continue
-            domain = self._ports.hypervisor.domain(host.name, name)
-            if domain is not None and domain.ours:
-                made = orphan(name, domain, self._desired.problems(name))
-                self._status.put(None, Observed(host, domain), made, self._clock())
-                return Result("success")
-        self._knowledge.forget(name)
-        self._status.drop(name)
-        return Result("success")
-
-    def _hosts(self) -> list[HostView]:
-        return [self._ports.hypervisor.host(name) for name in self._ports.hypervisor.hosts()]

@@ -7,7 +7,7 @@ inside of the guest with its services.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,8 +15,9 @@ from controller.desired.effective import EffectiveGuest, EffectiveImage, Effecti
 from controller.desired.json_schema import change_class
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
-from controller.observed.domain import DiskConfig, DomainConfig, NicConfig
+from controller.observed.domain import DiskConfig, DomainConfig, IoTune, NicConfig
 from controller.observed.inside import InsideView
+from controller.planning.domain import SEED, SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,10 @@ def _image_document(image: EffectiveImage) -> dict[str, Any]:
             **spec.model_dump(mode="json", by_alias=True, include=fields),
             "content": image.content,
         }
-    # An address is no part of what an image is (its sha256 is), and may hold a password.
-    return spec.model_dump(mode="json", by_alias=True, exclude={"source": {"url"}})
+    # An address is no part of what an image is (its sha256 is), and may hold a password; how it
+    # goes round the guests is none either.
+    exclude: dict[str, Any] = {"source": {"url"}, "rollout": True}
+    return spec.model_dump(mode="json", by_alias=True, exclude=exclude)
 
 
 def spec_changes(last: str, guest: EffectiveGuest) -> tuple[FieldChange, ...]:
@@ -105,7 +108,10 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
     yield path, _written(path, old), _written(path, new)
 
 
-_KEYED = ("disks", "interfaces", "services", "files", "packages", "sshAuthorizedKeysFrom")
+_KEYED = (
+    "disks", "cdroms", "interfaces", "forwards", "services", "files", "packages",
+    "sshAuthorizedKeysFrom", "maintenanceWindows",
+)  # fmt: skip
 
 
 def _is_keyed(path: str) -> bool:
@@ -122,7 +128,7 @@ def _by_name(items: list[Any]) -> dict[str, Any]:
 def _written(path: str, value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, int) and path.endswith(("size", "memory.max")):
+    if isinstance(value, int) and path.endswith(("size", "memory.max", "BytesSec")):
         return format_size(value)
     if isinstance(value, str):
         return value[:19] if value.startswith("sha256:") else value
@@ -131,50 +137,94 @@ def _written(path: str, value: Any) -> str:
 
 @lru_cache(maxsize=16384)
 def config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange, ...]:
-    """Fields of the domain's definition that are not as wanted, by their path in the document."""
+    """Fields of the domain's definition that are not as wanted, by their path in the document.
+
+    The class is what it takes on a running domain that is as ``has``.
+    """
     if has == wanted:
         return ()
-    return tuple(
-        FieldChange(path, old, new, _class(path, has, wanted))
-        for path, old, new in _config_pairs(has, wanted)
-        if old != new
+    pairs = (
+        *_scalars(has, wanted),
+        *_all_disks(has, wanted),
+        *_all_nics(has, wanted),
     )
+    return tuple(change for change in pairs if change.old != change.new)
 
 
-def _class(path: str, has: DomainConfig, wanted: DomainConfig) -> Change:
-    """Up to its maximum a running domain can get more memory and vCPUs; an unplug may not end."""
-    beyond = {
-        "memory.size": wanted.memory > has.max_memory,
-        "cpu.vcpus": not has.vcpus <= wanted.vcpus <= has.max_vcpus,
-    }
-    if path.startswith("image."):
-        return _image_class(path)
-    return Change.RESTART if beyond.get(path) else change_class(path)
-
-
-def _config_pairs(has: DomainConfig, wanted: DomainConfig) -> Iterator[tuple[str, str, str]]:
-    yield "cpu.vcpus", str(has.vcpus), str(wanted.vcpus)
+def _scalars(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
+    yield FieldChange("title", has.title, wanted.title, Change.LIVE)
+    yield FieldChange("description", has.description, wanted.description, Change.LIVE)
+    # Up to its maximum a running domain can get more; an unplugged vCPU may never go.
+    more = has.vcpus <= wanted.vcpus <= has.max_vcpus
+    vcpus = Change.LIVE if more else Change.RESTART
+    yield FieldChange("cpu.vcpus", str(has.vcpus), str(wanted.vcpus), vcpus)
     if (has.vcpus, wanted.vcpus) != (has.max_vcpus, wanted.max_vcpus):
-        yield "cpu.max", str(has.max_vcpus), str(wanted.max_vcpus)
-    yield "memory.size", format_size(has.memory), format_size(wanted.memory)
+        maximum = str(has.max_vcpus), str(wanted.max_vcpus)
+        yield FieldChange("cpu.max", *maximum, Change.RESTART)
+    memory = Change.LIVE if wanted.memory <= has.max_memory else Change.RESTART
+    sizes = format_size(has.memory), format_size(wanted.memory)
+    yield FieldChange("memory.size", *sizes, memory)
     if (has.memory, wanted.memory) != (has.max_memory, wanted.max_memory):
-        yield "memory.max", format_size(has.max_memory), format_size(wanted.max_memory)
-    yield "firmware", has.firmware, wanted.firmware
-    yield "accelerator", has.accelerator, wanted.accelerator
-    yield "image.boot.args", has.boot.args if has.boot else "", _args(wanted)
-    disks = {disk.alias: disk for disk in has.disks}, {disk.alias: disk for disk in wanted.disks}
-    for alias in sorted({*disks[0], *disks[1]}):
-        name = alias.removeprefix("disk-")
-        path = "image" if name == "system" else f"disks[{name}]"
-        yield path, _disk(disks[0].get(alias)), _disk(disks[1].get(alias))
-    nics = {nic.alias: nic for nic in has.nics}, {nic.alias: nic for nic in wanted.nics}
-    for alias in sorted({*nics[0], *nics[1]}):
-        path = f"interfaces[{alias.removeprefix('nic-')}]"
-        yield path, _nic(nics[0].get(alias)), _nic(nics[1].get(alias))
+        sizes = format_size(has.max_memory), format_size(wanted.max_memory)
+        yield FieldChange("memory.max", *sizes, Change.RESTART)
+    yield FieldChange("firmware", has.firmware, wanted.firmware, Change.RESTART)
+    yield FieldChange("accelerator", has.accelerator, wanted.accelerator, Change.RESTART)
+    kernels = _kernel(has), _kernel(wanted)
+    yield FieldChange("image.boot.kernel", *kernels, Change.RESTART)
+    yield FieldChange("image.boot.args", _args(has), _args(wanted), Change.RESTART)
+    # No fields of a document: what every domain of ours has, so that the daemon decides.
+    for name in ("on_poweroff", "on_reboot", "on_crash"):
+        words = getattr(has, name), getattr(wanted, name)
+        yield FieldChange(f"domain.{name}", *words, Change.RESTART)
+    channels = _present(has.agent_channel), _present(wanted.agent_channel)
+    yield FieldChange("domain.agentChannel", *channels, Change.RESTART)
+
+
+def _present(there: bool) -> str:
+    return "present" if there else ""
+
+
+def _kernel(config: DomainConfig) -> str:
+    boot = config.boot
+    return " ".join(path for path in (boot.kernel, boot.initrd) if path) if boot else ""
 
 
 def _args(config: DomainConfig) -> str:
     return config.boot.args if config.boot else ""
+
+
+def disk_path(alias: str) -> str:
+    """Where a disk stands in a document: ``disk-data`` in ``disks[data]``."""
+    if alias == SYSTEM:
+        return "systemDisk"
+    if alias == SEED:
+        return "domain.seed"
+    kind, _, name = alias.partition("-")
+    return f"disks[{name}]" if kind == "disk" else f"cdroms[{name}]"
+
+
+def _all_disks(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
+    old = {disk.alias: disk for disk in has.disks}
+    new = {disk.alias: disk for disk in wanted.disks}
+    for alias in sorted({*old, *new}):
+        yield from _disk_changes(disk_path(alias), old.get(alias), new.get(alias))
+
+
+def _disk_changes(
+    path: str, old: DiskConfig | None, new: DiskConfig | None
+) -> Iterator[FieldChange]:
+    cdrom = "cdrom" in ((old and old.device), (new and new.device))
+    # libvirt plugs no drives, and the disk that the guest runs from stays in it.
+    plug = Change.RESTART if cdrom or path == "systemDisk" else Change.LIVE
+    if cdrom and old is not None and new is not None:
+        media = _medium(old), _medium(new)
+        yield FieldChange(f"{path}.volume", *media, Change.LIVE)
+        yield FieldChange(path, old.target, new.target, plug)
+        return
+    yield FieldChange(path, _disk(old), _disk(new), plug)
+    if old is not None and new is not None:
+        yield FieldChange(f"{path}.cache", old.cache, new.cache, Change.RESTART)
+        yield FieldChange(f"{path}.ioTune", _limits(old.io_tune), _limits(new.io_tune), Change.LIVE)
 
 
 def _disk(disk: DiskConfig | None) -> str:
@@ -183,10 +233,41 @@ def _disk(disk: DiskConfig | None) -> str:
     return f"{disk.pool}/{disk.volume or 'empty'} as {disk.target} ({disk.format} {disk.device})"
 
 
+def _medium(disk: DiskConfig) -> str:
+    return f"{disk.pool}/{disk.volume}" if disk.volume else "empty"
+
+
+def _limits(limits: IoTune) -> str:
+    return " ".join(f"{name}={value}" for name, value in asdict(limits).items() if value)
+
+
+def _all_nics(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
+    old = {nic.alias: nic for nic in has.nics}
+    new = {nic.alias: nic for nic in wanted.nics}
+    for alias in sorted({*old, *new}):
+        path = f"interfaces[{alias.removeprefix('nic-')}]"
+        yield from _nic_changes(path, old.get(alias), new.get(alias))
+
+
+def _nic_changes(path: str, old: NicConfig | None, new: NicConfig | None) -> Iterator[FieldChange]:
+    # QEMU's own user networking stands among its arguments, which no running one can be given.
+    user = "user" in ((old and old.kind), (new and new.kind))
+    change = Change.RESTART if user else Change.LIVE
+    if old is None or new is None:
+        yield FieldChange(path, _nic(old), _nic(new), change)
+        return
+    yield FieldChange(f"{path}.{new.kind}", _network(old), _network(new), change)
+    yield FieldChange(f"{path}.mac", old.mac, new.mac, change)
+    yield FieldChange(f"{path}.model", old.model, new.model, change)
+    yield FieldChange(f"{path}.link", old.link, new.link, change)
+
+
+def _network(nic: NicConfig) -> str:
+    return " ".join(word for word in (nic.kind, nic.source, *nic.forwards) if word)
+
+
 def _nic(nic: NicConfig | None) -> str:
-    if nic is None:
-        return ""
-    return " ".join((nic.kind, nic.source, nic.mac, *nic.forwards)).replace("  ", " ")
+    return f"{_network(nic)} {nic.mac}" if nic is not None else ""
 
 
 def inside_changes(guest: EffectiveGuest, inside: InsideView) -> dict[str, list[FieldChange]]:

@@ -13,6 +13,7 @@ class ConditionType(StrEnum):
     SERVICES_READY = "ServicesReady"
     RESTART_REQUIRED = "RestartRequired"
     STALLED = "Stalled"
+    SUSPENDED = "Suspended"
     ORPHANED = "Orphaned"
 
 
@@ -44,7 +45,9 @@ class Health(StrEnum):
 class Printable(StrEnum):
     """The one word of a list; the first that fits, in this order."""
 
+    TERMINATING = "Terminating"
     INSTALLING = "Installing"
+    REPLACING = "Replacing"
     STARTING = "Starting"
     STOPPING = "Stopping"
     PAUSED = "Paused"

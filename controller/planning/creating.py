@@ -9,17 +9,18 @@ from dataclasses import replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import RunStrategy
-from controller.observed.domain import Ownership
+from controller.observed.domain import Memory, Ownership
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState, ImageView
 from controller.planning.conditions import ConditionType, Health, Printable, Sync, false, true
-from controller.planning.domain import SEED, WantedVolume, wanted_config, wanted_volumes
+from controller.planning.domain import SEED, WantedVolume, placed, wanted_config, wanted_volumes
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
     CreateSeed,
     CreateVolume,
     DefineDomain,
     PrepareImage,
+    SetAutostart,
     StartDomain,
     Step,
 )
@@ -165,8 +166,15 @@ def _create(
         spec="",
         created=now,
         base=image.base or "",
+        memory=Memory(
+            controller=policy.controller,
+            deletion_policy=desired.spec.deletion_policy,
+            **placed(config),
+        ),
     )
     steps.append(DefineDomain(config, owner, new=True))
+    if desired.spec.autostart:
+        steps.append(SetAutostart(on=True))
     again = volumes[0].volume in observed.volumes
     if desired.spec.run_strategy in (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE):
         steps.append(StartDomain("it was defined again" if again else "it is new"))

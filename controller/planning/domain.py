@@ -4,16 +4,23 @@ What an existing domain already has and a document leaves open (UUID, MAC addres
 the kernel of the image it was made from) is kept, so planning twice in a row changes nothing.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from controller.desired import schema
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import Accelerator, Interface
 from controller.observed.domain import (
+    NO_LIMITS,
     BootConfig,
     DiskConfig,
+    DiskVolume,
     DomainConfig,
     DomainView,
+    IoTune,
+    NicAddress,
     NicConfig,
 )
 from controller.observed.host import HostView
@@ -37,14 +44,24 @@ class WantedVolume:
 def wanted_volumes(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
 ) -> tuple[WantedVolume, ...]:
-    """The disks' volumes, system disk first; an existing domain's own names win."""
+    """The disks' volumes, system disk first.
+
+    What is written down of an existing domain wins, then what it has, then what is derived.
+    """
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
-    there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    owner = domain.ownership if domain else None
+    there = {
+        disk.alias: (disk.pool, disk.volume)
+        for disk in (domain.config.disks if domain else ())
+        if disk.volume is not None
+    }
+    if owner is not None:
+        there |= {one.alias: (one.pool, one.volume) for one in owner.memory.volumes}
 
     def wanted(alias: str, disk: str, pool: str | None, size: int | None) -> WantedVolume:
-        has = there.get(alias)
-        if has is not None and has.volume is not None:
-            return WantedVolume(alias, has.pool, has.volume, size)
+        if alias in there:
+            has = there[alias]
+            return WantedVolume(alias, has[0], has[1], size)
         name = volume_name(guest.name, uid, disk)
         return WantedVolume(alias, pool or host.default_pool, name, size)
 
@@ -53,6 +70,18 @@ def wanted_volumes(
         wanted(SYSTEM, "system", system.pool, system.size),
         *(wanted(f"disk-{disk.name}", disk.name, disk.pool, disk.size) for disk in disks),
     )
+
+
+def placed(config: DomainConfig) -> dict[str, Any]:
+    """What is written down of a definition with it: fields of ``Memory``."""
+    return {
+        "volumes": tuple(
+            DiskVolume(disk.alias, disk.pool, disk.volume)
+            for disk in config.disks
+            if disk.device == "disk" and disk.volume is not None
+        ),
+        "macs": tuple(NicAddress(nic.alias, nic.mac) for nic in config.nics),
+    }
 
 
 def seed_volume(
@@ -98,10 +127,6 @@ def wanted_config(
     """The domain as the documents want it. ``image`` is needed only where ``domain`` is None."""
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     spec = guest.spec
-    disks = tuple(
-        DiskConfig(wanted.alias, wanted.pool, wanted.volume, target=_target(index))
-        for index, wanted in enumerate(wanted_volumes(guest, host, domain, seed))
-    )
     return DomainConfig(
         name=guest.name,
         uuid=uid,
@@ -112,19 +137,79 @@ def wanted_config(
         max_memory=spec.memory.max or spec.memory.size,
         firmware=spec.firmware.value,
         boot=_boot(guest, domain, image),
-        disks=(*disks, *_seed_drive(guest, host, domain, seed)),
+        disks=(
+            *_disks(guest, host, domain, seed),
+            *_seed_drive(guest, host, domain, seed),
+            *_drives(guest, host, domain),
+        ),
         nics=tuple(_nic(nic, uid, domain) for nic in spec.interfaces),
-        title=domain.config.title if domain else "",
+        title=spec.title or "",
+        description=spec.description or "",
     )
 
 
-def _target(index: int) -> str:
+def _disks(
+    guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
+) -> Iterator[DiskConfig]:
+    """Disks that are there keep their target, by which guests name them."""
+    there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    specs: tuple[schema.SystemDisk | schema.Disk, ...]
+    specs = (guest.spec.system_disk, *guest.spec.disks)
+    free = _free_targets("vd", there.values())
+    for wanted, spec in zip(wanted_volumes(guest, host, domain, seed), specs, strict=True):
+        has = there.get(wanted.alias)
+        yield DiskConfig(
+            wanted.alias,
+            wanted.pool,
+            wanted.volume,
+            format=has.format if has is not None and has.volume is not None else "qcow2",
+            target=has.target if has is not None else next(free),
+            cache=spec.cache or "",
+            io_tune=_io_tune(spec.io_tune),
+        )
+
+
+def _drives(
+    guest: EffectiveGuest, host: HostView, domain: DomainView | None
+) -> Iterator[DiskConfig]:
+    there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    free = _free_targets("sd", there.values())
+    next(free)  # the seed's, whether there is one or not
+    for drive in guest.spec.cdroms:
+        alias = f"cdrom-{drive.name}"
+        has = there.get(alias)
+        yield DiskConfig(
+            alias,
+            drive.pool or host.default_pool,
+            drive.volume,
+            format="raw",
+            device="cdrom",
+            target=has.target if has is not None else next(free),
+        )
+
+
+def _free_targets(prefix: str, there: Iterable[DiskConfig]) -> Iterator[str]:
+    """Targets of that kind in their order, without those that are taken."""
+    taken = {disk.target for disk in there}
+    for index in itertools.count():
+        target = f"{prefix}{_letters(index)}"
+        if target not in taken or (prefix == "sd" and index == 0):
+            yield target
+
+
+def _letters(index: int) -> str:
     letters = ""
     index += 1
     while index:
         index, rest = divmod(index - 1, 26)
         letters = chr(ord("a") + rest) + letters
-    return f"vd{letters}"
+    return letters
+
+
+def _io_tune(limits: schema.IoTune | None) -> IoTune:
+    if limits is None:
+        return NO_LIMITS
+    return IoTune(**{name: value or 0 for name, value in limits.model_dump().items()})
 
 
 def _accelerator(guest: EffectiveGuest, host: HostView) -> str:
@@ -162,10 +247,10 @@ def _seed_drive(
 def _nic(nic: Interface, uid: str, domain: DomainView | None) -> NicConfig:
     alias = f"nic-{nic.name}"
     there = {has.alias: has.mac for has in domain.config.nics} if domain else {}
+    if domain is not None and domain.ownership is not None:
+        there |= {one.alias: one.mac for one in domain.ownership.memory.macs}
     mac = nic.mac or there.get(alias) or nic_mac(uid, nic.name)
-    if nic.network is not None:
-        return NicConfig(alias, "network", nic.network, mac)
-    if nic.bridge is not None:
-        return NicConfig(alias, "bridge", nic.bridge, mac)
-    forwards = nic.user.forwards if nic.user is not None else []
-    return NicConfig(alias, "user", "", mac, tuple(str(forward) for forward in forwards))
+    if nic.user is not None:
+        return NicConfig(alias, "user", "", mac, tuple(str(one) for one in nic.user.forwards))
+    kind, source = ("network", nic.network) if nic.network else ("bridge", nic.bridge or "")
+    return NicConfig(alias, kind, source, mac, model=nic.model, link=nic.link)

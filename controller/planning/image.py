@@ -1,8 +1,10 @@
-"""A guest's image after its disk was made: is there a newer content of it, and is that built?
+"""A guest's image after its disk was made: is another one wanted now, and is that one built?
 
-The new base is built beside the old one, on which the guest's disk stands; another disk comes only
-by replacement.
+The new base is built beside the old one, on which the guest's disk stands; the guest gets a disk on
+it only by replacement.
 """
+
+from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import Change
@@ -13,38 +15,65 @@ from controller.planning.changes import FieldChange
 from controller.planning.steps import PrepareImage
 
 
-def outdated_base(owner: Ownership, image: ImageView | None) -> tuple[FieldChange, ...]:
-    """The base that its disk stands on is not the one that its image has now."""
-    if image is None or not image.base or not owner.base or image.base == owner.base:
-        return ()
-    return (FieldChange("image.base", owner.base, image.base, Change.REPLACE),)
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The system disk is not of the image that is wanted. ``base``: its base, '' until it is there.
+
+    ``changes`` say what of the documents made it so.
+    """
+
+    base: str
+    changes: tuple[FieldChange, ...]
 
 
-def outdated_message(desired: EffectiveGuest, image: ImageView | None) -> str:
-    """What the present content of the image is doing, and what can be done."""
-    name = desired.spec.image
-    if desired.image.install is None:
-        new = "is another"
-    elif image is None or image.state is ImageState.MISSING:
-        new = "is not built yet"
-    elif image.state is ImageState.READY:
-        new = f"is ready ({image.base})"
-    elif image.state is ImageState.PREPARING:
-        new = f"is being made: {image.message}"
-    else:
-        new = f"cannot be made: {image.message}"
-    return (
-        f"its system disk was made from an older content of image {name}, whose present one {new};"
-        " this version does not replace disks: it goes on as it is"
+def outdated(
+    owner: Ownership, image: ImageView | None, changes: tuple[FieldChange, ...]
+) -> Outdated | None:
+    """``changes`` are those of the spec since it was last applied whole."""
+    of_image = tuple(
+        change
+        for change in changes
+        if change.change is Change.REPLACE
+        and (change.path == "image" or change.path.startswith("image."))
     )
+    ready = image.base if image is not None and image.state is ImageState.READY else None
+    if ready and owner.base:
+        if ready == owner.base:
+            return None
+        moved = FieldChange("image.base", owner.base, ready, Change.REPLACE)
+        return Outdated(ready, of_image or (moved,))
+    if of_image:
+        return Outdated(ready or "", of_image)
+    return None
 
 
-def build_beside(desired: EffectiveGuest, observed: Observed, now: float) -> list[PrepareImage]:
-    """Build what its image has become, for the guests to come; its own disk is not touched."""
+def image_state(desired: EffectiveGuest, image: ImageView | None) -> str:
+    """What the wanted content of the image is doing: a clause."""
+    name = desired.spec.image
+    if image is None or image.state is ImageState.MISSING:
+        return f"image {name} is not built yet"
+    if image.state is ImageState.READY:
+        return f"image {name} is ready ({image.base})"
+    if image.state is ImageState.PREPARING:
+        return f"image {name} is being made: {image.message}"
+    return f"image {name} cannot be made: {image.message}"
+
+
+def build_beside(
+    desired: EffectiveGuest, observed: Observed, now: float, *, wanted: bool
+) -> list[PrepareImage]:
+    """Make what its image has become; its own disk is not touched.
+
+    ``wanted``: the guest waits for it. Else a ready disk that cannot be made (its file was deleted)
+    is nobody's trouble.
+    """
     image = observed.image
     if image is None or image.stalled:
         return []
     due = image.retry_at is None or now >= image.retry_at
-    if image.state is ImageState.MISSING or (image.state is ImageState.FAILED and due):
+    again = image.state is ImageState.FAILED and due
+    if image.state is ImageState.MISSING or (
+        again and (wanted or desired.image.install is not None)
+    ):
         return [PrepareImage(image.pool, desired.spec.image)]
     return []

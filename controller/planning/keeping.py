@@ -1,18 +1,18 @@
-"""A guest that has its domain: what of its definition, inside and services is not as wanted.
+"""A guest whose domain runs: what of its definition, inside and services is not as wanted.
 
-Hardware changes are written into the persistent definition at once and take effect with the next
-cold boot (``RestartRequired`` names them); changes inside are applied; what this version can not
-carry out is refused by name and touches nothing.
+Each difference is carried out in the mildest way that works: inside the guest, on the running
+domain, else by what ``changing`` decides (a cold boot, another system disk), or it is refused.
 """
 
-from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema import Change
-from controller.observed.domain import DomainConfig, DomainView, Memory, Ownership
+from controller.desired.schema import RunStrategy
+from controller.observed.domain import DomainView, Memory, Ownership
 from controller.observed.guest import Observed
 from controller.observed.inside import InsideView
-from controller.planning.changes import FieldChange, config_changes, spec_changes, spec_document
+from controller.planning.changes import FieldChange, spec_document
+from controller.planning.changing import ChangeDecision, decide_change
 from controller.planning.conditions import (
     Condition,
     ConditionType,
@@ -23,126 +23,47 @@ from controller.planning.conditions import (
     false,
     true,
 )
-from controller.planning.domain import (
-    SEED,
-    holds_seed,
-    missing_disks,
-    seed_volume,
-    unused_seed,
-    wanted_config,
-    wanted_volumes,
-)
-from controller.planning.image import build_beside, outdated_base, outdated_message
+from controller.planning.disk_swap import expired
+from controller.planning.domain import SEED, holds_seed, seed_volume, unused_seed
+from controller.planning.image import build_beside
 from controller.planning.inside import InsidePlan, plan_inside, wants_inside
+from controller.planning.orphans import returned
+from controller.planning.pending import AGENT_BUDGET, Pending, is_booting, pending
 from controller.planning.plan import Plan, Policy
 from controller.planning.probes import probe_targets
 from controller.planning.services import service_states, services_ready
 from controller.planning.steps import (
-    CreateVolume,
-    DefineDomain,
+    LONG,
     DeleteSeed,
     EjectSeed,
     RecordApplied,
-    RecordMemory,
     Step,
+    remember,
 )
+from controller.planning.stopping import StopFor
 
 C = ConditionType
-AGENT_BUDGET = 600.0
-"""Seconds from the start of the domain in which a missing agent is still starting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What the domain's definition lacks. ``refused`` is what this version does not carry out.
-
-    ``outdated`` says that its system disk was made from an older content of its image.
-    """
-
-    steps: tuple[Step, ...]
-    changes: tuple[FieldChange, ...]
-    refused: tuple[FieldChange, ...]
-    restart: tuple[FieldChange, ...]
-    outdated: tuple[FieldChange, ...] = ()
-
-
-_NOTHING = Pending((), (), (), ())
-
-
-def pending(
-    desired: EffectiveGuest, observed: Observed, domain: DomainView, policy: Policy
-) -> Pending:
-    """Compares definition, running domain and last-applied spec with the wanted ones."""
-    owner = domain.ownership
-    assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
-    live = _settled(domain.live, wanted)
-    same = domain.config == wanted and (live is None or live == wanted) and domain.persistent
-    outdated = outdated_base(owner, observed.image)
-    if same and owner.digest == desired.digest and not outdated:
-        return _NOTHING
-    refused = tuple(change for change in spec_changes(owner.spec, desired) if _refused(change))
-    outdated = outdated or tuple(one for one in refused if one.path.startswith("image."))
-    refused = tuple(change for change in refused if not change.path.startswith("image."))
-    if outdated or any(change.path == "image" for change in refused):
-        # What belongs to the refused image stays as the present one has it.
-        wanted = replace(wanted, boot=domain.config.boot)
-        live = _settled(domain.live, wanted)
-    changes = config_changes(domain.config, wanted)
-    if not domain.persistent:
-        changes = (FieldChange("definition", "", "persistent", Change.LIVE), *changes)
-    steps: list[Step] = []
-    if changes:
-        absent = missing_disks(desired, domain)
-        steps += [
-            CreateVolume(volume.pool, volume.volume, volume.size)
-            for volume in wanted_volumes(desired, observed.host, domain, policy.seed)
-            if volume.alias in absent
-            and volume.size is not None
-            and volume.volume not in observed.volumes
-        ]
-        steps.append(DefineDomain(wanted, owner, new=False))
-    restart = config_changes(live, wanted) if live is not None else ()
-    return Pending(tuple(steps), changes, refused, restart, outdated)
-
-
-def _settled(live: DomainConfig | None, wanted: DomainConfig) -> DomainConfig | None:
-    """A guest has all of its maximum until its balloon driver is there; that is no difference."""
-    if live is None or live.memory != live.max_memory or wanted.memory == wanted.max_memory:
-        return live
-    return replace(live, memory=wanted.memory)
-
-
-def _refused(change: FieldChange) -> bool:
-    if change.change in (Change.REPLACE, Change.IMMUTABLE):
-        return True
-    return change.path.startswith(("disks[", "systemDisk")) and change.path.endswith("size")
 
 
 def sync_of(
     desired: EffectiveGuest,
-    observed: Observed,
     domain: DomainView,
     todo: Pending,
+    change: ChangeDecision,
     inside: InsidePlan | None,
 ) -> tuple[Sync, Condition]:
-    """The sync axis and its condition."""
+    """The sync axis and its condition: the first of what is not as wanted."""
+    found: tuple[str, str] | None = None
     if todo.refused:
-        fields = _fields(todo.refused, with_class=True)
-        message = f"this version does not carry out a change of {fields}; put the old value back"
-        return Sync.OUT_OF_SYNC, false(C.SYNCED, "ChangeNotSupported", message)
-    if todo.changes:
-        message = f"not as wanted: {_fields(todo.changes)}"
-        return Sync.OUT_OF_SYNC, false(C.SYNCED, "DefinitionOutdated", message)
-    if inside is not None and inside.changes:
-        message = f"not as wanted: {_fields(inside.changes)}"
-        return Sync.OUT_OF_SYNC, false(C.SYNCED, "ConfigurationOutdated", message)
-    if todo.outdated:
-        message = outdated_message(desired, observed.image)
-        return Sync.OUT_OF_SYNC, false(C.SYNCED, "ImageOutdated", message)
-    if todo.restart:
-        message = f"takes effect with the next cold boot: {_fields(todo.restart)}"
-        return Sync.OUT_OF_SYNC, false(C.SYNCED, "RestartRequired", message)
+        found = "ChangeRefused", "; ".join(one.why for one in todo.refused)
+    elif todo.changes:
+        found = "DefinitionOutdated", f"not as wanted: {_fields(todo.changes)}"
+    elif inside is not None and inside.changes:
+        found = "ConfigurationOutdated", f"not as wanted: {_fields(inside.changes)}"
+    elif change.reason:
+        found = change.reason, change.message
+    if found is not None:
+        return Sync.OUT_OF_SYNC, false(C.SYNCED, *found)
     owner = domain.ownership
     applied = owner is not None and owner.digest == desired.digest
     known = inside is not None and inside.known is not None and not inside.personalising
@@ -152,11 +73,33 @@ def sync_of(
     return Sync.OUT_OF_SYNC, false(C.SYNCED, "WaitingForAgent", message)
 
 
-def _fields(changes: tuple[FieldChange, ...], *, with_class: bool = False) -> str:
-    names = [f"{c.path} ({c.change})" if with_class else c.path for c in changes]
-    unique = list(dict.fromkeys(names))
+def _fields(changes: tuple[FieldChange, ...]) -> str:
+    unique = list(dict.fromkeys(change.path for change in changes))
     more = f" and {len(unique) - 5} more" if len(unique) > 5 else ""
     return ", ".join(unique[:5]) + more
+
+
+def upkeep(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, policy: Policy
+) -> Step | None:
+    """What the domain has to know of its guest at any time, for when the document is gone; and what
+    is over: a wish to stop another run of it, an absence.
+    """
+    back = returned(memory)
+    noted: dict[str, Any] = dict(back.changes) if back is not None else {}
+    if memory.controller != policy.controller:
+        noted["controller"] = policy.controller
+    if memory.deletion_policy != desired.spec.deletion_policy:
+        noted["deletion_policy"] = desired.spec.deletion_policy
+    if domain.run is not None and memory.replacement is None and memory.stop_for:
+        wanted = memory.stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
+        if memory.stop_run != domain.run or not wanted:
+            noted |= {"stop_for": "", "shutdown_requested": None, "stop_run": None}
+            if memory.stop_for == StopFor.RESTART:
+                noted["restart_requested"] = None
+    if domain.run is not None and memory.finished:  # somebody started it again
+        noted["finished"] = False
+    return remember(**noted) if noted else None
 
 
 def plan_running(
@@ -168,21 +111,32 @@ def plan_running(
     policy: Policy,
 ) -> Plan:
     """A running domain: definition first, then its inside, then what the probes say."""
-    todo = pending(desired, observed, domain, policy)
+    todo = pending(desired, observed, domain, now, policy)
     inside = plan_inside(desired, observed, domain, now)
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    sync, synced = sync_of(desired, observed, domain, todo, inside)
-    steps: list[Step] = list(todo.steps)
+    change = decide_change(desired, observed, domain, memory, todo, now)
+    sync, synced = sync_of(desired, domain, todo, change, inside)
+    steps: list[Step] = []
+    kept = upkeep(desired, domain, memory, policy)
+    if kept is not None:
+        steps.append(kept)
+    steps += _long_last(todo.steps, before=True)
     steps += _remove_seed(desired, observed, domain, inside, policy)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
         steps.append(_record(desired, owner))
-    if memory.finished:  # somebody started it again
-        steps.append(RecordMemory(replace(memory, finished=False)))
-    if inside.step is not None:
+    over, expires_at = expired(desired, domain, memory, now)
+    steps += over
+    long = _long_last(todo.steps, before=False)
+    if long:
+        steps += long
+    elif inside.step is not None:
         steps.append(inside.step)
     if not steps:
-        steps += build_beside(desired, observed, now)
+        steps += change.steps
+    waited = todo.outdated is not None
+    if not steps and (waited or owner.base):  # the disk of an adopted one is of no image of ours
+        steps += build_beside(desired, observed, now, wanted=waited)
 
     provisioned = _provisioned(desired, domain, inside)
     probing = owner.digest != "" or (inside.known is not None and not inside.changes)
@@ -199,10 +153,16 @@ def plan_running(
     health, printable = _axes(ready, todo)
     return Plan(
         guest=desired.name,
-        sentence=_sentence(steps, ready, synced, todo),
+        sentence=_sentence(steps, ready, synced),
         steps=tuple(steps),
         changes=_distinct(
-            (*todo.refused, *todo.changes, *todo.outdated, *todo.restart, *inside.changes)
+            (
+                *(one.change for one in todo.refused),
+                *todo.changes,
+                *(todo.outdated.changes if todo.outdated is not None else ()),
+                *todo.restart,
+                *inside.changes,
+            )
         ),
         conditions=(
             _ready(provisioned, ready),
@@ -211,15 +171,23 @@ def plan_running(
             true(C.RUNNING, "DomainRunning"),
             agent,
             ready,
-            *_restart_required(todo),
+            *_restart_required(todo, change),
         ),
         sync=sync,
         health=health,
         printable=printable,
         probes=targets,
         services_ready=tuple((state.service, state.ready) for state in states),
-        recheck_at=_recheck(inside, agent, domain, now, policy),
+        replace_to=change.replace_to,
+        recheck_at=_recheck(
+            (inside.recheck_at, change.recheck_at, expires_at), agent, domain, now, policy
+        ),
     )
+
+
+def _long_last(steps: tuple[Step, ...], *, before: bool) -> list[Step]:
+    """The short steps, or the long one: nothing may follow that in a plan."""
+    return [step for step in steps if isinstance(step, LONG) != before]
 
 
 def _record(desired: EffectiveGuest, owner: Ownership) -> RecordApplied:
@@ -269,8 +237,7 @@ def _provisioned(desired: EffectiveGuest, domain: DomainView, inside: InsidePlan
 def _agent(domain: DomainView, now: float, policy: Policy) -> Condition:
     if domain.agent_connected:
         return true(C.AGENT_CONNECTED, "AgentConnected")
-    since = domain.started_at or policy.daemon_started
-    if now - since < AGENT_BUDGET:
+    if is_booting(domain, now, policy):
         return false(C.AGENT_CONNECTED, "AgentStarting", "the guest agent has not connected yet")
     message = "the guest agent does not connect; install and enable qemu-guest-agent in the image"
     return false(C.AGENT_CONNECTED, "AgentNotConnected", message)
@@ -283,10 +250,12 @@ def _ready(provisioned: Condition, services: Condition) -> Condition:
     return true(C.READY, "Ready")
 
 
-def _restart_required(todo: Pending) -> tuple[Condition, ...]:
+def _restart_required(todo: Pending, change: ChangeDecision) -> tuple[Condition, ...]:
     if not todo.restart:
         return ()
-    message = f"shut it down and let it start again to apply {_fields(todo.restart)}"
+    message = f"takes effect with the next cold boot: {_fields(todo.restart)}"
+    if change.waits:
+        message = f"{message}; {change.waits}"
     return (true(C.RESTART_REQUIRED, "DefinitionChanged", message),)
 
 
@@ -298,16 +267,14 @@ def _axes(ready: Condition, todo: Pending) -> tuple[Health, Printable]:
     return Health.PROGRESSING, Printable.STARTING
 
 
-def _sentence(steps: list[Step], ready: Condition, synced: Condition, todo: Pending) -> str:
+def _sentence(steps: list[Step], ready: Condition, synced: Condition) -> str:
     if steps:
         return "; ".join(str(step) for step in steps)
-    if todo.refused or (todo.outdated and ready.status is Status.TRUE):
+    if ready.status is not Status.TRUE:
+        return f"waiting: {ready.message or ready.reason}"
+    if synced.status is not Status.TRUE:
         return f"doing nothing: {synced.message}"
-    if todo.restart and ready.status is Status.TRUE:
-        return f"nothing to do until a cold boot, which applies {_fields(todo.restart)}"
-    if ready.status is Status.TRUE:
-        return "nothing to do: it is as wanted and healthy"
-    return f"waiting: {ready.message or ready.reason}"
+    return "nothing to do: it is as wanted and healthy"
 
 
 def _distinct(changes: tuple[FieldChange, ...]) -> tuple[FieldChange, ...]:
@@ -315,10 +282,13 @@ def _distinct(changes: tuple[FieldChange, ...]) -> tuple[FieldChange, ...]:
 
 
 def _recheck(
-    inside: InsidePlan, agent: Condition, domain: DomainView, now: float, policy: Policy
+    times: tuple[float | None, ...],
+    agent: Condition,
+    domain: DomainView,
+    now: float,
+    policy: Policy,
 ) -> float | None:
-    times = [inside.recheck_at] if inside.recheck_at is not None else []
     if agent.reason == "AgentStarting":
-        times.append((domain.started_at or policy.daemon_started) + AGENT_BUDGET)
-    later = [time for time in times if time > now]
+        times = (*times, (domain.started_at or policy.daemon_started) + AGENT_BUDGET)
+    later = [time for time in times if time is not None and time > now]
     return min(later) if later else None

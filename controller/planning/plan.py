@@ -12,7 +12,7 @@ from controller.planning.conditions import (
     Status,
     Sync,
 )
-from controller.planning.steps import LookInside, Step
+from controller.planning.steps import LookInside, RecordMemory, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class Policy:
     seed: str
     daemon_started: float = 0.0
     """Epoch seconds; stands in for the start of domains that ran before the daemon did."""
+    controller: str = ""
+    """This daemon, as the domains it looks after name it (``Memory.controller``)."""
+    prune_grace: float = 600.0
+    """Seconds from a document's disappearance until its ``deletionPolicy`` applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Plan:
     printable: Printable = Printable.UNKNOWN
     probes: tuple[ProbeTarget, ...] = ()
     services_ready: tuple[tuple[str, bool | None], ...] = ()
+    replace_to: str = ""
+    """The base that it would be replaced to, where that waits for ``guestkeeper approve``."""
     recheck_at: float | None = None
 
     def condition(self, type: ConditionType) -> Condition | None:
@@ -46,7 +52,7 @@ class Plan:
     @property
     def differs(self) -> bool:
         """Is there anything to do, or something not as wanted that cannot be done?"""
-        acts = any(not isinstance(step, LookInside) for step in self.steps)
+        acts = any(not isinstance(step, LookInside | RecordMemory) for step in self.steps)
         return (
             acts
             or bool(self.changes)

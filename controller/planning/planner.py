@@ -1,8 +1,9 @@
 """``plan(desired, observed, memory, now)``: every decision the daemon can take, and nothing else.
 
 One branch for each thing a guest can be: on a silent host, orphaned, somebody else's, not there
-yet, off, paused, running. Each gives the whole answer: the steps in order, what to say in
-conditions, and when to look again. A crash between two steps is survived by planning again.
+yet, off, paused, running, in the middle of a replacement. Each gives the whole answer: the steps in
+order, what to say in conditions, and when to look again. A crash between two steps is survived by
+planning again.
 """
 
 from dataclasses import replace
@@ -11,6 +12,8 @@ from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
 from controller.observed.guest import Failure, Observed
+from controller.planning.changes import FieldChange
+from controller.planning.changing import decide_change
 from controller.planning.conditions import (
     Condition,
     ConditionType,
@@ -22,71 +25,76 @@ from controller.planning.conditions import (
     unknown,
 )
 from controller.planning.creating import plan_creation
-from controller.planning.keeping import pending, plan_running, sync_of
+from controller.planning.disk_swap import expired
+from controller.planning.image import build_beside
+from controller.planning.keeping import plan_running, sync_of, upkeep
+from controller.planning.locating import located_view
+from controller.planning.orphans import finish_deletion
+from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy
+from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
-from controller.planning.steps import (
-    DestroyDomain,
-    RecordMemory,
-    ShutdownDomain,
-    StartDomain,
-    Step,
-    step_name,
-)
+from controller.planning.steps import StartDomain, Step, remember, step_name
+from controller.planning.stopping import StopFor, stop
+from controller.planning.suspending import suspended
 
 C = ConditionType
 
 
 def plan(
-    desired: EffectiveGuest,
-    observed: Observed,
-    memory: Memory,
-    now: float,
-    policy: Policy,
-    *,
-    orphaned: bool = False,
+    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
 ) -> Plan:
     """The plan for one guest. ``now`` is epoch seconds; ``memory`` comes from the domain."""
-    made = _decide(desired, observed, memory, now, policy, orphaned=orphaned)
-    return _hold(made, desired, observed.failure, now) if observed.failure else made
+    made = _decide(desired, observed, memory, now, policy)
+    if observed.failure is not None:
+        made = _hold(made, desired, observed.failure, now)
+    if memory.suspended or observed.fleet.suspended:
+        made = suspended(made, memory)
+    return made
 
 
 def _decide(
-    desired: EffectiveGuest,
-    observed: Observed,
-    memory: Memory,
-    now: float,
-    policy: Policy,
-    *,
-    orphaned: bool,
+    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
 ) -> Plan:
     domain = observed.domain
     if not observed.host.reachable:
         return _no_data(desired, observed)
     if domain is not None and not domain.ours:
         return _conflict(desired, domain)
-    if orphaned:
-        return orphan(desired.name, domain)
     if domain is None:
         return plan_creation(desired, observed, now, policy)
-    if domain.state in (DomainState.SHUTOFF, DomainState.CRASHED):
-        return _off(desired, observed, domain, memory, now, policy)
+    domain = located_view(domain, observed.host.pools)
+    if memory.deleting:
+        return finish_deletion(desired.name, domain, now, policy)
     if domain.state is DomainState.SHUTDOWN:
         return _stopping(desired, "it is shutting down", now + 5)
     if domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):
         return _paused(desired, domain)
     if domain.state is DomainState.UNKNOWN:
         return _no_data(desired, observed)
+    off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
+    if memory.replacement is not None:
+        usual = (_off if off else plan_running)(desired, observed, domain, memory, now, policy)
+        return plan_replacement(desired, observed, domain, memory, usual, now, policy)
+    if off:
+        return _off(desired, observed, domain, memory, now, policy)
     if desired.spec.run_strategy is RunStrategy.HALTED:
-        return _halt(desired, domain, memory, now, policy)
+        return _halt(desired, domain, memory, now)
     return plan_running(desired, observed, domain, memory, now, policy)
 
 
 _OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
+_ALONE = frozenset(
+    {
+        "SetVcpus", "SetMemory", "PlugDevice", "UnplugDevice", "UpdateDevice", "SetIoTune",
+        "SetTitle", "SetAutostart", "GrowDisk", "DeleteVolume",
+    }
+)  # fmt: skip
+"""Steps that nothing else of a plan leans on: while one of them fails, the rest goes on."""
 
 
 def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> Plan:
-    """A step that failed waits for its next try, and what follows it waits with it."""
+    """A step that failed waits for its next try, and what leans on it waits with it."""
     names = [step_name(step) for step in made.steps]
     if (
         failure.step in _OWN_BACKOFF
@@ -100,10 +108,14 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
         false(C.SYNCED, failure.reason, message) if found.type is C.SYNCED else found
         for found in made.conditions
     )
+    if failure.step in _ALONE:
+        rest = tuple(step for step in made.steps if step_name(step) != failure.step)
+    else:
+        rest = made.steps[: names.index(failure.step)]
     return replace(
         made,
         sentence=f"{message}; it is tried again later",
-        steps=made.steps[: names.index(failure.step)],
+        steps=rest,
         conditions=conditions,
         sync=Sync.OUT_OF_SYNC,
         recheck_at=min(failure.retry_at, made.recheck_at or failure.retry_at),
@@ -130,7 +142,8 @@ def unseen(desired: EffectiveGuest, reason: str, why: str) -> Plan:
 def _conflict(desired: EffectiveGuest, domain: DomainView) -> Plan:
     message = (
         f"host {desired.spec.host} has a domain {domain.name} ({domain.uuid}) that is not"
-        " Guestkeeper's; it is left alone. Rename the guest, or the domain with virsh domrename"
+        f" Guestkeeper's; it is left alone. To take it over: guestkeeper adopt {desired.name}; or"
+        " rename the guest, or the domain with virsh domrename"
     )
     return Plan(
         guest=desired.name,
@@ -146,36 +159,6 @@ def _conflict(desired: EffectiveGuest, domain: DomainView) -> Plan:
     )
 
 
-def orphan(name: str, domain: DomainView | None, problems: tuple[str, ...] = ()) -> Plan:
-    """A guest whose document is gone, or was never usable: left alone, and said so."""
-    if domain is None:
-        return Plan(guest=name, sentence="doing nothing: neither document nor domain is left")
-    running = domain.state.active
-    left = f"domain {domain.name} is left as it is ({domain.state})"
-    if problems:
-        message = f"its document cannot be used ({problems[0]}); {left}"
-        why = false(C.SYNCED, "DocumentInvalid", message)
-        orphaned = false(C.ORPHANED, "DocumentInvalid", message)
-    else:
-        message = f"its document is gone; {left}"
-        why = unknown(C.SYNCED, "Orphaned", message)
-        orphaned = true(C.ORPHANED, "DocumentVanished", message)
-    return Plan(
-        guest=name,
-        sentence=f"doing nothing: {message}",
-        conditions=(
-            orphaned,
-            unknown(C.READY, why.reason, message),
-            why,
-            true(C.RUNNING, "DomainRunning")
-            if running
-            else false(C.RUNNING, "DomainOff", f"the domain is {domain.state}"),
-        ),
-        sync=Sync.OUT_OF_SYNC if problems else Sync.UNKNOWN,
-        printable=Printable.UNKNOWN,
-    )
-
-
 def _off(
     desired: EffectiveGuest,
     observed: Observed,
@@ -185,20 +168,29 @@ def _off(
     policy: Policy,
 ) -> Plan:
     """Off: bring the definition up to date (nothing needs a restart now), then start if due."""
-    todo = pending(desired, observed, domain, policy)
-    sync, synced = sync_of(desired, observed, domain, todo, None)
+    todo = pending(desired, observed, domain, now, policy)
     start = decide_start(desired.spec.run_strategy, domain, memory, now)
+    change = decide_change(desired, observed, domain, memory, todo, now)
+    sync, synced = sync_of(desired, domain, todo, change, None)
     provisioned = true(C.PROVISIONED, "Defined")
-    steps: list[Step] = list(todo.steps)
+    kept = upkeep(desired, domain, memory, policy)
+    steps: list[Step] = [kept] if kept is not None else []
+    steps += todo.steps
+    over, expires_at = expired(desired, domain, memory, now)
+    steps += over
     if start.due is None:
         message = f"off, as wanted: {start.why}"
         if domain.reason is StateReason.SHUTDOWN and not memory.finished:
-            steps.append(RecordMemory(replace(memory, finished=True)))
+            steps.append(remember(finished=True))
+        if not steps:
+            steps += change.steps
+        if not steps and todo.outdated is not None:
+            steps += build_beside(desired, observed, now, wanted=True)
         return Plan(
             guest=desired.name,
-            sentence=message,
+            sentence=message if change.message == "" else f"{message}; {change.message}",
             steps=tuple(steps),
-            changes=todo.changes,
+            changes=_all_changes(todo),
             conditions=(
                 false(C.READY, "Off", message),
                 synced,
@@ -208,9 +200,23 @@ def _off(
             sync=sync,
             health=Health.SUSPENDED,
             printable=Printable.STOPPED,
+            replace_to=change.replace_to,
+            recheck_at=_earliest(change.recheck_at, expires_at),
+        )
+    if change.steps:  # it gets its other disk before it starts
+        message = f"off; {change.message}"
+        return Plan(
+            guest=desired.name,
+            sentence=message,
+            steps=(*steps, *change.steps),
+            changes=_all_changes(todo),
+            conditions=(false(C.READY, "Off", message), synced, provisioned),
+            sync=sync,
+            health=Health.PROGRESSING,
+            printable=Printable.REPLACING,
         )
     looping = now < start.due
-    attempt = start.memory.start_attempts
+    attempt = start.attempts
     held = observed.failure
     if looping:
         message = f"{start.why}; start number {attempt} waits for {backoff(attempt - 1):.0f} s"
@@ -218,14 +224,14 @@ def _off(
     else:
         message = f"{start.why}; starting it"
         reason = "Starting"
-        steps += [RecordMemory(start.memory), StartDomain(start.why)]
+        steps += [start.recorded(now), StartDomain(start.why)]
     if held is not None and held.step == "StartDomain":
         message += f"; the last start failed: {held.message}"
     return Plan(
         guest=desired.name,
         sentence=message,
         steps=tuple(steps),
-        changes=todo.changes,
+        changes=_all_changes(todo),
         conditions=(
             false(C.READY, reason, message),
             synced,
@@ -239,6 +245,16 @@ def _off(
         printable=Printable.CRASH_LOOP if looping else Printable.STARTING,
         recheck_at=start.due if looping else None,
     )
+
+
+def _all_changes(todo: Pending) -> tuple[FieldChange, ...]:
+    outdated = todo.outdated.changes if todo.outdated is not None else ()
+    return (*(one.change for one in todo.refused), *todo.changes, *outdated)
+
+
+def _earliest(*times: float | None) -> float | None:
+    known = [time for time in times if time is not None]
+    return min(known) if known else None
 
 
 def _stopping(
@@ -261,26 +277,12 @@ def _stopping(
     )
 
 
-def _halt(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float, policy: Policy
-) -> Plan:
-    """Ask once, wait for ``shutdownTimeout``, then pull the plug. Asked-when is in the metadata.
-
-    A request from before the domain's start was another run's; one from the future, another
-    clock's. Neither may cost a guest its orderly shutdown.
-    """
-    asked = memory.shutdown_requested
+def _halt(desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float) -> Plan:
+    """Ask once, wait for ``shutdownTimeout``, then pull the plug."""
     timeout = desired.spec.shutdown_timeout
-    started = domain.started_at if domain.started_at is not None else policy.daemon_started
-    if asked is None or not started <= asked <= now:
-        wish = RecordMemory(Memory(shutdown_requested=now))
-        message = "it runs and should be halted; asking it to shut down"
-        return _stopping(desired, message, now + timeout, (wish, ShutdownDomain()))
-    if now < asked + timeout:
-        message = f"asked to shut down {now - asked:.0f} s ago; it has {timeout:.0f} s"
-        return _stopping(desired, message, asked + timeout)
-    message = f"it did not shut down within {timeout:.0f} s; powering it off"
-    return _stopping(desired, message, now + 5, (DestroyDomain("shutdown timed out"),))
+    halting = stop(domain, memory, StopFor.HALT, timeout=timeout, now=now)
+    message = f"it runs and should be halted; {halting.message}"
+    return _stopping(desired, message, halting.recheck_at, halting.steps)
 
 
 def _paused(desired: EffectiveGuest, domain: DomainView) -> Plan:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.planning.steps import RecordMemory, remember
+from controller.planning.stopping import StopFor
 
 START_BACKOFF = 10.0
 START_BACKOFF_CAP = 300.0
@@ -17,13 +19,21 @@ ORDERLY = 60.0
 """Seconds since the last start after which an orderly shutdown is not a failed start."""
 
 
+_KEPT_ON = (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE)
+
+
 @dataclass(frozen=True, slots=True)
 class StartDecision:
     """``due`` is when to start (epoch seconds), None: not at all. ``why`` is a clause."""
 
     due: float | None
     why: str
-    memory: Memory
+    attempts: int
+    """Which start in a row it is."""
+
+    def recorded(self, now: float) -> RecordMemory:
+        """What is written down before the start. That the guest finished once is history then."""
+        return remember(start_attempts=self.attempts, last_start_attempt=now, finished=False)
 
 
 def backoff(attempts: int) -> float:
@@ -34,21 +44,27 @@ def backoff(attempts: int) -> float:
 def decide_start(
     strategy: RunStrategy, domain: DomainView, memory: Memory, now: float
 ) -> StartDecision:
-    """For a domain that is shut off or crashed. The memory of a start knows of no other wish."""
+    """For a domain that is shut off or crashed. One that we stopped for a cold boot starts."""
     why = _why_start(strategy, domain.reason, finished=memory.finished)
-    if not why:
-        return StartDecision(
-            None, f"run strategy {strategy} leaves a guest off that {_off(domain)}", memory
-        )
     last = memory.last_start_attempt
     attempts = memory.start_attempts
+    stopped = memory.shutdown_requested
+    if memory.stop_for and stopped is not None and (last is None or last <= stopped):
+        last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
+        if memory.stop_for == StopFor.RESTART and strategy is not RunStrategy.HALTED:
+            why = "it was stopped for a cold boot"
+        elif memory.stop_for == StopFor.HALT and strategy in _KEPT_ON:
+            why = "it is not to be halted any more"
+    if not why:
+        reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"
+        return StartDecision(None, reason, attempts)
     if last is None or not 0 <= now - last < START_FORGET:  # a clock set back begins anew, too
         attempts = 0
     orderly = stopped_by_itself(domain) and (last is None or now - last >= ORDERLY)
     due = last + backoff(attempts) if last is not None and attempts and not orderly else now
     # An orderly shutdown is no failure, unless the guest does nothing else.
     counted = attempts if orderly else attempts + 1
-    return StartDecision(due, why, Memory(start_attempts=counted, last_start_attempt=now))
+    return StartDecision(due, why, counted)
 
 
 def stopped_by_itself(domain: DomainView) -> bool:

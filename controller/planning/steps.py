@@ -5,9 +5,10 @@ A step holds all that its effect needs, so what ``guestkeeper plan`` prints is w
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from controller.desired.quantities import format_size
-from controller.observed.domain import DomainConfig, Memory, Ownership
+from controller.observed.domain import DomainConfig, Ownership
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +70,79 @@ class DeleteSeed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    """Delete a system disk that is not needed any more; never a data disk."""
+
+    pool: str
+    volume: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"delete volume {self.pool}/{self.volume} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
 class DefineDomain:
-    """Define the domain, or redefine it under the same UUID."""
+    """Define the domain, or redefine it under the same UUID.
+
+    Of a domain that is there only ``marks`` (fields of ``Ownership``) and ``memory`` (fields of its
+    ``Memory``) are changed in its element, with the definition and at once; ``ownership`` counts
+    for a new one.
+    """
 
     config: DomainConfig
     ownership: Ownership
     new: bool
+    marks: tuple[tuple[str, Any], ...] = ()
+    memory: tuple[tuple[str, Any], ...] = ()
+    why: str = ""
 
     def __str__(self) -> str:
         verb = "define" if self.new else "redefine"
-        return f"{verb} domain {self.config.name} ({self.config.uuid})"
+        why = f": {self.why}" if self.why else ""
+        return f"{verb} domain {self.config.name} ({self.config.uuid}){why}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptDomain:
+    """Put our mark on a foreign domain and our aliases on its devices; it runs on untouched.
+
+    ``aliases`` are pairs of a device's place (a disk's target, an interface's MAC) and its alias.
+    """
+
+    uuid: str
+    ownership: Ownership
+    aliases: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return f"take over domain {self.ownership.name} ({self.uuid})"
+
+
+@dataclass(frozen=True, slots=True)
+class UndefineDomain:
+    """Forget the domain, with its NVRAM; its volumes are other steps'."""
+
+    def __str__(self) -> str:
+        return "undefine the domain"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordMemory:
-    """Write what must outlive the daemon into the domain's metadata, before acting on it."""
+    """Write what must outlive the daemon into the domain's metadata, before acting on it.
 
-    memory: Memory
+    ``changes`` are fields of ``Memory``; all others stay as they are then.
+    """
+
+    changes: tuple[tuple[str, Any], ...]
 
     def __str__(self) -> str:
-        return "record the attempt in the domain's metadata"
+        names = ", ".join(name.replace("_", " ") for name, _ in self.changes)
+        return f"record in the domain's metadata: {names}"
+
+
+def remember(**changes: Any) -> RecordMemory:
+    """``RecordMemory`` of these fields of ``Memory``."""
+    return RecordMemory(tuple(changes.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +179,106 @@ class DestroyDomain:
         return f"power off the domain ({self.why})"
 
 
+# --- Changes of a running domain: the definition has them already ---------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetVcpus:
+    """Plug in vCPUs, up to the domain's maximum."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"give the running domain {self.count} vCPUs"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMemory:
+    """Set the balloon. Bytes."""
+
+    size: int
+
+    def __str__(self) -> str:
+        return f"give the running domain {format_size(self.size)} of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class PlugDevice:
+    """Attach a device as the definition has it."""
+
+    alias: str
+
+    def __str__(self) -> str:
+        return f"attach {self.alias} to the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class UnplugDevice:
+    """Detach a device, and wait until the guest has let go of it."""
+
+    alias: str
+
+    def __str__(self) -> str:
+        return f"detach {self.alias} from the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDevice:
+    """Change an interface's source or link, or a drive's medium, to what the definition has."""
+
+    alias: str
+
+    def __str__(self) -> str:
+        return f"change {self.alias} of the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class SetIoTune:
+    """Set the limits of a disk to those of the definition."""
+
+    alias: str
+
+    def __str__(self) -> str:
+        return f"set the I/O limits of {self.alias} of the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class SetTitle:
+    """Title and description of the running domain."""
+
+    title: str
+    description: str
+
+    def __str__(self) -> str:
+        return "set title and description of the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAutostart:
+    """Shall libvirt start the domain when it starts itself?"""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"turn autostart {'on' if self.on else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class GrowDisk:
+    """Make a disk larger, whether its domain runs or not. Bytes."""
+
+    alias: str
+    pool: str
+    volume: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"grow {self.pool}/{self.volume} to {format_size(self.size)}"
+
+
+# --- The inside -----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class LookInside:
     """One exec that finds the state of everything the guest's services name."""
@@ -153,18 +307,30 @@ Step = (
     | CreateSeed
     | EjectSeed
     | DeleteSeed
+    | DeleteVolume
     | DefineDomain
+    | AdoptDomain
+    | UndefineDomain
     | RecordMemory
     | RecordApplied
     | StartDomain
     | ShutdownDomain
     | DestroyDomain
+    | SetVcpus
+    | SetMemory
+    | PlugDevice
+    | UnplugDevice
+    | UpdateDevice
+    | SetIoTune
+    | SetTitle
+    | SetAutostart
+    | GrowDisk
     | LookInside
     | ApplyInside
 )
 
 
-LONG = (PrepareImage, LookInside, ApplyInside)
+LONG = (PrepareImage, UnplugDevice, LookInside, ApplyInside)
 
 
 def step_name(step: Step) -> str:

@@ -202,7 +202,8 @@ def test_a_vanished_document_leaves_its_guest_alone_and_says_so(
     status = daemon.status.get("web1")
     assert status is not None
     assert status.condition("Orphaned") is not None
-    assert len(world.effects) == effects
+    assert world.effects[effects:] == ["set_ownership web1"], "since when it is noted, no more"
+    assert world.domains["web1"].state is DomainState.SHUTOFF
 
 
 def test_an_orphan_of_an_earlier_daemon_is_listed_too(world: FakeWorld, daemon: Daemon) -> None:

@@ -43,7 +43,7 @@ def running(image: ImageView | None, base: str = OLD, guest=GUEST) -> Plan:  # t
     assert domain.ownership is not None
     owner = replace(domain.ownership, base=base)
     seen = observed(replace(domain, ownership=owner), inside=an_inside(guest), image=image)
-    return plan(GUEST, seen, Memory(), NOW, POLICY)
+    return plan(GUEST, seen, owner.memory, NOW, POLICY)
 
 
 def says(made: Plan, type: str) -> str:
@@ -77,10 +77,12 @@ def test_a_guest_of_the_present_base_is_synced() -> None:
     assert made.steps == ()
 
 
-def test_a_guest_of_an_older_base_goes_on_and_is_told_as_outdated() -> None:
+def test_a_guest_of_an_older_base_goes_on_and_waits_for_approval() -> None:
     made = running(a_ready_image(name="rocky9", base="gk-base-rocky9-new.qcow2"))
     assert made.sync is Sync.OUT_OF_SYNC
-    assert says(made, "Synced").startswith("False/ImageOutdated")
+    assert says(made, "Synced").startswith("False/ReplaceRequired")
+    assert "guestkeeper approve web1" in says(made, "Synced")
+    assert made.replace_to == "gk-base-rocky9-new.qcow2"
     assert made.steps == ()
     assert made.printable is Printable.HEALTHY
     (change,) = made.changes

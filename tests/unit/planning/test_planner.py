@@ -7,7 +7,7 @@ import pytest
 from controller.observed.domain import BootConfig, DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed, Operation
 from controller.observed.health import ProbeStatus, ProbeView
-from controller.observed.host import PoolView
+from controller.observed.host import PoolView, VolumeView
 from controller.observed.image import ImageState
 from controller.planning.conditions import Health, Printable, Status, Sync
 from controller.planning.plan import Plan
@@ -159,13 +159,6 @@ def test_a_clone_that_carries_our_element_is_foreign_too() -> None:
     assert reason(planned(seen=observed(clone)), "Synced") == "False/NameConflict"
 
 
-def test_an_orphan_is_left_alone_even_if_it_died() -> None:
-    dead = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED)
-    made = planned(seen=observed(dead), orphaned=True)
-    assert made.steps == ()
-    assert reason(made, "Orphaned") == "True/DocumentVanished"
-
-
 @pytest.mark.parametrize(
     ("why", "told"), [(StateReason.IO_ERROR, "make room"), (StateReason.USER, "virsh resume")]
 )
@@ -224,7 +217,7 @@ def test_after_an_hour_the_count_begins_at_one_again() -> None:
     memory = Memory(9, NOW - 3600)
     domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
     record = planned(seen=observed(domain)).steps[0]
-    assert record.memory == Memory(1, NOW)  # type: ignore[union-attr]
+    assert dict(record.changes)["start_attempts"] == 1  # type: ignore[union-attr]
 
 
 def test_a_finished_guest_is_not_rerun_when_libvirt_has_forgotten_why_it_is_off() -> None:
@@ -243,7 +236,7 @@ def test_an_orderly_shutdown_is_no_failed_start_unless_it_comes_at_once() -> Non
         return planned(seen=observed(shut))
 
     assert names(off(61)) == ["RecordMemory", "StartDomain"]
-    assert off(61).steps[0].memory.start_attempts == 4  # type: ignore[union-attr]
+    assert dict(off(61).steps[0].changes)["start_attempts"] == 4  # type: ignore[union-attr]
     assert off(59).printable is Printable.CRASH_LOOP
 
 
@@ -253,28 +246,35 @@ def test_a_clock_set_back_keeps_no_guest_down() -> None:
     assert "StartDomain" in names(planned(seen=observed(dead)))
 
 
-@pytest.mark.parametrize("asked", [NOW - 130, NOW + 500])
-def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float) -> None:
+@pytest.mark.parametrize(("asked", "run"), [(NOW - 130, 0), (NOW + 500, 1)])
+def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float, run: int) -> None:
     guest = a_guest(runStrategy="Halted")
-    domain = a_domain(guest, memory=Memory(shutdown_requested=asked), started_at=NOW - 100)
-    assert names(planned(guest, observed(domain))) == ["RecordMemory", "ShutdownDomain"]
+    memory = Memory(shutdown_requested=asked, stop_for="halt", stop_run=run)
+    made = planned(guest, observed(a_domain(guest, memory=memory)))
+    assert names(made) == ["RecordMemory", "ShutdownDomain"]
 
 
-def test_a_start_forgets_an_earlier_wish_to_halt() -> None:
-    memory = Memory(shutdown_requested=NOW - 50)
-    off = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
-    record = planned(seen=observed(off)).steps[0]
-    assert record.memory.shutdown_requested is None  # type: ignore[union-attr]
+def test_a_guest_that_runs_again_forgets_an_earlier_wish_to_halt() -> None:
+    memory = Memory(shutdown_requested=NOW - 50, stop_for="halt", stop_run=0)
+    made = planned(seen=running(domain=a_domain(GUEST, memory=memory)))
+    (record,) = made.steps
+    assert dict(record.changes) == {  # type: ignore[union-attr]
+        "stop_for": "",
+        "shutdown_requested": None,
+        "stop_run": None,
+    }
 
 
 def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
     guest = a_guest(runStrategy="Halted", shutdownTimeout="60s")
-    asked = planned(guest, observed(a_domain(guest)))
-    assert names(asked) == ["RecordMemory", "ShutdownDomain"]
-    waiting = a_domain(guest, memory=Memory(shutdown_requested=NOW - 30))
-    assert planned(guest, observed(waiting)).steps == ()
-    late = a_domain(guest, memory=Memory(shutdown_requested=NOW - 61))
-    assert names(planned(guest, observed(late))) == ["DestroyDomain"]
+
+    def asked(ago: float) -> Plan:
+        memory = Memory(shutdown_requested=NOW - ago, stop_for="halt", stop_run=1)
+        return planned(guest, observed(a_domain(guest, memory=memory)))
+
+    assert names(planned(guest, observed(a_domain(guest)))) == ["RecordMemory", "ShutdownDomain"]
+    assert asked(30).steps == ()
+    assert names(asked(61)) == ["DestroyDomain"]
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -449,24 +449,33 @@ def test_virsh_edits_of_what_we_own_are_drift() -> None:
 def test_a_new_data_disk_is_made_before_it_is_defined() -> None:
     more = a_guest(services=(WEB,), disks=[{"name": "data", "size": "1Gi"}])
     made = planned(more, running(domain=a_domain(GUEST)))
-    assert names(made) == ["CreateVolume", "DefineDomain"]
+    assert names(made) == ["CreateVolume", "DefineDomain", "PlugDevice"]
 
 
-def test_another_image_is_refused_and_named_with_its_class() -> None:
+def test_another_image_waits_until_it_is_there_and_says_so() -> None:
     other = a_guest(services=(WEB,), image=an_image("debian13"))
     made = planned(other, running(domain=a_domain(GUEST)))
     assert made.steps == ()
-    assert reason(made, "Synced") == "False/ChangeNotSupported"
-    assert "image (replace)" in made.sentence
+    assert reason(made, "Synced") == "False/ImageOutdated"
+    assert [(c.path, c.change) for c in made.changes] == [("image", "replace")]
     assert made.health is Health.HEALTHY
 
 
-def test_a_disk_size_given_later_is_refused_not_swallowed() -> None:
-    bigger = a_guest(services=(WEB,), systemDisk={"size": "9Gi"})
-    made = planned(bigger, running(domain=a_domain(GUEST)))
-    assert made.steps == ()
-    assert reason(made, "Synced") == "False/ChangeNotSupported"
-    assert "systemDisk.size (live)" in made.sentence
+def a_volume(disk: str, capacity: int) -> dict[str, VolumeView]:
+    (config,) = (one for one in a_domain(GUEST).config.disks if one.alias == f"disk-{disk}")
+    name = config.volume or ""
+    return {name: VolumeView("default", name, f"/pool/{name}", "qcow2", capacity, 0, None)}
+
+
+def test_a_disk_grows_and_never_shrinks() -> None:
+    sized = a_guest(services=(WEB,), systemDisk={"size": "9Gi"})
+    small = planned(sized, running(domain=a_domain(GUEST), volumes=a_volume("system", 2**30)))
+    assert names(small) == ["GrowDisk"]
+    assert [(c.path, c.old, c.new) for c in small.changes] == [("systemDisk.size", "1Gi", "9Gi")]
+    large = planned(sized, running(domain=a_domain(GUEST), volumes=a_volume("system", 10 * 2**30)))
+    assert "GrowDisk" not in names(large)
+    assert reason(large, "Synced") == "False/ChangeRefused"
+    assert "write 10Gi" in large.sentence
 
 
 def test_other_kernel_arguments_wait_for_a_cold_boot() -> None:
@@ -496,9 +505,10 @@ def test_memory_beyond_the_maximum_needs_a_cold_boot_and_below_it_none() -> None
 def test_until_its_balloon_is_there_a_guest_has_all_of_its_maximum_and_that_is_no_drift() -> None:
     roomy = a_guest(services=(WEB,), memory={"size": "512Mi", "max": "2Gi"})
     domain = a_domain(roomy)
-    booting = replace(domain, live=replace(domain.config, memory=domain.config.max_memory))
-    made = planned(roomy, running(roomy, domain=booting))
+    full = replace(domain, live=replace(domain.config, memory=domain.config.max_memory))
+    made = planned(roomy, running(roomy, domain=replace(full, agent_connected=False)))
     assert (made.changes, reason(made, "RestartRequired")) == ((), "")
+    assert names(planned(roomy, running(roomy, domain=full))) == ["SetMemory"]
 
 
 def test_a_guest_moved_to_another_host_is_refused_not_made_twice() -> None:
@@ -534,7 +544,7 @@ def test_a_probe_through_a_forward_knocks_on_the_host_that_runs_the_guest(
     assert target.address == address
 
 
-def test_nothing_of_a_refused_image_is_taken_over() -> None:
+def test_nothing_of_another_image_is_taken_over_before_its_disk_is() -> None:
     def guest(name: str, args: str):  # type: ignore[no-untyped-def]
         return a_guest(services=(WEB,), image=an_image(name, boot={"kernel": "k", "args": args}))
 
@@ -543,7 +553,7 @@ def test_nothing_of_a_refused_image_is_taken_over() -> None:
     seen = running(domain=replace(domain, config=config, live=config))
     made = planned(guest("two", "debug"), seen)
     assert made.steps == ()
-    assert reason(made, "Synced") == "False/ChangeNotSupported"
+    assert reason(made, "Synced") == "False/ImageOutdated"
     assert reason(made, "RestartRequired") == ""
 
 

@@ -1,0 +1,143 @@
+"""Changes that a running domain cannot take: when is it stopped for them, and what do they wait for?
+
+A cold boot for what is staged or asked for; another system disk for another image, or for a
+roll-back. At most one of them at a time, and nothing while something milder is still to be done.
+"""
+
+from dataclasses import dataclass, replace
+
+from controller.desired.effective import EffectiveGuest
+from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.guest import Observed
+from controller.observed.image import ImageState
+from controller.planning.disk_swap import begin, begin_rollback, too_small
+from controller.planning.image import Outdated, image_state
+from controller.planning.pending import Pending
+from controller.planning.restarting import decide_restart, restart_key
+from controller.planning.steps import Step, remember
+from controller.planning.stopping import StopFor, asked_to_stop, stop
+from controller.planning.windows import window_state
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDecision:
+    """``reason`` and ``message`` are for ``Synced`` where it is not; '' where nothing waits.
+
+    ``waits`` says what a staged change waits for; ``replace_to`` is the base that waits for an
+    operator's approval.
+    """
+
+    steps: tuple[Step, ...] = ()
+    reason: str = ""
+    message: str = ""
+    waits: str = ""
+    replace_to: str = ""
+    recheck_at: float | None = None
+
+
+def decide_change(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    todo: Pending,
+    now: float,
+) -> ChangeDecision:
+    """For a domain that runs or is off, and whose system disk is not being replaced already."""
+    if memory.replacement is not None or observed.operation is not None:
+        return ChangeDecision()
+    if memory.rollback:
+        return ChangeDecision((begin_rollback(domain, memory, now),))
+    replacing = ChangeDecision()
+    if todo.outdated is not None:
+        replacing = _replace(desired, observed, domain, memory, todo.outdated, now)
+    if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART):
+        return replacing  # which boots it cold, too
+    restart = _restart(desired, domain, memory, todo, now)
+    if restart.steps or todo.outdated is None:
+        return restart
+    # Both wait; another disk is the larger thing to know.
+    return replace(
+        replacing,
+        steps=(),
+        waits=restart.waits,
+        recheck_at=_earliest(restart.recheck_at, replacing.recheck_at),
+    )
+
+
+def _earliest(*times: float | None) -> float | None:
+    known = [time for time in times if time is not None]
+    return min(known) if known else None
+
+
+def _restart(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, todo: Pending, now: float
+) -> ChangeDecision:
+    if domain.state not in (DomainState.RUNNING, DomainState.BLOCKED):
+        return ChangeDecision()
+    decided = decide_restart(desired, domain, memory, todo.restart, now)
+    paths = ", ".join(dict.fromkeys(change.path for change in todo.restart))
+    message = f"takes effect with the next cold boot: {paths}"
+    if decided.waits:
+        message = f"{message}; {decided.waits}"
+    reason = "RestartRequired" if todo.restart else ""
+    if not decided.why:
+        return ChangeDecision(
+            (), reason, message if reason else "", decided.waits, "", decided.recheck_at
+        )
+    timeout = desired.spec.shutdown_timeout
+    halting = stop(domain, memory, StopFor.RESTART, timeout=timeout, now=now)
+    key = restart_key(todo.restart) if todo.restart else ""
+    noted = (remember(restarted_for=key),) if memory.restarted_for != key else ()
+    return ChangeDecision(
+        (*noted, *halting.steps),
+        "Restarting",
+        f"{decided.why}; {halting.message}",
+        halting.message,
+        "",
+        halting.recheck_at,
+    )
+
+
+def _replace(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    old: Outdated,
+    now: float,
+) -> ChangeDecision:
+    name, image = desired.name, observed.image
+    what = "its system disk is of another content of its image"
+    if any(change.path == "image" for change in old.changes):
+        what = "its system disk is of another image"
+    if not old.base or image is None or image.state is not ImageState.READY:
+        return ChangeDecision((), "ImageOutdated", f"{what}; {image_state(desired, image)}")
+    small = too_small(desired, image)
+    if small:
+        return ChangeDecision((), "ChangeRefused", small)
+    approved = memory.approved == old.base
+    again = f"guestkeeper approve {name}"
+    if memory.refused == old.base and not approved:
+        message = f"a disk of {old.base} was taken out again: {memory.refused_why}; to try: {again}"
+        return ChangeDecision((), "ReplaceFailed", message, replace_to=old.base)
+    policy = desired.spec.update_policy
+    if not approved and policy.replace != "Automatic":
+        message = f"{what}; to have it replaced: {again}"
+        return ChangeDecision((), "ReplaceRequired", message, replace_to=old.base)
+    window = window_state(policy.maintenance_windows, now)
+    if not window.open and not (approved and memory.approved_now):
+        message = (
+            f"{what}; its replacement waits for the maintenance window; at once: {again} --now"
+        )
+        return ChangeDecision(
+            (), "WindowClosed", message, replace_to=old.base, recheck_at=window.changes_at
+        )
+    if not approved and observed.fleet.hold:
+        message = f"{what}; its replacement waits: {observed.fleet.hold}"
+        return ChangeDecision((), "ReplaceHeld", message, replace_to=old.base, recheck_at=now + 15)
+    if domain.running_job:
+        message = f"{what}; its replacement waits for a job of its domain (backup, migration)"
+        return ChangeDecision((), "ReplaceHeld", message, recheck_at=now + 15)
+    began = begin(desired, domain, memory, image, now)
+    return ChangeDecision((began,), "Replacing", f"{what}; replacing it")

@@ -1,0 +1,142 @@
+"""System disks of a guest, past and to come: what a replacement begins with, and what it leaves.
+
+A volume cannot be renamed through libvirt, so each new system disk has a name of its own, and the
+one that was taken out is listed in the guest's memory until its time is over.
+"""
+
+from dataclasses import replace
+
+from controller.desired.effective import EffectiveGuest
+from controller.desired.quantities import format_size
+from controller.observed.domain import (
+    BootConfig,
+    DiskConfig,
+    DomainConfig,
+    DomainView,
+    Memory,
+    Replacement,
+    ReplacePhase,
+    SystemDisk,
+)
+from controller.observed.guest import Observed
+from controller.observed.image import ImageView
+from controller.planning.domain import SEED, SYSTEM, seed_volume, wanted_config
+from controller.planning.identity import volume_name
+from controller.planning.plan import Policy
+from controller.planning.steps import DeleteVolume, RecordMemory, Step, remember
+
+
+def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
+    """The system disk that the domain is defined with."""
+    disk = next((disk for disk in domain.config.disks if disk.alias == SYSTEM), None)
+    boot = domain.config.boot
+    return SystemDisk(
+        pool=disk.pool if disk is not None else "",
+        volume=(disk.volume or "") if disk is not None else "",
+        base=base,
+        kernel=boot.kernel if boot is not None else "",
+        initrd=(boot.initrd or "") if boot is not None else "",
+        args=boot.args if boot is not None else "",
+    )
+
+
+def begin(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, image: ImageView, now: float
+) -> RecordMemory:
+    """Writes down that the guest gets a disk of ``image``, which is READY."""
+    owner = domain.ownership
+    assert owner is not None  # noqa: S101 - the caller refused foreign domains
+    back = current_disk(domain, base=owner.base)
+    serial = memory.disk_serial + 1
+    boot = desired.image.spec.boot
+    to = SystemDisk(
+        pool=back.pool,
+        volume=volume_name(desired.name, domain.uuid, f"system-{serial}"),
+        base=image.base or "",
+        kernel=image.kernel_path or "",
+        initrd=image.initrd_path or "",
+        args=boot.args if boot is not None and image.kernel_path else "",
+    )
+    began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, domain.agent_connected)
+    return remember(replacement=began, disk_serial=serial)
+
+
+def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemory:
+    """Writes down that the guest gets its last retired disk back; or that there is none."""
+    owner = domain.ownership
+    assert owner is not None  # noqa: S101 - the caller refused foreign domains
+    good = [disk for disk in memory.retired if disk.why != "failed"]
+    if not good:
+        return remember(rollback=False)
+    last = max(good, key=lambda disk: disk.since)
+    back = current_disk(domain, base=owner.base)
+    began = Replacement(
+        last.disk, back, "rollback", ReplacePhase.PREPARING, now, domain.agent_connected
+    )
+    rest = tuple(disk for disk in memory.retired if disk != last)
+    return remember(replacement=began, rollback=False, retired=rest)
+
+
+def too_small(desired: EffectiveGuest, image: ImageView) -> str:
+    """Why no disk of this size can be made from the image; '' where one can."""
+    size = desired.spec.system_disk.size
+    if size is None or size >= image.capacity:
+        return ""
+    return (
+        f"systemDisk.size {format_size(size)} is smaller than the disk of image {image.name};"
+        f" write at least {format_size(image.capacity)}"
+    )
+
+
+def expired(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float
+) -> tuple[list[Step], float | None]:
+    """Retired disks whose time is over, and when the next one's is; none during a replacement."""
+    if memory.replacement is not None:
+        return [], None
+    ttl = desired.spec.update_policy.retired_disk_ttl
+    used = {
+        (disk.pool, disk.volume)
+        for config in (domain.config, domain.live)
+        if config is not None
+        for disk in config.disks
+    }
+    due = [
+        one
+        for one in memory.retired
+        if now >= one.since + ttl and (one.disk.pool, one.disk.volume) not in used
+    ]
+    rest = tuple(one for one in memory.retired if one not in due)
+    steps: list[Step] = [
+        DeleteVolume(one.disk.pool, one.disk.volume, f"it was {one.why} and kept {ttl:.0f} s")
+        for one in due
+    ]
+    if due:
+        steps.append(remember(retired=rest))
+    later = [one.since + ttl for one in rest if one.since + ttl > now]
+    return steps, min(later) if later else None
+
+
+def config_on(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    disk: SystemDisk,
+    policy: Policy,
+    *,
+    seeded: bool,
+) -> DomainConfig:
+    """The wanted domain, on ``disk``."""
+    wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
+    boot = BootConfig(disk.kernel, disk.initrd or None, disk.args) if disk.kernel else None
+    seed = seed_volume(desired, observed.host, domain, policy.seed) if seeded else None
+    disks = [
+        replace(one, pool=disk.pool, volume=disk.volume) if one.alias == SYSTEM else one
+        for one in wanted.disks
+        if one.alias != SEED
+    ]
+    drives = [replace(one, volume=None) for one in wanted.disks if one.alias == SEED]
+    if seed is not None:
+        target = drives[0].target if drives else "sda"
+        drives = [DiskConfig(SEED, *seed, format="raw", device="cdrom", target=target)]
+    return replace(wanted, boot=boot, disks=(*disks, *drives))

@@ -1,0 +1,51 @@
+"""Documents as text: YAML for a person to go on with, that every version of YAML reads alike."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from controller.desired.schema import API_VERSION
+
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+[KMGT]i?")
+"""Text that is text without quotes to every reader of YAML, but for a few words."""
+
+
+def document_text(name: str, spec: dict[str, Any], comments: Sequence[str]) -> str:
+    """A Guest document in block style, with ``comments`` above it."""
+    lines = [
+        *(f"# {line}" for comment in comments for line in comment.splitlines()),
+        f"apiVersion: {API_VERSION}",
+        "kind: Guest",
+        "metadata:",
+        *_block({"name": name}),
+        "spec:",
+        *_block(spec),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever one version of YAML or another would read as something else (``1e3``)."""
+
+
+def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _PLAIN.fullmatch(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represented)
+
+
+def _block(mapping: dict[str, Any]) -> Iterator[str]:
+    text: str = yaml.dump(
+        mapping,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=10**6,
+    )
+    for line in text.rstrip("\n").split("\n"):
+        yield f"  {line}" if line else line

@@ -1,0 +1,178 @@
+"""Which volume belongs to what: nothing that something stands on is ever called unused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.images.bases import image_of
+from controller.observed.domain import (
+    DiskVolume,
+    DomainState,
+    DomainView,
+    Memory,
+    Replacement,
+    ReplacePhase,
+    RetiredDisk,
+    SystemDisk,
+)
+from controller.observed.host import VolumeView
+from controller.planning.identity import guest_uuid
+from controller.planning.leftovers import Use, Users, VolumeUse, volume_uses
+from tests import factories as make
+from tests.unit.web.guests import remembering
+
+BASE = "gk-base-debian12-0123456789ab.qcow2"
+WEEK = 7 * 86400.0
+
+
+def a_volume(name: str, pool: str = "default", backing: str | None = None) -> VolumeView:
+    path = f"/{pool}/{name}"
+    return VolumeView(pool, name, path, "qcow2", 2 * 2**30, 2**20, backing)
+
+
+def told(volumes: list[VolumeView], **users: Any) -> dict[str, tuple[Any, ...]]:
+    given = {"domains": (), "paths": (), "seed": make.POLICY.seed, **users}
+    found = volume_uses(volumes, Users(**given), image_of)
+    return {use.volume.name: (str(use.use), use.guest, use.disk) for use in found}
+
+
+def of(domain: DomainView, disk: str, suffix: str = "qcow2") -> str:
+    return f"{domain.name}-{domain.uuid[:8]}-{disk}.{suffix}"
+
+
+def a_server(**memory: Any) -> DomainView:
+    """web1, with a data disk and an ISO in a drive."""
+    guest = make.a_guest(
+        disks=[{"name": "data", "size": "1Gi"}], cdroms=[{"name": "tools", "volume": "tools.iso"}]
+    )
+    return make.a_domain(guest, memory=Memory(**memory))
+
+
+def test_the_disks_of_a_guest_are_told_by_what_they_are() -> None:
+    domain = a_server()
+    names = [of(domain, "system"), of(domain, "data"), "tools.iso"]
+    assert told([a_volume(name) for name in names], domains=[domain]) == {
+        names[0]: ("system", "web1", "system"),
+        names[1]: ("data", "web1", "data"),
+        "tools.iso": ("cdrom", "web1", "tools"),
+    }
+
+
+def test_a_disk_that_only_the_running_domain_has_is_used() -> None:
+    domain = a_server()
+    assert domain.live is not None
+    without = tuple(disk for disk in domain.config.disks if disk.alias != "disk-data")
+    staged = remembering(replace(domain, config=replace(domain.config, disks=without)), volumes=())
+    name = of(domain, "data")
+    assert told([a_volume(name)], domains=[staged]) == {name: ("data", "web1", "data")}
+    off = replace(staged, live=None, state=DomainState.SHUTOFF)
+    assert told([a_volume(name)], domains=[off]) == {name: ("orphaned", "web1", "data")}
+
+
+def test_a_disk_that_stands_in_the_metadata_alone_is_used() -> None:
+    """Somebody took it out of the definition by virsh; it is put back."""
+    domain = a_server()
+    noted = DiskVolume("disk-data", "default", of(domain, "data"))
+    bare = replace(domain, config=replace(domain.config, disks=()), live=None)
+    kept = remembering(bare, volumes=(noted,))
+    assert told([a_volume(noted.volume)], domains=[kept]) == {
+        noted.volume: ("data", "web1", "data")
+    }
+
+
+def test_a_retired_disk_is_told_with_its_end() -> None:
+    domain = a_server()
+    old = SystemDisk("default", of(domain, "system-1"))
+    server = remembering(domain, retired=(RetiredDisk(old, make.NOW, "replaced"),))
+    users = Users([server], (), ttl={"web1": WEEK}, seed=make.POLICY.seed)
+    volume = a_volume(old.volume)
+    (use,) = volume_uses([volume], users, image_of)
+    assert use == VolumeUse(volume, Use.RETIRED, "web1", "system", until=make.NOW + WEEK)
+    (use,) = volume_uses([volume], replace(users, ttl=None), image_of)
+    assert use.until is None
+
+
+def test_both_disks_of_a_replacement_are_used() -> None:
+    domain = a_server()
+    new = SystemDisk("default", of(domain, "system-1"))
+    back = SystemDisk("default", of(domain, "system"))
+    going = Replacement(new, back, "image", ReplacePhase.PREPARING, make.NOW)
+    server = remembering(domain, replacement=going)
+    assert told([a_volume(new.volume), a_volume(back.volume)], domains=[server]) == {
+        new.volume: ("replacement", "web1", "system"),
+        back.volume: ("system", "web1", "system"),
+    }
+
+
+def test_what_was_made_for_a_guest_and_nobody_uses_is_orphaned() -> None:
+    domain = a_server()
+    gone = f"old1-{guest_uuid(make.POLICY.seed, 'old1')[:8]}-"
+    names = [of(domain, "logs"), f"{gone}system.qcow2", f"{gone}system-3.qcow2", f"{gone}seed.iso"]
+    assert told([a_volume(name) for name in names], domains=[domain]) == {
+        names[0]: ("orphaned", "web1", "logs"),
+        names[1]: ("orphaned", "old1", "system"),
+        names[2]: ("orphaned", "old1", "system"),
+        names[3]: ("orphaned", "old1", "seed"),
+    }
+
+
+def test_volumes_of_a_guest_that_is_being_made_are_not_orphaned() -> None:
+    stem = f"new1-{guest_uuid(make.POLICY.seed, 'new1')[:8]}-"
+    volumes = [a_volume(f"{stem}{disk}") for disk in ("system.qcow2", "data.qcow2", "seed.iso")]
+    found = told(volumes, expected=["new1"])
+    assert [use for use, _, _ in found.values()] == ["data", "seed", "system"]
+
+
+@pytest.mark.parametrize("path", ["/default/", "/elsewhere/by/a/link/"])
+def test_what_a_foreign_domain_stands_on_is_not_orphaned(path: str) -> None:
+    """Of two pools on one directory each has the file; by whatever path it is named, it is used."""
+    name = of(a_server(), "data")
+    assert told([a_volume(name)], paths=[path + name]) == {name: ("foreign", "web1", "data")}
+
+
+def test_what_another_volume_is_an_overlay_of_is_not_orphaned() -> None:
+    name = of(a_server(), "system")
+    clone = a_volume("clone.qcow2", "other", backing=f"/default/{name}")
+    assert told([a_volume(name), clone]) == {name: ("foreign", "web1", "system")}
+
+
+def test_bases_are_told_with_their_image_and_overlays() -> None:
+    domain = a_server()
+    system = a_volume(of(domain, "system"), backing=f"/default/{BASE}")
+    boot = "gk-kernel-rocky-9-0123456789ab-01234567"
+    users = Users([domain], (), seed=make.POLICY.seed)
+    bases = [a_volume(BASE), a_volume(boot), a_volume(f"{BASE}.ok")]
+    found = [use for use in volume_uses([*bases, system], users, image_of) if use.image]
+    assert [(use.volume.name, use.image, use.overlays) for use in found] == [
+        (BASE, "debian12", 1),
+        (boot, "rocky-9", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "win10.qcow2",
+        "web1-system.qcow2",
+        "web1-12345678-system",
+        "-12345678-system.qcow2",
+        "web1-1234567g-system.qcow2",
+        "web1-12345678-.qcow2",
+    ],
+)
+def test_volumes_of_others_are_left_out(name: str) -> None:
+    assert told([a_volume(name)]) == {}
+
+
+def test_hexadecimal_digits_in_names_mislead_nobody() -> None:
+    odd = "web-deadbeef-cafe0000"
+    uid = guest_uuid(make.POLICY.seed, odd)[:8]
+    assert told([a_volume(f"{odd}-{uid}-data.qcow2")]) == {
+        f"{odd}-{uid}-data.qcow2": ("orphaned", odd, "data")
+    }
+    uid = guest_uuid(make.POLICY.seed, "web")[:8]
+    name = f"web-{uid}-deadbeef-x.qcow2"
+    assert told([a_volume(name)]) == {name: ("orphaned", "web", "deadbeef-x")}
+    stranger = "web-01234567-89abcdef-x.qcow2"  # of an adopted domain: its UUID is its own
+    assert told([a_volume(stranger)]) == {stranger: ("orphaned", "web", "89abcdef-x")}
