@@ -57,7 +57,7 @@ class FakeWorld:
         self.fleet = Fleet()
         self.runs = 0
         self.booted: dict[str, str] = {}  # guest -> the system disk that it last ran on
-        self.broken: set[str] = set()  # system disks that no agent and no service comes up on
+        self.broken: set[str] = set()  # bases that nothing comes up from; or GUEST:BASE
         self.deaf: set[str] = set()  # guests that do not hear a request to shut down
         self.base = "gk-base-debian12-abc.qcow2"
 
@@ -157,7 +157,9 @@ class FakeWorld:
                 return
             self.runs += 1
             system = next(disk for disk in domain.config.disks if disk.alias == "disk-system")
-            works = system.volume not in self.broken
+            backing = self.volumes_there[system.pool, system.volume or ""].backing or ""
+            base = backing.rpartition("/")[2]
+            works = not self.broken & {base, f"{name}:{base}"}
             self.domains[name] = replace(
                 domain,
                 state=DomainState.RUNNING,

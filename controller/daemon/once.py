@@ -12,9 +12,13 @@ from controller.desired.effective import EffectiveGuest
 from controller.desired.problems import Problem
 from controller.errors import GuestkeeperError, PermanentError
 from controller.loop.status import GuestStatus
-from controller.planning.conditions import Health, Sync
+from controller.observed.image import ImageState
+from controller.planning.conditions import ConditionType, Health, Printable, Sync
 from controller.planning.steps import LookInside
 from controller.settings import Settings
+
+QUIET = 3.0
+"""Seconds in which a guest whose turn comes next takes it: each looks at all for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +33,24 @@ class Report:
 def plan_once(settings: Settings, names: Sequence[str] = ()) -> Report:
     """Looks at documents, hosts and the inside of guests, plans, and changes nothing.
 
-    Raises ``PermanentError`` for a name that no document has.
+    Guests whose document is gone are told of, too. Raises ``PermanentError`` for a name that
+    neither a document nor a domain of ours has.
     """
-    with _opened(settings, read_only=True) as house:
-        guests = _chosen(house, names)
+    with opened(settings, read_only=True) as house:
+        orphans = [
+            orphan.domain.name
+            for orphan in house.fleets.census().orphans
+            if not names or orphan.domain.name in names
+        ]
+        left = [name for name in names if name not in orphans]
+        guests = _chosen(house, left) if left or not names else []
         with ThreadPoolExecutor(settings.workers) as pool:
-            statuses = tuple(pool.map(lambda guest: _preview(house, guest), guests))
-        return _report(house, statuses)
+            statuses = list(pool.map(lambda guest: _preview(house, guest), guests))
+        for name in orphans:
+            house.reconciler.reconcile(name, act=False)
+            status = house.status.get(name)
+            statuses += [status] if status is not None else []
+        return _report(house, tuple(statuses))
 
 
 def apply_once(
@@ -48,14 +63,14 @@ def apply_once(
 
     ``progress`` hears each new word on a guest. Raises as ``plan_once`` does.
     """
-    with locked(settings.state_dir), _opened(settings, read_only=False) as house:
+    with locked(settings.state_dir), opened(settings, read_only=False) as house:
         guests = _chosen(house, names)
         deadline = time.monotonic() + timeout
         house.start_loop()
         for guest in guests:
             house.queue.add(guest.name)
         told: dict[str, str] = {}
-        version = -1
+        version, quiet_since = -1, float("inf")
         while time.monotonic() < deadline:
             seen = [house.status.get(guest.name) for guest in guests]
             for status in seen:
@@ -63,14 +78,22 @@ def apply_once(
                     told[status.name] = status.plan.sentence
                     progress(status)
             if all(status is not None and _ended(house, status) for status in seen):
-                break
+                queued = [one.name for one in seen if one is not None and _queued(one)]
+                quiet_since = min(quiet_since, time.monotonic())
+                if not queued or time.monotonic() - quiet_since >= QUIET:
+                    break
+                for name in queued:
+                    house.queue.add(name)
+            else:
+                quiet_since = float("inf")
             version = house.status.wait(version, min(0.5, max(0.0, deadline - time.monotonic())))
         final = tuple(house.status.get(guest.name) for guest in guests)
         return _report(house, tuple(status for status in final if status is not None))
 
 
 @contextmanager
-def _opened(settings: Settings, *, read_only: bool) -> Iterator[House]:
+def opened(settings: Settings, *, read_only: bool) -> Iterator[House]:
+    """A house whose documents are read and whose hosts were tried, for as long as it is needed."""
     house = House(settings, journal=":memory:", read_only=read_only)
     try:
         house.catalog.scan()
@@ -110,9 +133,30 @@ def _ended(house: House, status: GuestStatus) -> bool:
     if house.operations.current(status.name) is not None or plan.steps:
         return False
     stuck = plan.health in (Health.DEGRADED, Health.UNKNOWN)
-    # What is out of sync, healthy and without a step waits for somebody: a cold boot, an old value.
-    held = plan.sync is Sync.OUT_OF_SYNC and plan.health is Health.HEALTHY
+    stuck = stuck or plan.printable is Printable.PAUSED or plan.is_true(ConditionType.SUSPENDED)
+    # What is out of sync and without a step waits for somebody (an approval, a cold boot, an old
+    # value) or for a window, as long as nothing of its own goes on.
+    quiet = plan.health is Health.HEALTHY or plan.printable is Printable.STOPPED
+    held = plan.sync is Sync.OUT_OF_SYNC and quiet and not _goes_on(status)
     return plan.settled or stuck or held
+
+
+def _goes_on(status: GuestStatus) -> bool:
+    """Will it be changed by itself, though nothing is done to it at this moment?"""
+    synced = status.plan.condition(ConditionType.SYNCED)
+    if synced is None or status.guest is None:
+        return False
+    if synced.reason in ("Restarting", "Replacing"):
+        return True
+    image, by_itself = status.observed.image, status.guest.spec.update_policy.replace == "Automatic"
+    preparing = image is not None and image.state is ImageState.PREPARING
+    return synced.reason == "ImageOutdated" and preparing and by_itself
+
+
+def _queued(status: GuestStatus) -> bool:
+    """Does it wait for its turn in the roll-out of its image?"""
+    synced = status.plan.condition(ConditionType.SYNCED)
+    return synced is not None and synced.reason == "ReplaceHeld"
 
 
 def _report(house: House, statuses: tuple[GuestStatus, ...]) -> Report:

@@ -34,14 +34,16 @@ class Knowledge:
         self._lock = threading.Lock()
         self._inside: dict[str, InsideView] = {}
         self._failures: dict[str, Failure] = {}
-        self._sizes: dict[str, tuple[float, Mapping[str, VolumeView]]] = {}
+        self._sizes: dict[str, tuple[float, Mapping[tuple[str, str], VolumeView]]] = {}
 
-    def volumes(self, guest: str, now: float) -> Mapping[str, VolumeView] | None:
+    def volumes(self, guest: str, now: float) -> Mapping[tuple[str, str], VolumeView] | None:
         """The disks' volumes as last looked at, not longer than ``SIZES_INTERVAL`` ago."""
         at, found = self._sizes.get(guest, (0.0, None))
         return found if found is not None and 0 <= now - at < SIZES_INTERVAL else None
 
-    def saw_volumes(self, guest: str, found: Mapping[str, VolumeView], now: float) -> None:
+    def saw_volumes(
+        self, guest: str, found: Mapping[tuple[str, str], VolumeView], now: float
+    ) -> None:
         with self._lock:
             self._sizes[guest] = now, found
 

@@ -12,7 +12,7 @@ from controller.execution.operations import Operations
 from controller.observed.domain import DomainView, Memory
 from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
-from controller.observed.image import ImageView
+from controller.observed.image import ImageState, ImageView
 from controller.planning.domain import (
     missing_disks,
     seed_volume,
@@ -122,7 +122,7 @@ class Look:
 
     def _volumes_of(
         self, guest: EffectiveGuest, host: HostView, domain: DomainView
-    ) -> Mapping[str, VolumeView]:
+    ) -> Mapping[tuple[str, str], VolumeView]:
         """Asked for each time while something is to be made, else every ten minutes."""
         memory = domain.ownership.memory if domain.ownership is not None else Memory()
         going = memory.replacement
@@ -152,22 +152,31 @@ class Look:
 
     def _look_up(
         self, guest: EffectiveGuest, host: HostView, names: Iterable[tuple[str, str]]
-    ) -> dict[str, VolumeView]:
-        found: dict[str, VolumeView] = {}
+    ) -> dict[tuple[str, str], VolumeView]:
+        found: dict[tuple[str, str], VolumeView] = {}
         for pool, volume in names:
             if _usable(host, pool):
                 view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
                 if view is not None:
-                    found[volume] = view
+                    found[pool, volume] = view
         return found
 
     def _with_new(self, guest: EffectiveGuest, host: HostView, observed: Observed) -> Observed:
         """There is no domain: what of it is there already, and is it really nowhere else?"""
         names = self._places(guest, host, None)
+        pool, system = names[0]
+        image = self._image(guest, host, pool)
+        volumes = self._look_up(guest, host, names)
+        if image is not None and image.state is ImageState.READY:
+            # Of a domain that somebody undefined there may be disks under later names, too.
+            stem = system.removesuffix(".qcow2")
+            for view in self._ports.hypervisor.volumes(guest.spec.host, pool):
+                if view.name.startswith(stem):
+                    volumes[pool, view.name] = view
         return replace(
             observed,
-            image=self._image(guest, host, names[0][0]),
-            volumes=self._look_up(guest, host, names),
+            image=image,
+            volumes=volumes,
             elsewhere=self._elsewhere(guest),
             unseen_host=self._unseen(guest),
         )

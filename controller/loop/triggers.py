@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from controller.desired.schema import Change
 from controller.desired.snapshot import ScanResult, Snapshot
 from controller.errors import GuestkeeperError
 from controller.loop.queue import WorkQueue
@@ -91,7 +92,7 @@ class Triggers:
         self._of_images({image})
 
     def _of_images(self, images: Collection[str]) -> None:
-        """Guests that have their domain care only whether another base was installed."""
+        """Guests that have their domain care only whether there is another base for them."""
         for name, guest in self._snapshot().guests.items():
             if guest.image.name in images:
                 status = self._status.get(name)
@@ -99,6 +100,8 @@ class Triggers:
                     status is None
                     or status.observed.domain is None
                     or guest.image.install is not None
+                    or status.plan.steps  # such as making the image ready beside it
+                    or any(change.change is Change.REPLACE for change in status.plan.changes)
                 ):
                     self._queue.add(name)
 

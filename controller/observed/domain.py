@@ -263,8 +263,6 @@ class Memory:
     """The same of its interfaces."""
     restarted_for: str = ""
     """What the last cold boot by itself was for: one that does not help is not done again."""
-    disk_serial: int = 0
-    """How many system disks were made for it after the first: no name is used twice."""
     controller: str = ""
     """The daemon that looks after it: only that one may ever delete it."""
     deletion_policy: str = ""

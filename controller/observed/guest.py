@@ -58,8 +58,8 @@ class Observed:
     domain: DomainView | None = None
     image: ImageView | None = None
     """Looked at while a disk must be made from it; an installed one at any time."""
-    volumes: Mapping[str, VolumeView] = field(default_factory=dict)
-    """By name: its disks' volumes as last looked at (their size counts), and those that a plan may
+    volumes: Mapping[tuple[str, str], VolumeView] = field(default_factory=dict)
+    """By pool and name: its disks' volumes as last looked at (their size counts), and those that a plan may
     have to make; only those that are there."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""

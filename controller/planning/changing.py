@@ -139,5 +139,5 @@ def _replace(
     if domain.running_job:
         message = f"{what}; its replacement waits for a job of its domain (backup, migration)"
         return ChangeDecision((), "ReplaceHeld", message, recheck_at=now + 15)
-    began = begin(desired, domain, memory, image, now)
+    began = begin(desired, domain, image, now)
     return ChangeDecision((began,), "Replacing", f"{what}; replacing it")

@@ -69,7 +69,30 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
             f" {image.name}; write at least {format_size(image.capacity)}"
         )
         return _waiting(desired, "SystemDiskTooSmall", message, None, Health.DEGRADED)
+    several = _several_disks(observed, system)
+    if several:
+        return _waiting(desired, "SystemDisksUnclear", several, now + 60, Health.DEGRADED)
     return _create(desired, observed, image, volumes, now, policy)
+
+
+def _several_disks(observed: Observed, system: WantedVolume) -> str:
+    """A domain that is gone took with it which of its system disks was in use; '' where that is
+    clear.
+    """
+    stem = system.volume.removesuffix(".qcow2")
+    there = sorted(
+        name
+        for pool, name in observed.volumes
+        if pool == system.pool and name.startswith(stem) and name != system.volume
+    )
+    if not there:
+        return ""
+    first = f"{system.volume}, " if system.place in observed.volumes else ""
+    return (
+        f"its domain is gone, and pool {system.pool} has more than one name that its system disk may"
+        f" have ({first}{', '.join(there)}): keep the one it shall have as {system.volume} and move"
+        " the others away (virsh vol-clone, virsh vol-delete)"
+    )
 
 
 def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: float) -> Plan:
@@ -146,7 +169,7 @@ def _create(
 ) -> Plan:
     steps: list[Step] = []
     for index, wanted in enumerate(volumes):
-        if wanted.volume in observed.volumes:
+        if wanted.place in observed.volumes:
             continue
         overlay = (image.base_path or "", image.base_format) if index == 0 else None
         size = wanted.size or image.capacity
@@ -175,7 +198,7 @@ def _create(
     steps.append(DefineDomain(config, owner, new=True))
     if desired.spec.autostart:
         steps.append(SetAutostart(on=True))
-    again = volumes[0].volume in observed.volumes
+    again = volumes[0].place in observed.volumes
     if desired.spec.run_strategy in (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE):
         steps.append(StartDomain("it was defined again" if again else "it is new"))
     message = (

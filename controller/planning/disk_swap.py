@@ -5,6 +5,7 @@ one that was taken out is listed in the guest's memory until its time is over.
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
@@ -41,24 +42,27 @@ def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
 
 
 def begin(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, image: ImageView, now: float
+    desired: EffectiveGuest, domain: DomainView, image: ImageView, now: float
 ) -> RecordMemory:
-    """Writes down that the guest gets a disk of ``image``, which is READY."""
+    """Writes down that the guest gets a disk of ``image``, which is READY.
+
+    The volume is named by the second, so it is never taken for one that an earlier attempt left.
+    """
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     back = current_disk(domain, base=owner.base)
-    serial = memory.disk_serial + 1
+    made = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")
     boot = desired.image.spec.boot
     to = SystemDisk(
         pool=back.pool,
-        volume=volume_name(desired.name, domain.uuid, f"system-{serial}"),
+        volume=volume_name(desired.name, domain.uuid, f"system-{made}"),
         base=image.base or "",
         kernel=image.kernel_path or "",
         initrd=image.initrd_path or "",
         args=boot.args if boot is not None and image.kernel_path else "",
     )
     began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, domain.agent_connected)
-    return remember(replacement=began, disk_serial=serial)
+    return remember(replacement=began)
 
 
 def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemory:

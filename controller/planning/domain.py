@@ -40,6 +40,10 @@ class WantedVolume:
     volume: str
     size: int | None
 
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.pool, self.volume
+
 
 def wanted_volumes(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str

@@ -33,12 +33,14 @@ from controller.planning.plan import Plan, Policy
 from controller.planning.probes import probe_targets
 from controller.planning.services import service_states, services_ready
 from controller.planning.steps import (
+    ALONE,
     LONG,
     DeleteSeed,
     EjectSeed,
     RecordApplied,
     Step,
     remember,
+    step_name,
 )
 from controller.planning.stopping import StopFor
 
@@ -151,6 +153,8 @@ def plan_running(
         message = f"{ready.message}; {agent.message}" if ready.message else agent.message
         ready = false(C.SERVICES_READY, "AgentNotConnected", message)
     health, printable = _axes(ready, todo)
+    if change.reason == "Restarting":  # it goes down because we want it to
+        health, printable, targets = Health.PROGRESSING, Printable.STOPPING, ()
     return Plan(
         guest=desired.name,
         sentence=_sentence(steps, ready, synced),
@@ -185,6 +189,16 @@ def plan_running(
     )
 
 
+def _due(steps: list[Step], observed: Observed, now: float) -> list[Step]:
+    """Those that do not wait for another try of theirs."""
+    failure = observed.failure
+    if failure is None or now >= failure.retry_at:
+        return steps
+    return [
+        step for step in steps if not (isinstance(step, ALONE) and step_name(step) == failure.step)
+    ]
+
+
 def _long_last(steps: tuple[Step, ...], *, before: bool) -> list[Step]:
     """The short steps, or the long one: nothing may follow that in a plan."""
     return [step for step in steps if isinstance(step, LONG) != before]
@@ -206,7 +220,7 @@ def _remove_seed(
     if seed is None:
         return []
     if unused_seed(desired, domain):
-        return [DeleteSeed(*seed)] if seed[1] in observed.volumes else []
+        return [DeleteSeed(*seed)] if seed in observed.volumes else []
     known = inside.known
     if known is None or inside.personalising or known.cloud_init == "error":
         return []

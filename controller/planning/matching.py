@@ -37,14 +37,14 @@ def match(
     desired: EffectiveGuest,
     domain: DomainView,
     host: HostView,
-    volumes: Mapping[str, VolumeView] | None = None,
+    volumes: Mapping[tuple[str, str], VolumeView] | None = None,
 ) -> Adoption:
     """Which device of a foreign domain is which of the document's.
 
     The system disk is the first disk by target. A data disk of the document is the one of its
     pool and size where there is just one such on either side, else the first of its pool, by
     target, that no other took; CD-ROM drives are taken in order. An interface is the one of its
-    MAC address, else the first of its network or bridge. ``volumes`` by name.
+    MAC address, else the first of its network or bridge. ``volumes`` by pool and name.
     """
     domain = located_view(domain, host.pools)
     config = domain.config
@@ -91,7 +91,7 @@ def _match_disks(
     desired: EffectiveGuest,
     host: HostView,
     config: DomainConfig,
-    volumes: Mapping[str, VolumeView],
+    volumes: Mapping[tuple[str, str], VolumeView],
 ) -> _Matched:
     made = _Matched()
     there = [disk for disk in config.disks if disk.device == "disk"]
@@ -139,9 +139,9 @@ def _pool(disk: DiskConfig | Disk, host: HostView | None = None) -> str:
     return disk.pool or (host.default_pool if host is not None else "")
 
 
-def _size(disk: DiskConfig, volumes: Mapping[str, VolumeView]) -> int | None:
-    view = volumes.get(disk.volume or "")
-    return view.capacity if view is not None and view.pool == disk.pool else None
+def _size(disk: DiskConfig, volumes: Mapping[tuple[str, str], VolumeView]) -> int | None:
+    view = volumes.get((disk.pool, disk.volume or ""))
+    return view.capacity if view is not None else None
 
 
 def _in_no_pool(disk: DiskConfig, host: HostView) -> str:

@@ -124,7 +124,7 @@ def _new_volumes(
         for volume in wanted_volumes(desired, observed.host, domain, policy.seed)
         if volume.alias in absent
         and volume.size is not None
-        and volume.volume not in observed.volumes
+        and volume.place not in observed.volumes
     ]
 
 
@@ -136,8 +136,8 @@ def _sizes(
     changes: list[FieldChange] = []
     refused: list[Refused] = []
     for volume in wanted_volumes(desired, observed.host, domain, policy.seed):
-        there = observed.volumes.get(volume.volume)
-        if there is None or there.pool != volume.pool or volume.size is None:
+        there = observed.volumes.get(volume.place)
+        if there is None or volume.size is None:
             continue
         path = f"{disk_path(volume.alias)}.size"
         old, new = format_size(there.capacity), format_size(volume.size)
@@ -170,5 +170,5 @@ def is_booting(domain: DomainView, now: float, policy: Policy) -> bool:
 
 def _settled(live: DomainConfig, wanted: DomainConfig, *, booting: bool) -> DomainConfig:
     """A guest has all of its maximum until its balloon driver is there: no difference till then."""
-    full = live.memory == live.max_memory
+    full = live.memory == live.max_memory > wanted.memory
     return replace(live, memory=wanted.memory) if booting and full else live

@@ -12,7 +12,7 @@ from controller.planning.conditions import (
     Status,
     Sync,
 )
-from controller.planning.steps import LookInside, RecordMemory, Step
+from controller.planning.steps import LookInside, PrepareImage, RecordMemory, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Plan:
     @property
     def differs(self) -> bool:
         """Is there anything to do, or something not as wanted that cannot be done?"""
-        acts = any(not isinstance(step, LookInside | RecordMemory) for step in self.steps)
+        beside = PrepareImage if self.sync is Sync.SYNCED else LookInside
+        acts = any(not isinstance(step, LookInside | RecordMemory | beside) for step in self.steps)
         return (
             acts
             or bool(self.changes)

@@ -34,7 +34,7 @@ from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
-from controller.planning.steps import StartDomain, Step, remember, step_name
+from controller.planning.steps import ALONE, StartDomain, Step, remember, step_name
 from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
 
@@ -84,13 +84,6 @@ def _decide(
 
 
 _OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
-_ALONE = frozenset(
-    {
-        "SetVcpus", "SetMemory", "PlugDevice", "UnplugDevice", "UpdateDevice", "SetIoTune",
-        "SetTitle", "SetAutostart", "GrowDisk", "DeleteVolume",
-    }
-)  # fmt: skip
-"""Steps that nothing else of a plan leans on: while one of them fails, the rest goes on."""
 
 
 def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> Plan:
@@ -108,7 +101,7 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
         false(C.SYNCED, failure.reason, message) if found.type is C.SYNCED else found
         for found in made.conditions
     )
-    if failure.step in _ALONE:
+    if isinstance(made.steps[names.index(failure.step)], ALONE):
         rest = tuple(step for step in made.steps if step_name(step) != failure.step)
     else:
         rest = made.steps[: names.index(failure.step)]

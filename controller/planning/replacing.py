@@ -145,7 +145,7 @@ def _prepare(
 ) -> Plan:
     """Beside the running guest: whatever takes time is done before it stops."""
     image = observed.image
-    made = going.to.volume in observed.volumes
+    made = (going.to.pool, going.to.volume) in observed.volumes
     if going.why == "image" and not _still_wanted(going, image):
         steps: list[Step] = []
         if made:
@@ -186,7 +186,7 @@ def _new_disk(
     image = observed.image
     if going.why != "image" or image is None:
         return
-    if going.to.volume not in observed.volumes:
+    if (going.to.pool, going.to.volume) not in observed.volumes:
         size = desired.spec.system_disk.size or image.capacity
         backing = (image.base_path or "", image.base_format)
         yield CreateVolume(going.to.pool, going.to.volume, size, backing)

@@ -330,6 +330,11 @@ Step = (
 )
 
 
+ALONE = (
+    SetVcpus, SetMemory, PlugDevice, UnplugDevice, UpdateDevice, SetIoTune, SetTitle, SetAutostart,
+    GrowDisk, DeleteVolume,
+)  # fmt: skip
+"""Nothing else of a plan leans on them: while one of them fails, the rest goes on."""
 LONG = (PrepareImage, UnplugDevice, LookInside, ApplyInside)
 
 

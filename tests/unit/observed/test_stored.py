@@ -24,7 +24,6 @@ FULL = Memory(
     suspended=True,
     replacement=Replacement(NEW, OLD, "image", ReplacePhase.CONFIRMING, 5.0, swapped_at=6.5),
     retired=(RetiredDisk(OLD, 1.0, "replaced"), RetiredDisk(NEW, 2.0, "failed")),
-    disk_serial=3,
 )
 
 times = st.floats(0, 4e9)
@@ -79,7 +78,7 @@ def test_what_is_a_default_is_not_written() -> None:
         (("replacement", "phase"), "dancing", {"replacement": None}),
         (("replacement", "to"), [], {"replacement": None}),
         (("replacement", "from_the_future"), 1, {}),
-        (("disk_serial",), "3", {"disk_serial": 0}),
+        (("start_attempts",), "3", {"start_attempts": 0}),
     ],
 )
 def test_a_broken_part_costs_that_part_only(

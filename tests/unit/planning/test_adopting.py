@@ -80,14 +80,15 @@ def a_foreign(
     return replace(found, **(view or {}))
 
 
-def volumes(**sizes: int) -> dict[str, VolumeView]:
+def volumes(**sizes: int) -> dict[tuple[str, str], VolumeView]:
     """By volume; the pool is that of the disk above that has it."""
     pools = {"logs.qcow2": "fast"}
     names = {name.replace("_", "."): size for name, size in sizes.items()}
-    return {
-        name: VolumeView(pools.get(name, "default"), name, f"/x/{name}", "qcow2", size, 0, None)
+    found = (
+        VolumeView(pools.get(name, "default"), name, f"/x/{name}", "qcow2", size, 0, None)
         for name, size in names.items()
-    }
+    )
+    return {(view.pool, view.name): view for view in found}
 
 
 def planned(

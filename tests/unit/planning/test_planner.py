@@ -85,7 +85,7 @@ def test_creation_is_disks_then_definition_then_start() -> None:
 def test_what_an_earlier_try_made_is_not_made_again() -> None:
     first = planned(seen=observed(image=a_ready_image()))
     overlay = first.steps[0].volume  # type: ignore[union-attr]
-    again = planned(seen=observed(image=a_ready_image(), volumes={overlay: object()}))
+    again = planned(seen=observed(image=a_ready_image(), volumes={("default", overlay): object()}))
     assert names(again) == ["DefineDomain", "StartDomain"]
 
 
@@ -461,10 +461,12 @@ def test_another_image_waits_until_it_is_there_and_says_so() -> None:
     assert made.health is Health.HEALTHY
 
 
-def a_volume(disk: str, capacity: int) -> dict[str, VolumeView]:
+def a_volume(disk: str, capacity: int) -> dict[tuple[str, str], VolumeView]:
     (config,) = (one for one in a_domain(GUEST).config.disks if one.alias == f"disk-{disk}")
     name = config.volume or ""
-    return {name: VolumeView("default", name, f"/pool/{name}", "qcow2", capacity, 0, None)}
+    return {
+        ("default", name): VolumeView("default", name, f"/pool/{name}", "qcow2", capacity, 0, None)
+    }
 
 
 def test_a_disk_grows_and_never_shrinks() -> None:

@@ -1,0 +1,140 @@
+"""``adopt``: what taking over a foreign domain would change, the question, and doing it.
+
+``export``: the document of a domain that is there.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import typer
+from rich.text import Text
+
+from controller.cli.client import Client, Json
+from controller.cli.describe import step_lines
+from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.formats import dump
+from controller.cli.options import Output
+from controller.cli.terminal import (
+    BAD,
+    FAINT,
+    Cell,
+    arrow,
+    columns,
+    hint,
+    person_looks,
+    say,
+    show,
+    stdout,
+)
+
+if TYPE_CHECKING:
+    from controller.settings import Settings
+
+_PATIENCE = 60.0
+"""Seconds: its inside is looked at, too."""
+
+
+def adopt(client: Client, name: str, *, yes: bool, dry_run: bool, output: Output) -> int:
+    """Exits 1 where it cannot be adopted, or was not wanted after all."""
+    path = f"guests/{quote(name, safe='')}/adoption"
+    item = client.get(path, patience=_PATIENCE)["item"]
+    people = output in (Output.TABLE, Output.WIDE)
+    if people:
+        show(stdout(), lines(item))
+    if item["problems"] or dry_run:
+        if not people:
+            _print(item, output)
+        return DIFFERENT if item["problems"] else DONE
+    if not yes:
+        _ask(name)
+    done = client.post(path, uuid=item["uuid"], digest=item["digest"])["item"]
+    if people:
+        stdout().print(f"{name} is Guestkeeper's now; it was not stopped")
+        hint(f"how it goes on: guestkeeper describe {name}")
+    else:
+        _print(done, output)
+    return DONE
+
+
+def _print(item: Json, output: Output) -> None:
+    if output is Output.NAME:
+        sys.stdout.write(f"{item['name']}\n")
+    else:
+        dump({"item": item}, output)
+
+
+def _ask(name: str) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise CliError(
+            "nothing was adopted: there is nobody to ask; to do it: guestkeeper adopt"
+            f" {name} --yes",
+            INVALID,
+        )
+    if not typer.confirm(f"take over domain {name}?", err=True):
+        raise CliError("nothing was adopted")
+
+
+def lines(item: Json) -> list[Text]:
+    """The whole answer for people."""
+    head = Text(item["name"], "bold")
+    head.append(f"  (domain {item['uuid']} on host {item['host']}, {item['state']})", FAINT)
+    page = [head]
+    if item["problems"]:
+        page += [Text(f"  {problem}", BAD) for problem in item["problems"]]
+        return [*page, Text("  it cannot be adopted before")]
+    page.append(Text("  takes over:"))
+    page += columns(
+        (),
+        [(Text(one["place"]), Text(one["is"]), Text(one["field"])) for one in item["devices"]],
+        4,
+    )
+    if item["changes"]:
+        page.append(Text("  would change:"))
+        page += columns(("FIELD", "FROM", "TO", "CLASS", "DISRUPTION"), _rows(item), 4)
+    else:
+        page.append(Text("  would change nothing"))
+    if item["inside"] == "unknown":
+        page.append(
+            Text("  what differs inside is not known: its guest agent does not answer", FAINT)
+        )
+    if item["then"]:
+        page.append(Text(f"  {arrow()} then, as for every guest:"))
+        page += step_lines(item["then"], indent=4)
+    return page
+
+
+def _rows(item: Json) -> list[tuple[Cell, ...]]:
+    return [
+        (
+            Text(change["path"]),
+            Text(change["old"] or "(none)"),
+            Text(change["new"] or "(none)"),
+            Text(change["class"]),
+            Text(_disruption(change)),
+        )
+        for change in item["changes"]
+    ]
+
+
+def _disruption(change: Json) -> str:
+    waits = f"; waits for: {change['needs']}" if change["needs"] else ""
+    return f"{change['disruption']}{waits}"
+
+
+def export(settings: "Settings", name: str, host: str | None, image: str | None) -> int:
+    """The document on stdout; what somebody has to decide is in its comments, and on stderr."""
+    from controller import daemon
+
+    made = daemon.export_once(settings, name, host, image)
+    sys.stdout.write(made.text)
+    sys.stdout.flush()
+    if not person_looks():  # who reads them in the document needs them no second time
+        for note in made.notes:
+            say(f"note: {note}")
+    elif made.foreign:
+        hint(
+            f"put it into {settings.desired_dir}; what taking the domain over would change:"
+            f" guestkeeper adopt {name} --dry-run"
+        )
+    return DONE

@@ -1,0 +1,175 @@
+"""Adoption as an operator asks for it: what taking over a domain would change, and doing it.
+
+The loop never adopts by itself: it tells ``NameConflict`` and leaves the domain alone. What is done
+here is one step, through the executor as every other; then the loop finds a domain of ours.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from controller.desired.effective import EffectiveGuest
+from controller.desired.snapshot import Snapshot
+from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
+from controller.execution.executor import Executor, Ports, Subject
+from controller.observed.domain import DomainState
+from controller.observed.guest import Observed
+from controller.observed.host import VolumeView
+from controller.planning.adopting import AdoptionPlan, plan_adoption
+from controller.planning.domain import wanted_volumes
+from controller.planning.locating import located_view
+from controller.planning.matching import match
+from controller.planning.plan import Policy
+
+log = structlog.get_logger(__name__)
+
+
+class Look(Protocol):
+    """The part of ``loop.look.Look`` that is used."""
+
+    def at(self, guest: EffectiveGuest) -> Observed: ...
+
+
+class AdoptionDesk:
+    """Satisfies ``web.application.Adoptions``. Safe to use from many threads.
+
+    ``queue`` is told the guest that was adopted. Each method raises ``PermanentError`` for a guest
+    that has no domain to adopt, and ``HostUnreachableError``.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        look: Look,
+        executor: Executor,
+        snapshot: Callable[[], Snapshot],
+        policy: Policy,
+        queue: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ports = ports
+        self._look = look
+        self._executor = executor
+        self._snapshot = snapshot
+        self._policy = policy
+        self._queue = queue
+        self._clock = clock
+
+    def preview(self, name: str) -> AdoptionPlan:
+        """What adopting the guest's domain would take and lead to. Changes nothing; where the
+        domain's guest agent answers, its inside is looked at, which takes some seconds.
+        """
+        guest = self._guest(name)
+        return self._planned(guest, self._observed(guest))
+
+    def adopt(self, name: str, uuid: str | None = None, digest: str | None = None) -> AdoptionPlan:
+        """Takes the domain over, running or not, without stopping it.
+
+        ``uuid`` and ``digest`` are those of the domain and of the guest that somebody was shown.
+        Raises ``PermanentError`` where either is another one now, and where there are problems.
+        """
+        guest = self._guest(name)
+        observed = self._observed(guest)
+        made = self._planned(guest, observed, inside=False)
+        if made.step is None:
+            raise PermanentError(
+                f"domain {name} cannot be adopted: {'; '.join(made.problems)}",
+                reason="AdoptionRefused",
+            )
+        if uuid not in (None, made.domain.uuid) or digest not in (None, guest.digest):
+            raise PermanentError(
+                f"domain {name} or its document is another one than was shown; look again:"
+                f" guestkeeper adopt {name}",
+                reason="AdoptionOutdated",
+            )
+        log.info("adopting", guest=name, host=guest.spec.host, uuid=made.domain.uuid)
+        self._executor.execute(Subject(name, guest.spec.host, guest), observed, made.step)
+        self._queue(name)
+        return made
+
+    def _guest(self, name: str) -> EffectiveGuest:
+        snapshot = self._snapshot()
+        problems = snapshot.document_problems(name)
+        guest = snapshot.guests.get(name)
+        if problems:
+            raise PermanentError(
+                f"the document of guest {name} has to be corrected first: {problems[0]}",
+                reason="DocumentInvalid",
+            )
+        if guest is None or name in snapshot.held:
+            raise PermanentError(
+                f"no Guest document is named {name}; to have one written: guestkeeper export"
+                f" {name}",
+                reason="UnknownGuest",
+            )
+        return guest
+
+    def _observed(self, guest: EffectiveGuest) -> Observed:
+        """Of a guest whose name a foreign domain has; raises for every other."""
+        observed = self._look.at(guest)
+        host, domain = observed.host, observed.domain
+        if not host.reachable:
+            why = f" ({host.why})" if host.why else ""
+            raise HostUnreachableError(f"host {host.name} is not reachable{why}")
+        if observed.fleet.suspended:
+            raise PermanentError(
+                "everything is suspended: nothing is done to any domain until guestkeeper resume"
+                " --all",
+                reason="Suspended",
+            )
+        if domain is None:
+            raise PermanentError(
+                f"host {host.name} has no domain {guest.name} to adopt; the guest is made anew",
+                reason="NothingToAdopt",
+            )
+        if domain.ours:
+            raise PermanentError(
+                f"domain {guest.name} on host {host.name} is Guestkeeper's already",
+                reason="NothingToAdopt",
+            )
+        if domain.state is DomainState.UNKNOWN:
+            raise HostUnreachableError(f"the state of domain {guest.name} is not known")
+        return self._with_volumes(guest, observed)
+
+    def _with_volumes(self, guest: EffectiveGuest, observed: Observed) -> Observed:
+        """The volumes of its disks, and those that the document's further disks would be on."""
+        assert observed.domain is not None  # noqa: S101 - the caller saw to it
+        host = observed.host
+        domain = located_view(observed.domain, host.pools)
+        names = [(disk.pool, disk.volume or "") for disk in domain.config.disks]
+        volumes = self._volumes(observed, names)
+        adopted = match(guest, domain, host, volumes).adopted
+        wanted = wanted_volumes(guest, host, adopted, self._policy.seed)
+        volumes |= self._volumes(observed, [(one.pool, one.volume) for one in wanted])
+        return replace(observed, volumes=volumes)
+
+    def _volumes(
+        self, observed: Observed, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], VolumeView]:
+        host = observed.host
+        found: dict[tuple[str, str], VolumeView] = {}
+        for pool, volume in names:
+            if volume and pool in host.pools and host.pools[pool].active:
+                view = self._ports.hypervisor.volume(host.name, pool, volume)
+                if view is not None:
+                    found[pool, volume] = view
+        return found
+
+    def _planned(
+        self, guest: EffectiveGuest, observed: Observed, *, inside: bool = True
+    ) -> AdoptionPlan:
+        domain = observed.domain
+        made = plan_adoption(guest, observed, self._clock(), self._policy)
+        if made.step is None or domain is None or not domain.agent_connected or not inside:
+            return made
+        try:
+            seen = self._ports.inside.look(guest, domain)
+        except GuestkeeperError as error:
+            # What differs inside is not known then, and the plan that is shown says so.
+            log.info("inside was not seen", guest=guest.name, why=str(error))
+            return made
+        return plan_adoption(guest, replace(observed, inside=seen), self._clock(), self._policy)

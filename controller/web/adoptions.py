@@ -1,0 +1,81 @@
+"""The routes of adoptions: what taking over a foreign domain would change, and doing it."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from controller.planning.adopting import AdoptionPlan, told_places
+from controller.planning.changes import FieldChange, disk_path
+from controller.planning.disruption import disruption
+from controller.planning.inside import wants_inside
+from controller.planning.steps import step_name
+from controller.web import listing
+from controller.web.answers import ApiError, answer
+from controller.web.application import Application
+from controller.web.values import Json
+
+
+def routes(application: Application) -> list[Route]:
+    """GET shows, POST does it. Both read the documents first: what was just written counts."""
+
+    def known(request: Request) -> str:
+        application.read_documents()
+        name = str(request.path_params["name"])
+        if name not in listing.names(application):
+            raise ApiError(404, "NotFound", listing.unknown_guest(application, name))
+        return name
+
+    def preview(request: Request) -> Response:
+        return answer({"item": view(application.adoptions.preview(known(request)))})
+
+    def adopt(request: Request) -> Response:
+        query = request.query_params
+        made = application.adoptions.adopt(
+            known(request), query.get("uuid") or None, query.get("digest") or None
+        )
+        return answer({"item": view(made, adopted=True)})
+
+    path = "/api/v1/guests/{name}/adoption"
+    return [Route(path, preview, methods=["GET"]), Route(path, adopt, methods=["POST"])]
+
+
+def view(plan: AdoptionPlan, *, adopted: bool = False) -> Json:
+    """Which device is which, what would change at what cost; ``then``: the steps that follow."""
+    after = plan.after
+    return {
+        "name": plan.desired.name,
+        "host": plan.desired.spec.host,
+        "uuid": plan.domain.uuid,
+        "state": str(plan.domain.state),
+        "digest": plan.desired.digest,
+        "adopted": adopted,
+        "problems": list(plan.problems),
+        "devices": [
+            {"place": place, "is": what, "field": _field(alias)}
+            for place, what, alias in told_places(plan)
+        ],
+        "changes": [_change(change, plan) for change in plan.changes],
+        "inside": "seen" if plan.inside_seen or not wants_inside(plan.desired) else "unknown",
+        "then": [
+            {"name": step_name(step), "text": str(step)}
+            for step in (after.steps if after is not None else ())
+        ],
+    }
+
+
+def _change(change: FieldChange, plan: AdoptionPlan) -> Json:
+    cost = disruption(change, plan.desired.spec.update_policy, running=plan.domain.state.active)
+    return {
+        "path": change.path,
+        "old": change.old,
+        "new": change.new,
+        "class": str(change.change),
+        "disruption": cost.text,
+        "needs": f"guestkeeper {cost.needs} {plan.desired.name}" if cost.needs else None,
+    }
+
+
+def _field(alias: str) -> str:
+    """Where the device stands in the document."""
+    kind, _, name = alias.partition("-")
+    return f"interfaces[{name}]" if kind == "nic" else disk_path(alias)
