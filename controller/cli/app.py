@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from controller import __version__
+from controller.cli import guest_commands
 from controller.cli.errors import INTERRUPTED, INVALID, UNREACHABLE, CliError
 from controller.cli.options import (
     As,
@@ -28,7 +29,8 @@ from controller.cli.options import (
 )
 from controller.errors import GuestkeeperError, HostUnreachableError
 
-OBSERVE, DOCUMENTS, DAEMON = "See what is", "Documents, without the daemon", "The daemon"
+OBSERVE, ACT = "See what is", "Act on guests and images"
+DOCUMENTS, DAEMON = "Documents, without the daemon", "The daemon"
 
 
 class Commands(TyperGroup):
@@ -182,25 +184,32 @@ def apply(
 def get(
     ctx: typer.Context,
     kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="guests, images, services, hosts, problems.")
+        str,
+        typer.Argument(
+            metavar="[KIND]", help="guests, images, services, hosts, volumes, problems."
+        ),
     ] = "guests",
     names: Names = None,
     labels: Labels = "",
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Of volumes only those that nobody uses any more.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, print changes.")] = False,
     timeout: Timeout = "0s",
     config: Config = None,
     output: As = Output.TABLE,
 ) -> None:
-    """List guests, images, services, hosts or the documents' problems."""
+    """List guests, images, services, hosts, volumes or the documents' problems."""
     from controller.cli import get as listing
+    from controller.cli.kinds import kind_of
 
-    kind = listing.kind_of(kind)
+    kind = kind_of(kind)
     with client_of(ctx, config) as client:
         if watch:
             limit = seconds_of(timeout)
             code = listing.watch(client, kind, names or [], labels, output, limit)
         else:
-            code = listing.get(client, kind, names or [], labels, output)
+            code = listing.get(client, kind, names or [], labels, output, orphaned=orphaned)
     raise typer.Exit(code)
 
 
@@ -282,30 +291,7 @@ def wait(
         raise typer.Exit(following.wait(client, names or [], labels, wanted, patience))
 
 
-@app.command(rich_help_panel=DAEMON)
-def reconcile(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Guests' names.")],
-    config: Config = None,
-) -> None:
-    """Have the daemon look at guests now."""
-    with client_of(ctx, config) as client:
-        for name in names:
-            client.post(f"guests/{name}/reconcile")
-            typer.echo(f"{name} will be looked at now")
-
-
-@app.command(rich_help_panel=DAEMON)
-def retry(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")],
-    config: Config = None,
-) -> None:
-    """Forget why an image could not be installed, and build it anew."""
-    from controller.cli import images
-
-    with client_of(ctx, config) as client:
-        raise typer.Exit(images.retry(client, name))
+guest_commands.register(app, ACT)
 
 
 @app.command(rich_help_panel=DOCUMENTS)
@@ -316,6 +302,28 @@ def render(
     from controller.cli import documents
 
     raise typer.Exit(documents.render(settings_of(ctx, config), name, output))
+
+
+@app.command(rich_help_panel=DOCUMENTS)
+def export(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A domain's name.")],
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="Only there. [default: any]")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image", metavar="IMAGE", help="The guest's image. [default: the one that fits]"
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Write the Guest document of a domain that exists, also of a foreign one."""
+    from controller.cli import adopt as adoption
+
+    quiet_logs()
+    raise typer.Exit(adoption.export(settings_of(ctx, config), name, host, image))
 
 
 @app.command(rich_help_panel=DOCUMENTS)
@@ -334,50 +342,6 @@ def doctor(ctx: typer.Context, config: Config = None, output: As = Output.TABLE)
     quiet_logs()
     named = config or config_of(ctx)
     raise typer.Exit(checks.doctor(lambda: settings_of(ctx, config), named, output))
-
-
-images_app = typer.Typer(no_args_is_help=True, help="Build images by hand.")
-app.add_typer(images_app, name="images", rich_help_panel=DAEMON)
-
-
-@images_app.command("build")
-def images_build(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")],
-    host: Annotated[
-        str | None,
-        typer.Option("--host", metavar="HOST", help="Only there. [default: where guests use it]"),
-    ] = None,
-    pool: Annotated[
-        str | None,
-        typer.Option(
-            "--pool", metavar="POOL", help="Into this one. [default: where guests use it]"
-        ),
-    ] = None,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask the installer's tree anew what it holds.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Go on until it is ready (0) or has failed (1).")
-    ] = False,
-    timeout: Timeout = "0s",
-    config: Config = None,
-) -> None:
-    """Build an image that is made by an unattended install."""
-    from controller.cli import images
-
-    patience = seconds_of(timeout)
-    with client_of(ctx, config) as client:
-        code = images.build(
-            client,
-            name,
-            host=host,
-            pool=pool,
-            refresh=refresh,
-            wait=wait,
-            timeout=patience,
-        )
-    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=DAEMON)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from controller.cli import image_pages
+from controller.cli import image_pages, life_pages
 from controller.cli.client import Client, Json
 from controller.cli.names import find
 from controller.cli.terminal import (
@@ -26,7 +26,7 @@ from controller.cli.terminal import (
 )
 
 EVENTS = 12
-BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled")
+BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled", "Suspended")
 """Conditions that say that something is amiss; all others, when False, do."""
 
 
@@ -51,8 +51,10 @@ def lines(item: Json, events: list[Json]) -> list[Text]:
         ("Domain", _domain(item)),
         ("Network", _network(item)),
         ("Services", _services(item)),
+        ("Replacement of its system disk", life_pages.replacement_lines(item)),
+        ("Retired system disks", life_pages.retired_lines(item)),
         ("Conditions", _conditions(item)),
-        ("Differences", change_lines(item["changes"], indent=2)),
+        ("Differences", change_lines(item, indent=2)),
         ("Planned steps", step_lines(item["steps"], indent=2)),
         ("Problems of its document", [Text(f"  {p['text']}", BAD) for p in item["problems"]]),
         ("Events", event_lines(events, indent=2) or [Text("  none", FAINT)]),
@@ -71,6 +73,8 @@ def _head(item: Json) -> Iterable[tuple[Cell, Cell]]:
     yield row("Sync", coloured(item["sync"]))
     yield row("Health", coloured(item["health"]))
     yield row("Now", sentence(item))
+    for title, text in life_pages.head(item):
+        yield row(title, text)
     if item["operation"] is not None:
         operation = item["operation"]
         yield row("At work", f"{operation['name']} for {age(operation['since'])}")
@@ -141,11 +145,20 @@ def _domain(item: Json) -> list[Text]:
         rows.append((Text("Owner:"), Text("not Guestkeeper; it is left alone", BAD)))
     if domain["running_job"]:
         rows.append((Text("Job:"), Text("libvirt is at work on it (backup, migration, snapshot)")))
+    if domain["title"]:
+        rows.append((Text("Title:"), Text(one_line(domain["title"]))))
+    if domain["autostart"]:
+        rows.append((Text("Autostart:"), Text("on: libvirt starts it when it starts itself")))
     for disk in domain["disks"]:
-        what = f"{disk['pool']}/{disk['volume']}" if disk["volume"] else "empty"
-        text = f"{disk['target']}  {what} ({disk['format']})"
-        rows.append((Text(f"{disk['name']}:"), Text(text)))
+        rows.append((Text(f"{disk['name']}:"), Text(_disk(disk))))
     return columns((), rows, indent=2)
+
+
+def _disk(disk: Json) -> str:
+    what = f"{disk['pool']}/{disk['volume']}" if disk["volume"] else "empty"
+    cache = [f"cache {disk['cache']}"] if disk["cache"] else []
+    limits = [f"{name} {value}" for name, value in disk["io_tune"].items()]
+    return f"{disk['target']}  {what} ({', '.join([disk['format'], *cache, *limits])})"
 
 
 def state_of(domain: Json) -> str:
@@ -169,7 +182,10 @@ def _network(item: Json) -> list[Text]:
     interfaces = item["domain"]["interfaces"] if item["domain"] is not None else []
     for nic in interfaces:
         source = f" {nic['source']}" if nic["source"] else ""
-        rows.append((Text(f"{nic['name']}:"), Text(f"{nic['kind']}{source}, {nic['mac']}")))
+        model = f", {nic['model']}" if nic["model"] != "virtio" else ""
+        link = f", link {nic['link']}" if nic["link"] != "up" else ""
+        text = f"{nic['kind']}{source}, {nic['mac']}{model}{link}"
+        rows.append((Text(f"{nic['name']}:"), Text(text)))
     if item["addresses"]:
         rows.append((Text("Addresses:"), Text(", ".join(item["addresses"]))))
     for forward in item["forwards"]:
@@ -226,15 +242,19 @@ def _conditions(item: Json) -> list[Text]:
     return columns(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"), rows, indent=2) if rows else []
 
 
-def change_lines(changes: list[Json], indent: int) -> list[Text]:
-    """``path: old → new (class)``, one a line."""
+def change_lines(item: Json, indent: int) -> list[Text]:
+    """``path: old → new (class: what the guest notices; needs: command)``, one a line."""
     rows: list[tuple[Cell, ...]] = []
-    for change in changes:
+    for change in item["changes"]:
         value = Text().append(change["old"] or "(none)", "red" if change["old"] else FAINT)
         value.append(f" {arrow()} ").append(
             change["new"] or "(none)", "green" if change["new"] else FAINT
         )
-        rows.append((Text(f"{change['path']}:"), value.append(f"  ({change['class']})", FAINT)))
+        cost = f": {change['disruption']}" if change["disruption"] not in (None, "none") else ""
+        value.append(f"  ({change['class']}{cost}", FAINT)
+        if change["needs"]:
+            value.append(f"; needs: guestkeeper {change['needs']} {item['name']}", FAINT)
+        rows.append((Text(f"{change['path']}:"), value.append(")", FAINT)))
     return columns((), rows, indent)
 
 

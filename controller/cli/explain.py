@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from controller.cli import image_pages
+from controller.cli import image_pages, life_pages
 from controller.cli.client import Client, Json
 from controller.cli.describe import (
     BAD_WHEN_TRUE,
@@ -67,7 +67,7 @@ def lines(item: Json) -> list[Text]:
     ]
     page = [first, Text(), *columns((), rows)]
     if item["changes"]:
-        page += [Text(), Text("Differences", "bold"), *change_lines(item["changes"], indent=2)]
+        page += [Text(), Text("Differences", "bold"), *change_lines(item, indent=2)]
     if item["steps"]:
         page += [Text(), Text("Steps, in order", "bold"), *step_lines(item["steps"], indent=2)]
     return page
@@ -112,6 +112,7 @@ def _seen(item: Json) -> Iterator[str]:
         yield f"its domain is {state_of(domain)}{f' since {since}' if since else ''}"
         if domain["state"] == "running":
             yield f"its guest agent is{'' if domain['agent_connected'] else ' not'} connected"
+    yield from life_pages.seen(item)
     if item["inside"] is not None:
         yield f"its inside was looked at {age(item['inside']['looked_at'])} ago"
     for service in item["services"]:
@@ -148,6 +149,7 @@ def _because(item: Json) -> Iterator[str]:
     for (status, since, message), types in same.items():
         verb = "is" if len(types) == 1 else "are"
         yield f"{listed(types)} {verb} {status} since {since}: {message}"
+    yield from life_pages.because(item)
     if failure is not None:
         yield (
             f"{failure['step']} failed {age(failure['at'])} ago"

@@ -3,183 +3,53 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.text import Text
 
-from controller.cli import image_pages
 from controller.cli.client import Client, Json
-from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.errors import DIFFERENT, DONE, INVALID, UNREACHABLE, CliError
 from controller.cli.formats import dump
+from controller.cli.kinds import FINE, KINDS
 from controller.cli.options import Output
 from controller.cli.terminal import (
-    BAD,
-    FAINT,
-    GOOD,
-    WAITING,
-    Cell,
     Line,
-    age,
-    coloured,
     columns,
     count,
     hint,
     nobody_has,
-    one_line,
     person_looks,
     say,
     show,
-    size,
     stdout,
 )
-from controller.desired.problems import closest, suggestion
+from controller.desired.problems import closest
 from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 """Seconds of one long poll."""
-_FINE = ("Healthy", "Stopped")
 _READABLE = 20
 """Columns of a message that still say something."""
+_SCAN = 60.0
+"""Seconds that a host may take to look through its pools."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a kind is listed; ``wide`` columns are added to ``headers``, ``last`` ends each line."""
-
-    headers: tuple[str, ...]
-    wide: tuple[str, ...]
-    row: Callable[[Json], list[Cell]]
-    wide_row: Callable[[Json], list[Cell]]
-    nothing: str
-    last: str = ""
-    last_cell: Callable[[Json], Cell] = lambda _: ""
-
-    def grid(self, items: list[Json], wide: int) -> tuple[tuple[str, ...], list[list[Cell]]]:
-        """Headings and rows with so many of the wide columns."""
-        headers = self.headers + self.wide[:wide] + ((self.last,) if self.last else ())
-        rows = []
-        for item in items:
-            row = [*self.row(item), *(self.wide_row(item)[:wide] if wide else [])]
-            rows.append([*row, self.last_cell(item)] if self.last else row)
-        return headers, rows
-
-
-def _guest(item: Json) -> list[Cell]:
-    return [
-        Text(item["name"], "" if item["printable"] in _FINE else "bold"),
-        coloured(item["printable"]),
-        coloured(item["sync"]),
-        coloured(item["health"]),
-        coloured(item["ready"]),
-        _ratio(item["services_ready"], item["services_total"]),
-        age(item["created_at"]),
-    ]
-
-
-def _guest_wide(item: Json) -> list[Cell]:
-    where = [*item["addresses"], *item["forwards"]]
-    return [
-        Text(item["host"] or "-"),
-        Text(item["image"] or "-"),
-        Text(",".join(where) or "-"),
-        Text(one_line(item["message"]) or "-"),
-    ]
-
-
-def _ratio(ready: int, total: int) -> Text:
-    if not total:
-        return Text("-", FAINT)
-    return Text(f"{ready}/{total}", GOOD if ready == total else WAITING if ready else BAD)
-
-
-def _service(item: Json) -> list[Cell]:
-    kind = "shared" if item["shared"] else "inline"
-    return [Text(item["name"]), _ratio(item["ready"], item["total"]), Text(kind)]
-
-
-def _service_wide(item: Json) -> list[Cell]:
-    guests = ",".join(member["guest"] for member in item["guests"])
-    return [Text(",".join(item["units"]) or "-"), Text(guests or "-")]
-
-
-def _host(item: Json) -> list[Cell]:
-    status = coloured("reachable" if item["reachable"] else "unreachable")
-    return [
-        Text(item["name"]),
-        status,
-        Text(item["accelerator"] if item["reachable"] else "-"),
-        str(item["guests"]),
-        Text(item["uri"]),
-    ]
-
-
-def _host_wide(item: Json) -> list[Cell]:
-    pools = ",".join(f"{pool['name']}({size(pool['available'])} free)" for pool in item["pools"])
-    return [
-        Text(item["libvirt_version"] or "-"),
-        Text(item["hypervisor_version"] or "-"),
-        Text(pools or "-"),
-        Text(one_line(item["why"]) or "-"),
-    ]
-
-
-def _problem(item: Json) -> list[Cell]:
-    place = f"{item['file']}:{item['line']}" if item["line"] else item["file"]
-    return [Text(place), Text(item["field"] or "-"), Text(item["message"], BAD)]
-
-
-KINDS = {
-    "guests": Kind(
-        ("NAME", "STATUS", "SYNC", "HEALTH", "READY", "SERVICES", "AGE"),
-        ("HOST", "IMAGE", "ADDRESS/FORWARDS", "MESSAGE"),
-        _guest,
-        _guest_wide,
-        "no guests; put a Guest document into the desired-state directory",
-    ),
-    "images": Kind(
-        image_pages.HEADERS,
-        image_pages.WIDE,
-        image_pages.row,
-        image_pages.wide_row,
-        "no images; put an Image document into the desired-state directory",
-        "MESSAGE",
-        image_pages.message,
-    ),
-    "services": Kind(
-        ("NAME", "READY", "KIND"), ("UNITS", "GUESTS"), _service, _service_wide, "no services"
-    ),
-    "hosts": Kind(
-        ("NAME", "STATUS", "ACCELERATOR", "GUESTS", "URI"),
-        ("LIBVIRT", "HYPERVISOR", "POOLS", "WHY"),
-        _host,
-        _host_wide,
-        "no hosts; name one under [hosts.NAME] in the settings",
-    ),
-    "problems": Kind(
-        ("WHERE", "FIELD", "PROBLEM"), (), _problem, lambda _: [], "no problems in the documents"
-    ),
-}
-_SHORT = {"guest": "guests", "image": "images", "service": "services", "svc": "services"}
-_SHORT |= {"host": "hosts", "problem": "problems", "vm": "guests", "vms": "guests"}
-
-
-def kind_of(word: str) -> str:
-    """``guests`` for ``guest`` and the like; raises ``CliError``."""
-    kind = _SHORT.get(word.lower(), word.lower())
-    if kind not in KINDS:
-        tip = suggestion(word, KINDS, listing="there are")
-        end = "" if tip.endswith("?") else "."
-        raise CliError(
-            f"cannot get `{word}`; {tip}{end} For one guest: guestkeeper get guests {word}", INVALID
-        )
-    return kind
-
-
-def get(client: Client, kind: str, names: Sequence[str], labels: str, output: Output) -> int:
-    """Prints once."""
+def get(
+    client: Client,
+    kind: str,
+    names: Sequence[str],
+    labels: str,
+    output: Output,
+    *,
+    orphaned: bool = False,
+) -> int:
+    """Prints once; ``orphaned``: of volumes only those that nobody uses."""
     if labels and kind != "guests":
         raise CliError(f"-l selects guests only, not {kind}", INVALID)
+    if kind == "volumes":
+        return _volumes(client, names, output, orphaned=orphaned)
+    if orphaned:
+        raise CliError(f"--orphaned selects volumes only, not {kind}", INVALID)
     items, _ = _fetch(client, kind, names, labels, output)
     if items or output in (Output.JSON, Output.YAML):
         _print(kind, items, output, single=len(names) == 1)
@@ -191,6 +61,26 @@ def get(client: Client, kind: str, names: Sequence[str], labels: str, output: Ou
     for name in missing:
         say(_no_such(client, kind, name, labels))
     return DIFFERENT if missing and kind != "problems" else DONE
+
+
+def _volumes(client: Client, names: Sequence[str], output: Output, *, orphaned: bool) -> int:
+    answer = client.get("volumes", patience=_SCAN)
+    items = [item for item in answer["items"] if not orphaned or item["orphaned"]]
+    items = [item for item in items if not names or item["name"] in names]
+    if items or output in (Output.JSON, Output.YAML):
+        _print("volumes", items, output, single=len(names) == 1)
+    elif output is not Output.NAME and not names:
+        say("no volumes that nobody uses" if orphaned else KINDS["volumes"].nothing)
+    if orphaned and items and output in (Output.TABLE, Output.WIDE):
+        hint("\nthey are never deleted unasked; to delete one: virsh vol-delete NAME --pool POOL")
+    missing = [name for name in names if name not in {item["name"] for item in items}]
+    for name in missing:
+        say(f"no volume is named `{name}`; see: guestkeeper get volumes")
+    for host in answer["unseen"]:
+        say(f"the volumes of host {host['host']} cannot be told: {host['why']}")
+    if answer["unseen"]:
+        return UNREACHABLE
+    return DIFFERENT if missing else DONE
 
 
 def _key(kind: str) -> str:
@@ -293,7 +183,7 @@ def _hint(client: Client, kind: str, items: list[Json]) -> None:
     if problems:
         many = count(problems, "problem")
         hint(f"\n{many} in the documents; see: guestkeeper get problems")
-    broken = [item for item in items if item["printable"] not in _FINE]
+    broken = [item for item in items if item["printable"] not in FINE]
     if broken:
         worst = min(broken, key=lambda item: (item["health"] != "Degraded", item["name"]))["name"]
         hint(f"\n{count(len(broken), 'guest')} not healthy; why: guestkeeper explain {worst}")

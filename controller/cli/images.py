@@ -63,19 +63,15 @@ def _told(name: str, pools: Sequence[Json]) -> int:
     return DONE
 
 
-def retry(client: Client, name: str) -> int:
-    """Forgets an image's failure and has it built anew."""
-    alone = image_name(name)
-    name = alone or name
+def retry(client: Client, name: str, *, neither: NotFoundError | None = None) -> int:
+    """Forgets an image's failure and has it built anew; ``neither`` is raised where there is none
+    of that name.
+    """
+    name = image_name(name) or name
     try:
         answer = client.post(f"{image_path(name)}/retry")
     except NotFoundError as error:
-        if alone is None and _is_guest(client, name):
-            raise CliError(
-                f"`{name}` is a guest, and this version retries images only; what holds it up:"
-                f" guestkeeper explain {name}"
-            ) from error
-        raise
+        raise (neither or error) from error
     if not answer["had_failed"]:
         state = client.get(image_path(name))["item"]["state"]
         now = f"it is {state}" if state else "it was not built yet"
@@ -85,10 +81,6 @@ def retry(client: Client, name: str) -> int:
         hint(f"to have it built now: guestkeeper images build {name}")
         return DONE
     return _told(name, answer["pools"])
-
-
-def _is_guest(client: Client, name: str) -> bool:
-    return bool(client.get("guests", name=[name], view="summary")["items"])
 
 
 class _Waiting:

@@ -23,10 +23,10 @@ from controller.cli.terminal import (
     stderr,
     stdout,
 )
-from controller.desired.schema import RunStrategy
 from controller.loop.status import GuestStatus
 from controller.planning.conditions import ConditionType, Health, Printable, Status
-from controller.web.views import Json, guest_view, problem_view
+from controller.web.values import Json
+from controller.web.views import guest_view, problem_view
 
 if TYPE_CHECKING:
     from controller.daemon.once import Report
@@ -49,7 +49,7 @@ def exit_code(report: "Report", different: bool, *, detailed: bool) -> int:
 
 def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
     """Prints what would be done; the exit code."""
-    different = [status for status in report.statuses if status.plan.differs]
+    different = [status for status in report.statuses if _differs(status)]
     if output in (Output.JSON, Output.YAML):
         dump(_document(report, bool(different), _planned_view), output)
     elif output is Output.NAME:
@@ -58,6 +58,18 @@ def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
         _show(report, different)
     _tell_trouble(report)
     return exit_code(report, bool(different), detailed=detailed)
+
+
+def _differs(status: GuestStatus) -> bool:
+    """Of a guest whose document is gone only an end counts; ``Retain`` is none."""
+    orphaned = status.plan.condition(ConditionType.ORPHANED)
+    domain = status.observed.domain
+    if orphaned is None or domain is None or domain.ownership is None:
+        return status.plan.differs
+    if orphaned.reason == "DocumentVanished":
+        ends = domain.ownership.memory.deletion_policy in ("Stop", "Delete")
+        return ends and status.plan.printable is not Printable.STOPPED
+    return orphaned.status is Status.TRUE
 
 
 def _document(
@@ -93,15 +105,12 @@ def waited_for(status: GuestStatus) -> str:
     """Why nothing is done now: what keeps a difference, or else the plan's own words."""
     plan = status.plan
     synced, ready = plan.condition(ConditionType.SYNCED), plan.condition(ConditionType.READY)
+    if plan.is_true(ConditionType.SUSPENDED) or plan.condition(ConditionType.ORPHANED) is not None:
+        return plan.sentence
     if synced is None or synced.status is Status.TRUE or not synced.message:
         unready = ready is None or ready.status is Status.FALSE
         return plan.sentence if unready else "as wanted"
-    if synced.reason != "RestartRequired" or "virsh" in synced.message:
-        return synced.message
-    guest = status.guest
-    again = guest is None or guest.spec.run_strategy is RunStrategy.ALWAYS
-    start = "" if again else f", then virsh start {status.name}"
-    return f"{synced.message}; virsh shutdown {status.name}{start}"
+    return synced.message
 
 
 def _sorted(statuses: Sequence[GuestStatus]) -> list[GuestStatus]:
@@ -113,16 +122,19 @@ def _show(report: "Report", different: Sequence[GuestStatus]) -> None:
     for status in _sorted(different):
         show(console, [*plan_lines(status), Text()])
     unreachable = set(report.unreachable)
+    others = [status for status in report.statuses if status not in different]
+    orphans = [one for one in others if one.plan.condition(ConditionType.ORPHANED) is not None]
     same = sum(
         1
-        for status in report.statuses
-        if not status.plan.differs and status.observed.host.name not in unreachable
+        for status in others
+        if status not in orphans and status.observed.host.name not in unreachable
     )
+    left = f", {len(orphans)} left without a document" if orphans else ""
     if different:
-        console.print(f"{count(len(different), 'guest')} to change, {same} unchanged")
+        console.print(f"{count(len(different), 'guest')} to change, {same} unchanged{left}")
         hint("to have it done: guestkeeper apply, or leave it to the daemon")
     elif not report.unreachable and not report.problems:
-        console.print(f"no changes: {count(same, 'guest')} as wanted")
+        console.print(f"no changes: {count(same, 'guest')} as wanted{left}")
 
 
 def plan_lines(status: GuestStatus) -> list[Text]:
@@ -131,10 +143,13 @@ def plan_lines(status: GuestStatus) -> list[Text]:
     head = Text(status.name, "bold")
     if status.guest is not None:
         head.append(f"  ({status.guest.origin})", FAINT)
-    lines = [head, *change_lines(view["changes"], indent=2)]
+    lines = [head, *change_lines(view, indent=2)]
+    orphaned = status.plan.condition(ConditionType.ORPHANED)
+    if orphaned is not None:
+        lines.append(Text(f"  {one_line(orphaned.message)}"))
     if view["steps"]:
         lines += [Text("  steps:"), *step_lines(view["steps"], indent=4)]
-    else:
+    elif orphaned is None:
         lines.append(Text(f"  no steps now: {one_line(waited_for(status))}"))
     return lines
 

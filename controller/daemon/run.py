@@ -17,8 +17,10 @@ import structlog
 
 from controller import __version__
 from controller.daemon import memory
+from controller.daemon.guest_desk import GuestDesk
 from controller.daemon.house import House
 from controller.daemon.lock import locked
+from controller.daemon.volume_desk import VolumeDesk
 from controller.desired.watcher import Watcher
 from controller.settings import Settings, SettingsError, load_settings
 from controller.telemetry import logging
@@ -169,17 +171,46 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
             return False, f"{len(left)} guests were not looked at yet"
         return True, f"{len(snapshot.guests)} guests are looked after"
 
+    def scan() -> None:
+        house.on_scan(house.catalog.scan())
+
+    def believe() -> None:
+        scan()
+        house.catalog.approve_empty()
+        scan()
+
+    guests = GuestDesk(
+        statuses=house.status,
+        snapshot=lambda: house.catalog.snapshot,
+        believe=believe,
+        domain=house.hypervisor.domain,
+        record=house.executor.record,
+        fleet=house.fleets,
+        policy=house.policy,
+        journal=house.journal,
+        queue=house.queue.add,
+        queue_all=house.triggers.all,
+    )
+    volumes = VolumeDesk(
+        house.hypervisor,
+        house.host_views,
+        lambda: house.catalog.snapshot,
+        house.policy.seed,
+    )
     return Application(
         version=__version__,
         statuses=house.status,
         catalog=lambda: house.catalog.snapshot,
         hosts=house.host_views,
         images=house.desk,
+        guests=guests,
+        volumes=volumes.look,
+        adoptions=house.adoptions,
         journal=house.journal,
         reconcile=reconcile,
         console=house.console,
         metrics=house.metrics.render,
         healthy=healthy,
         ready=ready,
-        read_documents=lambda: house.on_scan(house.catalog.scan()),
+        read_documents=scan,
     )

@@ -29,6 +29,7 @@ def metrics_snapshot(house: House) -> Snapshot:
         images=lambda: _images(house),
         hosts=lambda: {host.name: host.reachable for host in house.host_views()},
         desired=lambda: _desired(house),
+        deletions_blocked=lambda: len(house.fleets.deletions_blocked()),
         queues=lambda: _queues(house),
         events_dropped=lambda: house.journal.dropped,
         probes_shed=lambda: house.prober.shed,

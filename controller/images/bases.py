@@ -23,7 +23,8 @@ from controller.observed.host import VolumeView
 _log = structlog.get_logger(__name__)
 _DIGESTS = r"[0-9a-f]{12}(-[0-9a-f]{8})?"
 _NAME = re.compile(
-    rf"gk-{Role.DISK}-.+-{_DIGESTS}\.(qcow2|raw)|gk-({Role.KERNEL}|{Role.INITRD})-.+-{_DIGESTS}"
+    rf"gk-{Role.DISK}-(?P<disk>.+)-{_DIGESTS}\.(qcow2|raw)"
+    rf"|gk-({Role.KERNEL}|{Role.INITRD})-(?P<boot>.+)-{_DIGESTS}"
 )
 
 
@@ -137,4 +138,10 @@ def _file(path: str) -> str:
 
 def is_base_name(volume: str) -> bool:
     """A base or boot volume of ours, by its name; a marker is none, nor a disk of a guest."""
-    return _NAME.fullmatch(volume) is not None
+    return image_of(volume) is not None
+
+
+def image_of(volume: str) -> str | None:
+    """The image whose base or boot volume that is, by its name; None where it is none."""
+    found = _NAME.fullmatch(volume)
+    return (found["disk"] or found["boot"]) if found is not None else None

@@ -87,11 +87,21 @@ GUEST_CONDITION = _gauge(
 PHASE_TRANSITION = _histogram(
     "guest_phase_transition_seconds",
     "phase",
-    "Time from when a guest was first wanted until it reached a phase, in seconds.",
+    "Time until a guest reached a phase, in seconds. Ready: since it was first wanted. Replacing:"
+    " from the beginning of a replacement of its system disk until its end, either way.",
     _PHASES,
 )
 RESTARTS = _counter(
-    "guest_restarts_total", "guest reason", "Times the daemon started a guest again, by reason."
+    "guest_restarts_total",
+    "guest reason",
+    "Times the daemon started a guest again. reason: restart, replace (it was stopped for that), or"
+    " why it was off: shutdown, crashed, destroyed, failed, other and the like.",
+)
+REPLACEMENTS = _counter(
+    "guest_replacements_total",
+    "guest result",
+    "Replacements of a guest's system disk that ended. result: success, failed (the old disk came"
+    " back by itself), rolled-back (an operator wanted the old disk), cancelled (before the swap).",
 )
 START_FAILURES = _counter("guest_start_failures_total", "guest", "Starts of a guest that failed.")
 DRIFT = _counter(
@@ -147,6 +157,11 @@ IMAGE_BUILD_FAILURES = _counter(
 )
 
 DOCUMENTS = _gauge("desired_documents", "kind", "Valid documents in the directory.")
+DELETIONS_BLOCKED = _gauge(
+    "deletions_blocked",
+    "",
+    "Guests without a document that are stopped or deleted only once an operator approves.",
+)
 INVALID_DOCUMENTS = _gauge(
     "desired_invalid_documents", "", "Documents refused; their last good version stays in force."
 )

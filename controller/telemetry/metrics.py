@@ -50,6 +50,7 @@ class Metrics:
         self._queue_work = self._histogram(catalog.QUEUE_WORK)
         self._phases = self._histogram(catalog.PHASE_TRANSITION)
         self._restarts = self._counter(catalog.RESTARTS)
+        self._replacements = self._counter(catalog.REPLACEMENTS)
         self._start_failures = self._counter(catalog.START_FAILURES)
         self._drift = self._counter(catalog.DRIFT)
         self._applies = self._counter(catalog.SERVICE_APPLIES)
@@ -91,12 +92,16 @@ class Metrics:
         self._queue_work.labels(name).observe(seconds)
 
     def phase_reached(self, phase: str, seconds: float) -> None:
-        """A guest reached ``phase``, ``seconds`` after it was first wanted."""
+        """A guest reached ``phase`` after ``seconds``; see the metric's words for since when."""
         self._phases.labels(phase).observe(seconds)
 
     def guest_restarted(self, guest: str, reason: str) -> None:
-        """The daemon started ``guest`` again; ``reason`` is the event's word."""
+        """The daemon started ``guest`` again; ``reason`` is why it had stopped."""
         self._count(self._restarts, guest, reason)
+
+    def guest_replaced(self, guest: str, result: str) -> None:
+        """A replacement of the system disk of ``guest`` ended."""
+        self._count(self._replacements, guest, result)
 
     def guest_start_failed(self, guest: str) -> None:
         """A start of ``guest`` failed."""
@@ -259,15 +264,17 @@ def _images(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _desired(snapshot: Snapshot) -> Iterator[Metric]:
-    documents, invalid, scanned, revision = (
+    blocked, documents, invalid, scanned, revision = (
         _Family(definition)
         for definition in (
+            catalog.DELETIONS_BLOCKED,
             catalog.DOCUMENTS,
             catalog.INVALID_DOCUMENTS,
             catalog.LAST_SCAN,
             catalog.REVISION_INFO,
         )
     )
+    blocked.add((), snapshot.deletions_blocked())
     desired = snapshot.desired()
     if desired is not None:
         for kind, number in desired.documents.items():
@@ -276,4 +283,4 @@ def _desired(snapshot: Snapshot) -> Iterator[Metric]:
         scanned.add((), desired.scanned_at)
         if desired.revision is not None:
             revision.add((desired.revision,), 1)
-    yield from (documents.metric, invalid.metric, scanned.metric, revision.metric)
+    yield from (blocked.metric, documents.metric, invalid.metric, scanned.metric, revision.metric)

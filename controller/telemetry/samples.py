@@ -79,6 +79,8 @@ class Snapshot:
     hosts: Callable[[], Mapping[str, bool]] = dict
     """Host -> whether libvirt answers."""
     desired: Callable[[], DesiredSample | None] = lambda: None
+    deletions_blocked: Callable[[], int] = lambda: 0
+    """Guests whose deletion waits for an operator."""
     queues: Callable[[], Mapping[str, QueueSample]] = dict
     events_dropped: Callable[[], int] = lambda: 0
     probes_shed: Callable[[], int] = lambda: 0

@@ -6,7 +6,6 @@ event loop; long polls share one thread (``waiting``), scrapes another (``scrape
 run on the loop itself, so no slow handler holds them up.
 """
 
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -15,18 +14,18 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from controller.errors import GuestkeeperError, HostUnreachableError
 from controller.journal.database import Event
-from controller.web import FORMAT_VERSION, image_views, listing
-from controller.web.application import Application, RefusedError
+from controller.web import adoptions, image_views, listing, volume_views, wishes
+from controller.web.answers import HANDLERS, ApiError, answer, encoded, number, yes
+from controller.web.application import Application
 from controller.web.scrapes import Scrapes
 from controller.web.selector import SelectorError
-from controller.web.views import Detail, Json
+from controller.web.values import Json
+from controller.web.views import Detail
 from controller.web.waiting import Waiter
 
 MAX_WAIT = 60.0
@@ -36,18 +35,9 @@ MAX_CONSOLES = 16
 """Consoles open at once: each holds a thread."""
 
 
-class ApiError(Exception):
-    """An answer that is no success; ``message`` says what to do next."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-
-
 def public_app(application: Application, scrapes: Scrapes) -> Starlette:
     """/metrics, /healthz, /readyz: read-only, for TCP. ``scrapes`` are the unix socket's, too."""
-    return Starlette(routes=_public(application, scrapes), exception_handlers=_HANDLERS)
+    return Starlette(routes=_public(application, scrapes), exception_handlers=HANDLERS)
 
 
 class Api:
@@ -63,7 +53,7 @@ class Api:
         self._consoles: anyio.CapacityLimiter | None = None
         self.starlette = Starlette(
             routes=[*_public(application, self.scrapes), *self._routes()],
-            exception_handlers=_HANDLERS,
+            exception_handlers=HANDLERS,
         )
 
     def close(self) -> None:
@@ -75,27 +65,33 @@ class Api:
         def get(path: str, endpoint: Callable[..., Any]) -> Route:
             return Route(f"/api/v1/{path}", endpoint, methods=["GET"])
 
+        def post(path: str, endpoint: Callable[..., Any]) -> Route:
+            return Route(f"/api/v1/{path}", endpoint, methods=["POST"])
+
         return [
             get("status", self._status),
             get("wait", self._wait),
             get("guests", self._guests),
             get("guests/{name}", self._guest),
             get("guests/{name}/console", self._console),
-            Route("/api/v1/guests/{name}/reconcile", self._reconcile, methods=["POST"]),
+            post("guests/{name}/reconcile", self._reconcile),
+            *wishes.routes(self._app),
+            *adoptions.routes(self._app),
             get("images", self._list(image_views.images)),
             get("images/{name}", self._image),
             get("images/{name}/log", self._image_log),
-            Route("/api/v1/images/{name}/build", self._build, methods=["POST"]),
-            Route("/api/v1/images/{name}/retry", self._retry, methods=["POST"]),
+            post("images/{name}/build", self._build),
+            post("images/{name}/retry", self._retry),
             get("services", self._list(listing.services)),
             get("hosts", self._list(listing.hosts)),
+            get("volumes", self._volumes),
             get("problems", self._list(listing.problems)),
             get("events", self._get_events),
         ]
 
     def _list(self, items: Callable[[Application], list[Json]]) -> Callable[[Request], Response]:
         def endpoint(_: Request) -> Response:
-            return _answer({"items": items(self._app)})
+            return answer({"items": items(self._app)})
 
         return endpoint
 
@@ -104,7 +100,7 @@ class Api:
         ready, why_not = self._app.ready()
         snapshot = self._app.catalog()
         words = Counter(str(status.plan.printable) for status in self._app.statuses.all())
-        return _answer(
+        return answer(
             {
                 "daemon_version": self._app.version,
                 "version": self._app.statuses.version,
@@ -135,10 +131,10 @@ class Api:
             )
         except SelectorError as error:
             raise ApiError(400, error.reason, str(error)) from error
-        return _answer({"version": version, **listing.scanned(self._app.catalog()), "items": items})
+        return answer({"version": version, **listing.scanned(self._app.catalog()), "items": items})
 
     def _guest(self, request: Request) -> Response:
-        return _answer({"item": self._existing(request)})
+        return answer({"item": self._existing(request)})
 
     def _existing(self, request: Request) -> Json:
         name = str(request.path_params["name"])
@@ -151,7 +147,7 @@ class Api:
         name = str(request.path_params["name"])
         if not self._app.reconcile(name):
             raise ApiError(404, "NotFound", listing.unknown_guest(self._app, name))
-        return _answer({"name": name, "queued": True}, status=202)
+        return answer({"name": name, "queued": True}, status=202)
 
     # --- Long polls -------------------------------------------------------------------------------
 
@@ -163,17 +159,17 @@ class Api:
         self._last_event = self._app.journal.last_id()
 
     async def _wait(self, request: Request) -> Response:
-        seen = _number(request, "version", -1.0)
-        timeout = min(_number(request, "timeout", 30.0), MAX_WAIT)
+        seen = number(request, "version", -1.0)
+        timeout = min(number(request, "timeout", 30.0), MAX_WAIT)
         statuses = self._app.statuses
         await self._changes.until(lambda: statuses.version != seen, timeout)
-        return _answer({"version": statuses.version})
+        return answer({"version": statuses.version})
 
     async def _get_events(self, request: Request) -> Response:
         guest = request.query_params.get("guest") or None
-        after = int(_number(request, "after", 0))
-        limit = max(1, min(int(_number(request, "limit", 200)), MAX_EVENTS))
-        wait = min(_number(request, "wait", 0), MAX_WAIT)
+        after = int(number(request, "after", 0))
+        limit = max(1, min(int(number(request, "limit", 200)), MAX_EVENTS))
+        wait = min(number(request, "wait", 0), MAX_WAIT)
         journal = self._app.journal
         if wait == 0:
             found = await run_in_threadpool(journal.events, guest, after, limit)
@@ -191,10 +187,13 @@ class Api:
     def _newer_than(self, seen: int) -> bool:
         return self._last_event > seen
 
+    def _volumes(self, _: Request) -> Response:
+        return answer(volume_views.volumes(self._app.volumes()))
+
     # --- Images -----------------------------------------------------------------------------------
 
     def _image(self, request: Request) -> Response:
-        return _answer({"item": self._existing_image(request)})
+        return answer({"item": self._existing_image(request)})
 
     def _existing_image(self, request: Request) -> Json:
         name = str(request.path_params["name"])
@@ -214,26 +213,28 @@ class Api:
     def _build(self, request: Request) -> Response:
         name, query = self._wanted_image(request), request.query_params
         host, pool = query.get("host") or None, query.get("pool") or None
-        refresh = query.get("refresh") in ("1", "true")
+        refresh = yes(request, "refresh")
         views = self._app.images.build(name, host, pool, refresh=refresh)
-        return _answer({"name": name, "pools": image_views.pool_views(self._app, views)}, 202)
+        return answer({"name": name, "pools": image_views.pool_views(self._app, views)}, 202)
 
     def _retry(self, request: Request) -> Response:
         name = self._wanted_image(request)
         views = self._app.images.retry(name)
         pools = image_views.pool_views(self._app, views or ())
-        return _answer({"name": name, "had_failed": views is not None, "pools": pools}, 202)
+        return answer({"name": name, "had_failed": views is not None, "pools": pools}, 202)
 
     # --- Consoles and logs ------------------------------------------------------------------------
 
     async def _console(self, request: Request) -> Response:
         guest = await run_in_threadpool(self._existing, request)
-        follow = _follow(request)
+        follow = yes(request, "follow")
         return await self._stream(self._app.console(guest["host"], guest["name"], follow=follow))
 
     async def _image_log(self, request: Request) -> Response:
         image = await run_in_threadpool(self._existing_image, request)
-        return await self._stream(self._app.images.log(image["name"], follow=_follow(request)))
+        return await self._stream(
+            self._app.images.log(image["name"], follow=yes(request, "follow"))
+        )
 
     async def _stream(self, chunks: Iterator[bytes]) -> Response:
         if self._consoles is None:
@@ -265,7 +266,7 @@ def _public(application: Application, scrapes: Scrapes) -> list[BaseRoute]:
     def health(check: Callable[[], tuple[bool, str]]) -> Callable[..., Awaitable[Response]]:
         async def endpoint(_: Request) -> Response:
             good, reason = check()
-            return PlainTextResponse(_encoded(f"{reason}\n"), status_code=200 if good else 503)
+            return PlainTextResponse(encoded(f"{reason}\n"), status_code=200 if good else 503)
 
         return endpoint
 
@@ -282,17 +283,7 @@ def _nothing() -> None:
 
 def _events(found: Sequence[Event], after: int) -> Response:
     items = [listing.event_view(event) for event in found]
-    return _answer({"items": items, "last": items[-1]["id"] if items else after})
-
-
-def _answer(content: Json, status: int = 200) -> Response:
-    body = json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
-    return Response(_encoded(body), status_code=status, media_type="application/json")
-
-
-def _encoded(text: str) -> bytes:
-    """One odd string, wherever it came from, must not cost the answer about all guests."""
-    return text.encode(errors="replace")
+    return answer({"items": items, "last": items[-1]["id"] if items else after})
 
 
 def _detail(text: str) -> Detail:
@@ -301,52 +292,3 @@ def _detail(text: str) -> Detail:
     except ValueError as error:
         message = f"view must be one of {', '.join(Detail)}, not `{text}`"
         raise ApiError(400, "BadRequest", message) from error
-
-
-def _follow(request: Request) -> bool:
-    return request.query_params.get("follow") in ("1", "true")
-
-
-def _number(request: Request, name: str, default: float) -> float:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e15:
-        message = f"{name} must be a number that is not negative, not `{text}`"
-        raise ApiError(400, "BadRequest", message)
-    return number
-
-
-def _failed(status: int, reason: str, message: str) -> Response:
-    return _answer({"error": {"reason": reason, "message": message}}, status)
-
-
-def _api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
-    return _failed(error.status, error.reason, str(error))
-
-
-def _own_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GuestkeeperError)  # noqa: S101 - registered for this class
-    status = 503 if isinstance(error, HostUnreachableError) else 409
-    status = 400 if isinstance(error, RefusedError) else status
-    return _failed(status, error.reason, str(error))
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    return _failed(
-        error.status_code, "NotFound" if error.status_code == 404 else "Refused", message
-    )
-
-
-_HANDLERS: Any = {
-    ApiError: _api_error,
-    GuestkeeperError: _own_error,
-    HTTPException: _http_error,
-}

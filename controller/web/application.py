@@ -1,9 +1,10 @@
 """What the web room shows, as values and callables: the daemon fills it in, tests fill in fakes.
 
 Nothing here may wait long: the views are what the daemon has in memory, and the journal is local.
+Only ``volumes`` and ``adoptions`` ask the hosts, and each of ``guests`` writes to one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,12 +15,20 @@ from controller.journal.database import Event
 from controller.loop.status import StatusStore
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
+from controller.planning.adopting import AdoptionPlan
+from controller.planning.leftovers import VolumeUse
 
 
 class RefusedError(PermanentError):
     """What is asked for cannot be meant; the message says what can."""
 
     reason = "BadRequest"
+
+
+class NotNowError(PermanentError):
+    """What is asked for does not fit how the guest is now; the message says what would."""
+
+    reason = "NotNow"
 
 
 class Journal(Protocol):
@@ -62,6 +71,70 @@ class Images(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A guest whose document is gone. ``policy`` is its deletionPolicy; ``since`` epoch seconds."""
+
+    guest: str
+    policy: str
+    since: float | None
+    system_disk: str
+
+
+class Guests(Protocol):
+    """An operator's wishes about guests. Each answer is a sentence on what happens next.
+
+    Raises ``NotNowError`` where it cannot be done to the guest as it is, with what to do instead,
+    ``HostUnreachableError`` where nobody knows how it is.
+    """
+
+    def suspend(self, name: str) -> str:
+        """Leave it alone: nothing but looking."""
+
+    def resume(self, name: str) -> str: ...
+
+    def suspend_all(self) -> str:
+        """The same of every guest, also of those that are not made yet."""
+
+    def resume_all(self) -> str: ...
+
+    def restart(self, name: str) -> str:
+        """A cold boot, now: what is staged is applied."""
+
+    def approve(self, name: str, *, now: bool = False) -> str:
+        """The replacement that its plan waits with; ``now`` does not wait for a window."""
+
+    def rollback(self, name: str) -> str:
+        """The last system disk that worked comes back."""
+
+    def retry(self, name: str) -> str:
+        """Try again what failed and is not tried again unasked."""
+
+    def deletions(self) -> Sequence[Deletion]:
+        """What an operator may approve."""
+
+    def approve_deletions(self, names: Collection[str]) -> Mapping[str, str]:
+        """Of these guests, of all where there are none: by name what happens to each."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumesSeen:
+    """By host. ``unseen``: the hosts whose volumes cannot be told, and why."""
+
+    uses: Mapping[str, Sequence[VolumeUse]]
+    unseen: Mapping[str, str]
+
+
+class Adoptions(Protocol):
+    """Taking over domains that somebody else made. Raises ``controller.errors``."""
+
+    def preview(self, name: str) -> AdoptionPlan:
+        """What it would change; looks inside the guest where its agent answers."""
+
+    def adopt(self, name: str, uuid: str | None, digest: str | None) -> AdoptionPlan:
+        """Does it, if the domain (by UUID) and the guest (by digest) are those that were shown."""
+
+
 class Console(Protocol):
     """Opens the serial console of a guest's domain."""
 
@@ -87,6 +160,9 @@ class Application:
     catalog: Callable[[], Snapshot]
     hosts: Callable[[], Sequence[HostView]]
     images: Images
+    guests: Guests
+    adoptions: Adoptions
+    volumes: Callable[[], VolumesSeen]
     journal: Journal
     reconcile: Callable[[str], bool]
     console: Console

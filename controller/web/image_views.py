@@ -10,7 +10,7 @@ from controller.images.progress import ImageProgress
 from controller.images.transfer import shown
 from controller.observed.image import ImageState, ImageView
 from controller.web.application import Application
-from controller.web.views import Json, when
+from controller.web.values import Json, when
 
 _WORST = ("Stalled", "Failed", "Preparing", "Missing", "Ready")
 

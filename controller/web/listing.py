@@ -9,16 +9,15 @@ from controller.journal.database import Event
 from controller.loop.status import GuestStatus
 from controller.web.application import Application
 from controller.web.selector import parse_selector
+from controller.web.values import Json, when
 from controller.web.views import (
     Detail,
-    Json,
     guest_conditions,
     guest_summary,
     guest_view,
     host_view,
     pending_view,
     problem_view,
-    when,
 )
 
 

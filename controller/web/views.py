@@ -6,9 +6,8 @@ key by key instead of being whatever the dataclasses have today.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
 from enum import StrEnum
-from typing import Any
 
 from controller.desired.effective import EffectiveGuest, EffectiveService
 from controller.desired.problems import Problem
@@ -20,16 +19,8 @@ from controller.observed.host import HostView
 from controller.planning.conditions import ConditionType
 from controller.planning.plan import Plan
 from controller.planning.steps import step_name
-
-Json = dict[str, Any]
-
-
-def when(seconds: float | None) -> str | None:
-    """Epoch seconds as RFC 3339 with milliseconds: ``2026-01-31T12:00:00.000Z``."""
-    if seconds is None:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+from controller.web import life_views
+from controller.web.values import Json, when
 
 
 def guest_summary(status: GuestStatus) -> Json:
@@ -100,12 +91,10 @@ def guest_view(status: GuestStatus, problems: Sequence[Problem] = ()) -> Json:
     owner = domain.ownership if domain is not None else None
     return {
         **guest_conditions(status),
-        "changes": [
-            {"path": change.path, "old": change.old, "new": change.new, "class": str(change.change)}
-            for change in plan.changes
-        ],
+        "changes": life_views.changes(status),
         "steps": [{"name": step_name(step), "text": str(step)} for step in plan.steps],
         "recheck_at": when(plan.recheck_at),
+        **life_views.life(status),
         "uuid": domain.uuid if domain is not None else None,
         "domain": _domain(domain),
         "inside": _inside(observed),
@@ -163,6 +152,10 @@ def _domain(domain: DomainView | None) -> Json | None:
         "agent_connected": domain.agent_connected,
         "running_job": domain.running_job,
         "started_at": when(domain.started_at),
+        "run": domain.run,
+        "autostart": domain.autostart,
+        "title": config.title or None,
+        "description": config.description or None,
         "accelerator": config.accelerator,
         "firmware": config.firmware,
         "vcpus": config.vcpus,
@@ -177,6 +170,8 @@ def _domain(domain: DomainView | None) -> Json | None:
                 "pool": disk.pool or None,
                 "volume": disk.volume,
                 "format": disk.format,
+                "cache": disk.cache or None,
+                "io_tune": {name: value for name, value in asdict(disk.io_tune).items() if value},
             }
             for disk in config.disks
         ],
@@ -186,6 +181,8 @@ def _domain(domain: DomainView | None) -> Json | None:
                 "kind": nic.kind,
                 "source": nic.source or None,
                 "mac": nic.mac,
+                "model": nic.model,
+                "link": nic.link,
                 "forwards": list(nic.forwards),
             }
             for nic in config.nics

@@ -18,10 +18,20 @@ def condition_reasons() -> frozenset[str]:
                     found.update(_texts(node.args[position]))
             elif isinstance(node, ast.Assign) and _assigns_reason(node):
                 found.update(_texts(node.value))
+            elif isinstance(node, ast.Assign) and _assigns_pair(node):
+                found.update(_texts(_first(node.value)))
     return frozenset(found)
 
 
-_POSITION = {"true": 1, "false": 1, "unknown": 1, "_waiting": 1, "unseen": 1, "ServiceState": 2}
+_POSITION = {
+    "true": 1,
+    "false": 1,
+    "unknown": 1,
+    "_waiting": 1,
+    "unseen": 1,
+    "ServiceState": 2,
+    "ChangeDecision": 1,
+}
 """Where a call's reason stands."""
 _BUILDING = "building.py"
 
@@ -96,11 +106,18 @@ def _assigns_reason(node: ast.Assign) -> bool:
     return any(isinstance(name, ast.Name) and name.id == "reason" for name in names)
 
 
+def _assigns_pair(node: ast.Assign) -> bool:
+    """``found = "DefinitionOutdated", "not as wanted: memory.size"``: a reason and its message."""
+    names = {name.id for name in node.targets if isinstance(name, ast.Name)}
+    return names == {"found"} and isinstance(node.value, ast.Tuple)
+
+
 def _texts(value: ast.expr) -> Iterator[str]:
     """CamelCase words in an expression; ``f"{what}Failed"`` for both words it is used with."""
     if isinstance(value, ast.JoinedStr):
         tail = "".join(str(part.value) for part in value.values if isinstance(part, ast.Constant))
-        yield from (f"{what}{tail}" for what in ("Look", "Apply"))
+        if tail.isalpha():
+            yield from (f"{what}{tail}" for what in ("Look", "Apply"))
         return
     compared = {
         id(inner)

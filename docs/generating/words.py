@@ -115,6 +115,10 @@ FIELDS: Final[dict[str, str]] = {
     "ImageSpec.retries": "Attempts of an unattended install beyond the first.",
     "ImageSpec.keepFailedBuilder": "`true`: when the last attempt has failed, its disk and, if it"
     " still runs, its domain stay as they are for you to look at.",
+    "ImageSpec.rollout": "How a changed image goes round the guests that are replaced by"
+    " themselves.",
+    "Rollout.maxParallel": "How many guests of the image are replaced at a time. The first that"
+    " fails stops the rest.",
     # --- guests
     "Cpu.vcpus": "CPUs that the guest has.",
     "Cpu.max": "CPUs that it could have; `vcpus` where it is left out.",
@@ -123,9 +127,24 @@ FIELDS: Final[dict[str, str]] = {
     "SystemDisk.size": "Of the overlay; the image's size where it is left out. Not smaller than"
     " the image.",
     "SystemDisk.pool": "Storage pool; the host's default pool where it is left out.",
+    "SystemDisk.cache": "How the host caches it; the hypervisor's own choice where it is left out."
+    " `none` and `directsync` need a file system that can do without a cache.",
+    "SystemDisk.ioTune": "How much it may read and write.",
+    "IoTune.totalBytesSec": "Bytes read and written, together.",
+    "IoTune.readBytesSec": "Bytes read; not beside `totalBytesSec`.",
+    "IoTune.writeBytesSec": "Bytes written; not beside `totalBytesSec`.",
+    "IoTune.totalIopsSec": "Reads and writes, together.",
+    "IoTune.readIopsSec": "Reads; not beside `totalIopsSec`.",
+    "IoTune.writeIopsSec": "Writes; not beside `totalIopsSec`.",
     "Disk.name": "Unique in the guest; not `system` or `seed`.",
     "Disk.size": "An empty qcow2 volume of that size; it shows as `/dev/vdb`, `/dev/vdc`, ….",
     "Disk.pool": "Storage pool; the host's default pool where it is left out.",
+    "Disk.cache": "As that of the system disk.",
+    "Disk.ioTune": "As that of the system disk.",
+    "Cdrom.name": "Unique in the guest; not `seed`.",
+    "Cdrom.pool": "Storage pool of `volume`; the host's default pool where it is left out.",
+    "Cdrom.volume": "The medium, such as an ISO; the drive is empty where it is left out. It is"
+    " only read, and may be in the drives of several guests.",
     "UserNetwork.forwards": "`ADDRESS:HOSTPORT:GUESTPORT/tcp` or `/udp`: a port of the host that"
     " reaches one of the guest.",
     "Interface.name": "Unique in the guest.",
@@ -133,12 +152,28 @@ FIELDS: Final[dict[str, str]] = {
     "Interface.user": "QEMU's own NAT; needs no bridge and no privileges.",
     "Interface.network": "A libvirt network of the host, by name.",
     "Interface.bridge": "A bridge of the host, by name.",
-    "UpdatePolicy.restart": "`Staged`: a change that needs a cold boot waits for one.",
-    "UpdatePolicy.replace": "`Manual`: a change that needs a new system disk is never made by"
-    " itself.",
-    "UpdatePolicy.maintenanceWindows": "When restarts and replacements may happen.",
+    "Interface.link": "`down`: as if its cable were pulled out. Not beside `user`.",
+    "Interface.model": "The network card that the guest sees. Not beside `user`.",
+    "MaintenanceWindow.cron": "When it opens: minute, hour, day of the month, month, day of the"
+    " week (0 or 7 is Sunday), as Debian's cron reads them; `L` is a month's last day.",
+    "MaintenanceWindow.duration": "How long it stays open.",
+    "MaintenanceWindow.timeZone": "Whose clock `cron` means, such as `Europe/Berlin`.",
+    "UpdatePolicy.restart": "`Staged`: a change that needs a cold boot waits for one, or for"
+    " `guestkeeper restart NAME`. `Automatic`: the guest is restarted for it.",
+    "UpdatePolicy.replace": "`Manual`: a change that needs a new system disk waits for"
+    " `guestkeeper approve NAME`. `Automatic`: the disk is replaced by itself.",
+    "UpdatePolicy.maintenanceWindows": "When the daemon may restart and replace unasked. Always,"
+    " where there is none.",
+    "UpdatePolicy.retiredDiskTTL": "How long a replaced system disk is kept for `guestkeeper"
+    " rollback NAME`; with 0 it is deleted as soon as the guest is ready with the new one.",
+    "UpdatePolicy.progressDeadline": "How long the guest may take to become ready with a new system"
+    " disk. After that the old one is put back.",
     "GuestSpec.host": "A host of the settings (`[hosts.NAME]`).",
     "GuestSpec.image": "The Image document that the system disk is an overlay of.",
+    "GuestSpec.title": "A line for people: what the domain is for. libvirt shows it, too.",
+    "GuestSpec.description": "A text for people. libvirt shows it, too.",
+    "GuestSpec.autostart": "`true`: libvirt itself starts it with the host, also where the daemon"
+    " does not run.",
     "GuestSpec.runStrategy": "`Always`: started again whenever it is off. `RerunOnFailure`: unless"
     " it shut itself down. `Manual`: started and stopped by you only. `Halted`: shut down.",
     "GuestSpec.cpu": "CPUs.",
@@ -150,14 +185,17 @@ FIELDS: Final[dict[str, str]] = {
     "GuestSpec.sshAuthorizedKeysFrom": "Public keys for root. Only added, never removed.",
     "GuestSpec.systemDisk": "The system disk.",
     "GuestSpec.disks": "Data disks. Their volumes are never deleted.",
+    "GuestSpec.cdroms": "CD-ROM drives.",
     "GuestSpec.interfaces": "Network interfaces; each is one of `user`, `network`, `bridge`.",
     "GuestSpec.services": "What runs in it.",
     "GuestSpec.driftInterval": "How often its inside is looked at without any other reason.",
-    "GuestSpec.shutdownTimeout": "With `Halted`: how long it has before it is powered off.",
+    "GuestSpec.shutdownTimeout": "How long a guest that is asked to shut down has before it is"
+    " powered off.",
     "GuestSpec.updatePolicy": "When changes are carried out.",
     "GuestSpec.remediation": "What is done about probes that fail.",
-    "GuestSpec.deletionPolicy": "What becomes of it when its document vanishes. `Retain`: it stays"
-    " as it is, and is listed as orphaned.",
+    "GuestSpec.deletionPolicy": "What becomes of it when its document is gone for longer than the"
+    " settings' grace period. `Retain`: it stays as it is, and is listed as orphaned. `Stop`: it is"
+    " shut down and kept. `Delete`: the domain and its system disk go, its data disks stay.",
     "GuestSpec.guestAccess": "How the daemon gets inside. `auto` and `agent` are the same so far.",
 }
 
@@ -171,11 +209,15 @@ CONDITIONS: Final[dict[str, str]] = {
     "RestartRequired": "A change is in the definition that a cold boot will apply.",
     "Stalled": "Every attempt to install its image failed; nothing is tried before"
     " `guestkeeper retry IMAGE` or a changed document.",
-    "Orphaned": "Its document is gone; it is left as it is.",
+    "Orphaned": "Its document is gone: its `deletionPolicy` decides what becomes of it.",
+    "Suspended": "An operator wants it left alone (`guestkeeper suspend`): it is only looked at.",
 }
 
 STATUSES: Final[dict[str, str]] = {
+    "Terminating": "Its document is gone and its `deletionPolicy` is `Delete`: it is being"
+    " deleted.",
     "Installing": "Its image is being brought into the pool, or installed.",
+    "Replacing": "It gets another system disk, or its old one back.",
     "Starting": "It is being made or started, or its services are not all ready yet.",
     "Stopping": "It is shutting down.",
     "Paused": "Paused by QEMU (a disk could not be written) or by somebody.",
@@ -199,7 +241,7 @@ HEALTH: Final[dict[str, str]] = {
     "Progressing": "It is on its way there.",
     "Degraded": "Something failed.",
     "Missing": "It has no domain of its own yet.",
-    "Suspended": "It is off, stopping, or paused by somebody.",
+    "Suspended": "It is off, stopping, paused by somebody, or an operator wants it left alone.",
     "Unknown": "It cannot be seen.",
 }
 
@@ -223,8 +265,9 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Correct the service; it is tried again with growing pauses, at once when its document"
         " changes.",
     ),
-    "ChangeNotSupported": Reason(
-        "The document changed in a field that this version cannot change on an existing guest.",
+    "ChangeRefused": Reason(
+        "The document changed in a field that cannot be changed on an existing guest; the message"
+        " says why.",
         "Put the old value back, or make a new guest.",
     ),
     "CloudInitFailed": Reason(
@@ -239,27 +282,46 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "Creating": Reason("Its disks and its definition are being made."),
     "Defined": Reason("It has its disks and its definition."),
     "DefinitionChanged": Reason(
-        "Changes of the definition wait for a cold boot.",
-        "`virsh shutdown NAME`; with `runStrategy: Always` it is started again.",
+        "Changes of the definition wait for a cold boot; the message says for what else.",
+        "`guestkeeper restart NAME`; `updatePolicy.restart: Automatic` does it by itself.",
     ),
     "DefinitionOutdated": Reason("The definition is not as wanted; it is being written anew."),
+    "Deleting": Reason(
+        "Its document is gone and its `deletionPolicy` is `Delete`: it is stopped, then its system"
+        " disk and its domain are deleted. Data disks stay."
+    ),
+    "DeletionBlocked": Reason(
+        "More guests would be stopped or deleted than `max_deletions` and `max_deletions_percent`"
+        " allow, so none is.",
+        "Put the documents back, or: `guestkeeper approve --deletions`.",
+    ),
+    "DeletionHeld": Reason(
+        "Its `deletionPolicy` applies, but neither its power nor its disks may be touched now: it"
+        " is paused, or a job of its domain runs.",
+        "See the message.",
+    ),
+    "DirectoryUncertain": Reason(
+        "The document is not there, but the directory was not read whole, may be unmounted or is"
+        " empty, so that is not believed.",
+        "Mount or correct it; if it is meant to be empty: `guestkeeper approve --deletions`.",
+    ),
     "DocumentInvalid": Reason(
         "The document was never usable since the daemon runs. The domain is left as it is.",
         "`guestkeeper validate`.",
     ),
     "DocumentVanished": Reason(
-        "The document is gone. The domain is left as it is.",
-        "Put the document back, or remove the domain with `virsh` if you want it gone.",
+        "The document is gone; the message says what its `deletionPolicy` does about it, and when.",
+        "To keep the guest, put the document back.",
     ),
     "DomainOff": Reason("An orphan's domain is off."),
     "DomainRunning": Reason("The domain runs."),
-    "HostUnreachable": Reason(
-        "libvirt on its host does not answer. Nothing is done.",
-        "`guestkeeper doctor`; `guestkeeper get hosts -o wide`.",
-    ),
     "HostChanged": Reason(
         "The document names another host than the one that has the domain; that is refused.",
         "Put the host back, or give the guest another name.",
+    ),
+    "HostUnreachable": Reason(
+        "libvirt on its host does not answer. Nothing is done.",
+        "`guestkeeper doctor`; `guestkeeper get hosts -o wide`.",
     ),
     "HostUnseen": Reason(
         "Another host has not answered since the daemon started, and may have this guest.",
@@ -267,8 +329,9 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     ),
     "ImageFailed": Reason("The image could not be prepared.", "See the message."),
     "ImageOutdated": Reason(
-        "Its disk was made from an older content of its image; the new base is built beside it.",
-        "Nothing is done to it in this version. Make a new guest, or put the document back.",
+        "Its system disk is not of the image, or the content of it, that is wanted now; that one is"
+        " not ready yet.",
+        "`guestkeeper describe image/IMAGE`; or put the document back.",
     ),
     "ImagePreparing": Reason(
         "The image is being fetched, checked, copied into the pool, or installed."
@@ -276,7 +339,8 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "LookFailed": Reason("The look inside failed.", "See the message."),
     "NameConflict": Reason(
         "A domain of that name exists that is not Guestkeeper's. It is never touched.",
-        "Rename the guest, or the domain with `virsh domrename`.",
+        "`guestkeeper adopt NAME` takes it over; or rename the guest, or the domain with `virsh"
+        " domrename`.",
     ),
     "NoServices": Reason("The document names no services."),
     "NoState": Reason("libvirt does not know the domain's state."),
@@ -284,6 +348,9 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "NotRunning": Reason("The domain is off."),
     "Off": Reason("Off, as its run strategy wants."),
     "Orphaned": Reason("As its document is gone, nothing is judged."),
+    "OtherController": Reason(
+        "Another daemon looks after it, so its missing document means nothing here."
+    ),
     "Paused": Reason("Somebody paused it; it is left alone.", "`virsh resume NAME`."),
     "PausedByIOError": Reason(
         "QEMU paused it because a disk could not be written.",
@@ -301,18 +368,50 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "ProbeUnknown": Reason("A probe has learnt nothing, or not yet.", "See the message."),
     "Provisioned": Reason("It has its disks and its definition."),
     "Ready": Reason("All is well."),
+    "ReplaceFailed": Reason(
+        "A replacement to that base failed, and the guest has its old system disk back; or an"
+        " operator went back from it. It is not tried again unasked.",
+        "Mend the image; to try once more: `guestkeeper approve NAME`.",
+    ),
+    "ReplaceHeld": Reason(
+        "Its system disk will be replaced, but not yet: another guest of the image comes first,"
+        " the roll-out stopped at a failure, or a job of its domain runs.",
+        "See the message.",
+    ),
+    "ReplaceRequired": Reason(
+        "Another system disk is wanted, and waits for an operator.",
+        "`guestkeeper approve NAME`; `updatePolicy.replace: Automatic` does it by itself.",
+    ),
+    "Replacing": Reason(
+        "Its system disk is being replaced, or its old one comes back; the message says how far it"
+        " is."
+    ),
     "RestartRequired": Reason(
         "Changes of the definition wait for a cold boot.",
-        "`virsh shutdown NAME`; with `runStrategy: Always` it is started again.",
+        "`guestkeeper restart NAME`; `updatePolicy.restart: Automatic` does it by itself.",
     ),
+    "Restarting": Reason("It is being shut down, to be started again."),
     "ServicesReady": Reason("Every service is ready."),
     "Starting": Reason("It, or a service in it, is starting."),
     "Stopping": Reason("It is shutting down."),
+    "Suspended": Reason(
+        "An operator wants it left alone.",
+        "`guestkeeper resume NAME`, or `guestkeeper resume --all`.",
+    ),
     "Synced": Reason("As wanted."),
     "SystemDiskTooSmall": Reason(
         "`systemDisk.size` is smaller than the image's disk.", "Write at least what it says."
     ),
+    "SystemDisksUnclear": Reason(
+        "Its domain is gone, and several system disks of it are there: which one it ran on cannot"
+        " be told, so none is taken.",
+        "Keep the right one, as the message says.",
+    ),
     "WaitingForAgent": Reason("Its inside is not configured yet: the guest agent is awaited."),
+    "WindowClosed": Reason(
+        "Its system disk is replaced when the next maintenance window opens.",
+        "At once: `guestkeeper approve NAME --now`.",
+    ),
 }
 
 BUILD_REASONS: Final[dict[str, Reason]] = {
@@ -354,17 +453,22 @@ BUILD_REASONS: Final[dict[str, Reason]] = {
 STEP_REASONS: Final[dict[str, Reason]] = {
     "Aborted": Reason("libvirt aborted the call."),
     "AccessDenied": Reason("libvirt refuses the daemon.", "Run it as root, or allow it in polkit."),
+    "AdoptionOutdated": Reason(
+        "The domain or the document changed since the adoption was shown.",
+        "Look again: `guestkeeper adopt NAME`.",
+    ),
+    "AdoptionRefused": Reason("The domain cannot be taken over as it is.", "See the message."),
     "AgentRestarted": Reason("The guest agent was started anew in the middle of a command."),
     "AgentUnavailable": Reason("The guest agent does not answer."),
     "AlreadyRunning": Reason("Another daemon uses this `state_dir`.", "Stop it first."),
     "ApplyFailed": Reason(
         "Commands of an apply failed; the message is what they printed.", "Correct the service."
     ),
+    "ApplyInProgress": Reason("An apply of an earlier daemon still runs in the guest."),
     "ApplyIneffective": Reason(
         "All commands went well, yet something is not as wanted after them.",
         "Look at the service in the guest: what changes it back?",
     ),
-    "ApplyInProgress": Reason("An apply of an earlier daemon still runs in the guest."),
     "ApplyKilled": Reason("A signal ended the apply (the guest shut down)."),
     "ApplyTimedOut": Reason("The apply did not end within 15 minutes."),
     "BadRequest": Reason("What was asked for cannot be meant.", "See the message."),
@@ -381,7 +485,15 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "DestroyFailed": Reason(
         "The domain could not be powered off.", "Look at its QEMU process on the host."
     ),
+    "DeviceMissing": Reason("Somebody took the device away in the meantime; it is planned anew."),
+    "DirectoryUncertain": Reason(
+        "What is missing cannot be known to be gone: the directory is not there, may be unmounted,"
+        " or was not read whole.",
+        "Mount or correct it.",
+    ),
     "DiskFull": Reason("No room in `cache_dir`.", "Make room, or set `cache_dir`."),
+    "DocumentInvalid": Reason("The guest's document has problems.", "`guestkeeper validate`."),
+    "DocumentVanished": Reason("The guest's document went away in the middle of a step."),
     "DomainGone": Reason("The domain went away in the middle of a step."),
     "DomainMissing": Reason("libvirt does not know the domain."),
     "DomainUnreadable": Reason(
@@ -413,9 +525,16 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         " backing file.",
         "Convert it: `qemu-img convert -O qcow2`.",
     ),
+    "ImageUnknown": Reason(
+        "Of which image the domain's disk was made cannot be told.",
+        "`guestkeeper export NAME --image IMAGE`.",
+    ),
     "ImageUnreadable": Reason("The image's file cannot be read.", "Check its mode and the disk."),
     "InputTooLarge": Reason(
         "More than 4 MiB for one apply.", "Make the files smaller, or fetch them in the guest."
+    ),
+    "InternalError": Reason(
+        "A bug of the daemon; it is tried again with growing pauses.", "Please report it."
     ),
     "Interrupted": Reason("Somebody else's preparation of the same image was cut short."),
     "InvalidArgument": Reason("libvirt refuses an argument.", "See the message."),
@@ -424,10 +543,6 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "InvalidSelector": Reason("`-l` is malformed.", "Write `-l KEY=VALUE`."),
     "InvalidSettings": Reason("The settings cannot be used.", "See the message."),
     "InvalidValue": Reason("A value has a newline where none can be."),
-    "ListenFailed": Reason("`listen` or `socket` cannot be used.", "See the message."),
-    "LookFailed": Reason("The look ended with an error.", "See the message."),
-    "LookKilled": Reason("A signal ended the look (the guest shut down)."),
-    "LookTimedOut": Reason("The look did not end within 30 seconds."),
     "IsoMissing": Reason(
         "The pool has no such volume.",
         "Upload the ISO (`virsh vol-create-as`, `virsh vol-upload`), or correct `location.iso`.",
@@ -440,6 +555,13 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "`ksvalidator` is not there or did not answer, so no kickstart can be checked.",
         "`pip install pykickstart` beside Guestkeeper; `guestkeeper doctor`.",
     ),
+    "ListenFailed": Reason("`listen` or `socket` cannot be used.", "See the message."),
+    "LiveChangeIneffective": Reason(
+        "libvirt said that it changed the running domain, and a look says that it did not."
+    ),
+    "LookFailed": Reason("The look ended with an error.", "See the message."),
+    "LookKilled": Reason("A signal ended the look (the guest shut down)."),
+    "LookTimedOut": Reason("The look did not end within 30 seconds."),
     "NameConflict": Reason(
         "A domain of that name exists that is not Guestkeeper's.", "Rename one of them."
     ),
@@ -450,8 +572,13 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "NoThread": Reason(
         "The daemon can have no further thread.", "Look at its `TasksMax` and its memory."
     ),
+    "NotExported": Reason("The domain has something that no document can say.", "See the message."),
+    "NotNow": Reason(
+        "What was asked for does not fit how the guest is now.", "The message says what does."
+    ),
     "NotRunning": Reason("The domain is off, so it has no console."),
     "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
+    "NothingToAdopt": Reason("There is no foreign domain of that name."),
     "PasswordNotHashed": Reason(
         "What `rootPasswordHashFrom` names is no crypt(5) hash; plain text is refused.",
         "Write the output of `openssl passwd -6` there.",
@@ -462,14 +589,18 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "The pool is stopped, so what is in it cannot be told.", "`virsh pool-start POOL`."
     ),
     "PoolMissing": Reason("The host has no such pool.", "See the message."),
-    "InternalError": Reason(
-        "A bug of the daemon; it is tried again with growing pauses.", "Please report it."
-    ),
     "ReadOnly": Reason("`guestkeeper plan` only looks: an act was refused."),
+    "RemovalRefused": Reason(
+        "The guest does not let go of a device.", "Unmount what is on it; it is tried again."
+    ),
+    "RemovalTimedOut": Reason(
+        "The guest did not let go of a device in time.", "Unmount what is on it; it is tried again."
+    ),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),
     "Superseded": Reason("Another content of the image is wanted now; that is built instead."),
+    "Suspended": Reason("Every guest is suspended.", "`guestkeeper resume --all`."),
     "TransientFailure": Reason("It may work later; it is tried again."),
     "TreeUnusable": Reason(
         "The tree does not name its kernel and initrd with their sha256.",
@@ -486,6 +617,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     ),
     "VolumeMissing": Reason("libvirt does not know the volume."),
     "VolumeVanished": Reason("A volume vanished while it was made."),
+    "WouldShrink": Reason(
+        "A disk would become smaller, which would cut off what is on it.",
+        "Make a new disk and move the data.",
+    ),
     "WrongState": Reason("The domain was in another state than expected."),
 }
 
@@ -493,16 +628,32 @@ EVENT_REASONS: Final[dict[str, str]] = {
     "BaseCollected": "A base that nobody used for `unused_base_seconds` was deleted.",
     "ConfigurationApplied": "Host name, keys or services were applied inside.",
     "CrashLoopBackOff": "It stopped again soon after a start; the next start waits.",
-    "DocumentVanished": "Its document is gone; the guest is left alone.",
+    "DeletionApproved": "An operator approved that it is stopped or deleted.",
+    "DeletionBlocked": "Too many guests would be stopped or deleted at once: none is, before an"
+    " operator approves.",
+    "DocumentVanished": "Its document is gone; the message says what becomes of the guest.",
+    "DomainAdopted": "A domain that somebody else made was taken over.",
+    "DomainChanged": "The running domain was changed.",
     "DomainDefined": "The domain was defined, or defined anew.",
     "DomainDestroyed": "The domain was powered off.",
     "DomainStarted": "The domain was started; the message says why.",
+    "DomainUndefined": "The domain was removed; data disks stay.",
     "GuestReady": "The condition Ready became True.",
+    "GuestResumed": "An operator wants it looked after again.",
+    "GuestSuspended": "An operator wants it left alone.",
     "ImageBuilt": "An unattended install ended in a base.",
     "ImagePrepared": "The image is in the pool.",
+    "ReplaceFailed": "A new system disk did not work, and the old one is back.",
+    "ReplaceRequired": "Another system disk is wanted and waits for an operator.",
+    "ReplacementApproved": "An operator approved a new system disk.",
+    "RestartRequested": "An operator asked for a cold boot.",
+    "RestartRequired": "A change waits for a cold boot.",
+    "RetryRequested": "An operator wants something that failed tried again.",
+    "RollbackRequested": "An operator wants the earlier system disk back.",
     "SeedCreated": "The cloud-init seed was made.",
     "SeedRemoved": "The used cloud-init seed was deleted.",
     "ShutdownRequested": "The guest was asked to shut down.",
     "SpecApplied": "A generation of the document is applied whole.",
     "VolumeCreated": "A disk was made.",
+    "VolumeDeleted": "A volume was deleted; the message says why.",
 }

@@ -8,6 +8,7 @@ import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,9 @@ from controller.desired import ksvalidator
 from controller.desired.problems import Problem
 from controller.errors import PermanentError
 from controller.loop.status import GuestStatus, StatusStore
+from controller.observed.domain import Memory
+from controller.observed.guest import Fleet
+from controller.planning.orphans import plan_orphan
 from tests import factories as make
 from tests.unit.cli.conftest import Cli
 from tests.unit.web.support import WEB, World, a_status, a_world
@@ -223,14 +227,75 @@ def test_a_plan_shows_fields_classes_and_steps_and_exits_1(
     ]
     assert changed.splitlines() == [
         "web2  (guests.yaml:1)",
-        "  memory.size:   512Mi → 1Gi  (restart)",
-        "  hostname:      other → web2  (guest)",
+        "  memory.size:   512Mi → 1Gi  (restart: cold boot; needs: guestkeeper restart web2)",
+        "  hostname:      other → web2  (guest: none, applied inside the guest)",
         "  steps:",
         f"    1. redefine domain web2 ({uid})",
         "    2. apply identity inside the guest",
     ]
     assert result.stdout.endswith("2 guests to change, 1 unchanged\n")
     assert cli("plan", "--detailed-exitcode").exit_code == 2
+
+
+def an_orphan(policy: str, **fleet: Any) -> GuestStatus:
+    seen, now = Fleet(**fleet), time.time()
+    guest = make.a_guest("old1", deletionPolicy=policy)
+    domain = make.a_domain(guest, memory=Memory(orphaned_since=now))
+    made = plan_orphan("old1", domain, seen, now, make.POLICY)
+    return StatusStore().put(None, make.observed(domain, fleet=seen), made, now)
+
+
+def test_a_plan_tells_what_becomes_of_guests_without_a_document(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    planning(monkeypatch, a_report(statuses["web1"], an_orphan("Delete")))
+    result = cli("plan")
+    assert result.exit_code == 1
+    first, second = result.stdout.splitlines()[:2]
+    assert first == "old1"
+    assert "deletionPolicy Delete: domain old1 and its system disk are deleted at" in second
+    assert result.stdout.endswith("1 guest to change, 1 unchanged\n")
+    planning(monkeypatch, a_report(an_orphan("Stop", deletions=12)))
+    result = cli("plan")
+    assert result.exit_code == 1
+    assert "guestkeeper approve --deletions" in result.stdout
+
+
+def test_a_guest_that_is_only_let_go_is_no_difference(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
+) -> None:
+    planning(monkeypatch, a_report(statuses["web1"], an_orphan("Retain")))
+    result = cli("plan")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "no changes: 1 guest as wanted, 1 left without a document\n",
+    )
+
+
+def test_a_plan_names_the_commands_that_are_waited_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, guest = time.time(), make.a_guest("web1", (WEB,))
+    newer = make.a_ready_image(base="base-2", base_path="/pool/base-2")
+    inside = make.an_inside(guest, looked_at=now)
+    seen = make.observed(make.a_domain(guest, started_at=now - 60), inside=inside, image=newer)
+    planning(monkeypatch, a_report(a_status(guest, seen, StatusStore(), now)))
+    lines = cli("plan").stdout.splitlines()
+    assert lines[1] == (
+        "  image.base:   gk-base-debian12-abc.qcow2 → base-2  (replace: stop, swap of the system"
+        " disk, boot; needs: guestkeeper approve web1)"
+    )
+    assert lines[2].startswith("  no steps now: its system disk is of another content of its image")
+    assert lines[2].endswith("guestkeeper approve web1")
+    window = {"replace": "Automatic", "maintenanceWindows": [NEVER]}
+    later = make.a_guest("web1", (WEB,), updatePolicy=window)
+    planning(monkeypatch, a_report(a_status(later, seen, StatusStore(), now)))
+    lines = cli("plan").stdout.splitlines()
+    assert "(replace: stop, swap of the system disk, boot)" in lines[1]
+    assert "waits for the maintenance window; at once: guestkeeper approve web1 --now" in lines[2]
+
+
+NEVER = {"cron": "0 3 29 2 *", "duration": "1m", "timeZone": "UTC"}
 
 
 def test_invalid_documents_weigh_more_than_an_unreachable_host(
@@ -262,7 +327,7 @@ def test_a_plan_as_json_has_every_guest(
     assert changes == ["memory.size", "hostname"]
 
 
-def a_changed_cpu(store: StatusStore, **fields: str) -> GuestStatus:
+def a_changed_cpu(store: StatusStore, **fields: Any) -> GuestStatus:
     """Redefined already; the new CPU comes with the next cold boot."""
     now = time.time()
     wanted = make.a_guest("web1", (WEB,), cpu={"vcpus": 2}, **fields)
@@ -279,11 +344,10 @@ def test_a_difference_without_a_step_says_what_is_waited_for(
     result = cli("plan")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1:3] == [
-        "  cpu.vcpus:   1 → 2  (restart)",
-        "  no steps now: takes effect with the next cold boot: cpu.vcpus; virsh shutdown web1",
+        "  cpu.vcpus:   1 → 2  (restart: cold boot; needs: guestkeeper restart web1)",
+        "  no steps now: takes effect with the next cold boot: cpu.vcpus; to apply it: guestkeeper"
+        " restart web1",
     ]
-    planning(monkeypatch, a_report(a_changed_cpu(StatusStore(), runStrategy="Manual")))
-    assert "virsh shutdown web1, then virsh start web1\n" in cli("plan").stdout
 
 
 def test_a_plan_claims_no_readiness_for_it_asked_no_probe(
@@ -513,7 +577,7 @@ def test_every_command_has_help(cli: Cli) -> None:
     from controller.cli.app import app
 
     names = [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
-    assert len(names) == 16
+    assert len(names) == 23
     for name in [*names, "images", "images build"]:
         result = cli(*name.split(), "--help")
         assert result.exit_code == 0

@@ -405,11 +405,15 @@ def test_retry_of_what_has_not_failed_says_so(
     )
 
 
-def test_retry_of_a_guest_says_what_it_is_for(cli: Cli) -> None:
+def test_retry_of_a_guest_that_did_not_fail_says_so(cli: Cli) -> None:
     result = cli("retry", "web2")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: `web2` is a guest, and this version retries images only; what holds it up:"
-        " guestkeeper explain web2\n"
+        "error: nothing of web2 is held back because it failed; see: guestkeeper explain web2\n"
     )
-    assert "did you mean `rocky9`?" in cli("retry", "rocky8").stderr
+    assert cli("retry", "rocky8").stderr == (
+        "error: no guest is named `rocky8`; did you mean the image `rocky9`?\n"
+    )
+    assert "no image is named `rocky8`; did you mean `rocky9`?" in (
+        cli("retry", "image/rocky8").stderr
+    )

@@ -14,8 +14,8 @@ from controller.cli import follow, terminal
 from controller.cli import get as listing
 from controller.desired.problems import Problem
 from controller.observed.domain import DomainState, StateReason
-from controller.observed.guest import Failure
-from controller.planning.planner import orphan
+from controller.observed.guest import Failure, Fleet
+from controller.planning.orphans import plan_orphan
 from controller.web.server import WebServer
 from tests import factories as make
 from tests.unit.cli.conftest import Cli
@@ -294,7 +294,7 @@ def test_a_guest_whose_document_cannot_be_used_is_not_said_to_have_none(
 ) -> None:
     problem = Problem("web2.yaml", 7, "spec.memory.size", "must be a size such as 512Mi")
     domain = make.a_domain(world.snapshot.guests["web2"])
-    made = orphan("web2", domain, (str(problem),))
+    made = plan_orphan("web2", domain, Fleet(), time.time(), make.POLICY, problems=(str(problem),))
     world.guests()
     world.snapshot = replace(world.snapshot, guest_problems={"web2": (problem,)})
     world.store.put(None, make.observed(domain), made, time.time())

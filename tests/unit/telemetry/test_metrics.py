@@ -45,6 +45,7 @@ def everything(guests: Callable[[], list[GuestSample]] = lambda: [GUEST]) -> Met
             images=lambda: [ImageSample("debian", "local", "Preparing", 10, 100, "uploading")],
             hosts=lambda: {"local": True, "far": False},
             desired=lambda: DesiredSample({"Guest": 2, "Image": 1}, 1, 1_700_000_000.0, "abc123"),
+            deletions_blocked=lambda: 2,
             queues=lambda: {"guests": QueueSample(3, 1.5, 1.25)},
             events_dropped=lambda: 7,
             probes_shed=lambda: 4,
@@ -59,6 +60,7 @@ def everything(guests: Callable[[], list[GuestSample]] = lambda: [GUEST]) -> Met
     metrics.queue_worked("guests", 0.01)
     metrics.phase_reached("Running", 4.2)
     metrics.guest_restarted("web-1", "DomainCrashed")
+    metrics.guest_replaced("web-1", "success")
     metrics.guest_start_failed("web-1")
     metrics.drift_found("web-1", "memory")
     metrics.service_applied("web-1", "web", ok=True)
@@ -118,6 +120,7 @@ def test_the_rest_of_the_present_is_shown() -> None:
     assert series["guestkeeper_desired_last_scan_timestamp_seconds"] == 1_700_000_000
     assert series['guestkeeper_desired_revision_info{revision="abc123"}'] == 1
     assert series['guestkeeper_workqueue_unfinished_work_seconds{name="guests"}'] == 1.5
+    assert series["guestkeeper_deletions_blocked"] == 2
     assert series["guestkeeper_journal_events_dropped_total"] == 7
     assert series["process_resident_memory_bytes"] > 1e6
 

@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
+from controller.daemon.guest_desk import GuestDesk
 from controller.desired.effective import EffectiveGuest
 from controller.desired.problems import Problem
 from controller.desired.schema import ServiceDocument
@@ -14,10 +16,11 @@ from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus, ProbeView
-from controller.planning.plan import Policy
-from controller.planning.planner import orphan, plan
-from controller.web.application import Application
+from controller.planning.orphans import plan_orphan
+from controller.planning.planner import plan
+from controller.web.application import Application, VolumesSeen
 from tests import factories as make
+from tests.unit.web.guests import FakeFleet, Metadata
 from tests.unit.web.images import FakeImages, stalled
 
 AGO = 200.0
@@ -34,7 +37,8 @@ def a_status(guest: EffectiveGuest, seen: Observed, store: StatusStore, now: flo
     """Puts what the real planner says."""
     owner = seen.domain.ownership if seen.domain is not None else None
     memory = owner.memory if owner is not None else Memory()
-    made = plan(guest, seen, memory, now, Policy("test", now - 1000))
+    policy = replace(make.POLICY, daemon_started=now - 1000)
+    made = plan(guest, seen, memory, now, policy)
     return store.put(guest, seen, made, now)
 
 
@@ -54,6 +58,8 @@ class World:
     snapshot: Snapshot = field(default_factory=Snapshot)
     hosts: list = field(default_factory=lambda: [make.a_host()])  # type: ignore[type-arg]
     images: FakeImages = field(default_factory=FakeImages)
+    volumes: VolumesSeen = field(default_factory=lambda: VolumesSeen({}, {}))
+    adoptions: Any = None
     reconciled: list[str] = field(default_factory=list)
     health: tuple[bool, str] = (True, "the loop makes progress")
     readiness: tuple[bool, str] = (True, "2 guests are looked after")
@@ -61,6 +67,12 @@ class World:
     console_error: Exception | None = None
     consoles_closed: int = 0
     now: float = field(default_factory=lambda: time.time() - AGO)
+    believed: int = 0
+    """How often an operator said that the directory is meant as it is."""
+
+    def __post_init__(self) -> None:
+        self.fleet = FakeFleet(self.store)
+        self.metadata = Metadata(self.store, self.now)
 
     def guests(self, *guests: EffectiveGuest) -> None:
         self.snapshot = replace(
@@ -82,6 +94,25 @@ class World:
             self.consoles_closed += 1
 
     @property
+    def desk(self) -> GuestDesk:
+        return GuestDesk(
+            statuses=self.store,
+            snapshot=lambda: self.snapshot,
+            believe=self._believe,
+            domain=self.metadata.domain,
+            record=self.metadata,
+            fleet=self.fleet,
+            policy=make.POLICY,
+            journal=self.journal,
+            queue=self.reconciled.append,
+            queue_all=lambda: self.reconciled.append("*"),
+            clock=lambda: self.now,
+        )
+
+    def _believe(self) -> None:
+        self.believed += 1
+
+    @property
     def application(self) -> Application:
         return Application(
             version="9.9.9",
@@ -89,6 +120,9 @@ class World:
             catalog=lambda: self.snapshot,
             hosts=lambda: self.hosts,
             images=self.images,
+            guests=self.desk,
+            adoptions=self.adoptions,
+            volumes=lambda: self.volumes,
             journal=self.journal,
             reconcile=self._reconcile,
             console=self.console,
@@ -138,8 +172,11 @@ def a_world() -> World:
     a_status(web1, healthy, world.store, now)
     a_status(web2, broken, world.store, now)
     old1 = make.a_guest("old1")
-    gone = make.observed(make.a_domain(old1, started_at=now))
-    world.store.put(old1, gone, orphan("old1", gone.domain), now)
+    missing = Memory(orphaned_since=now)
+    gone = make.observed(make.a_domain(old1, memory=missing, started_at=now))
+    assert gone.domain is not None
+    made = plan_orphan("old1", gone.domain, gone.fleet, now, make.POLICY)
+    world.store.put(old1, gone, made, now)
     world.journal.record("web1", "DomainStarted", "it is new")
     world.journal.record("web2", "ProbeFailed", "web/http: connection refused", warning=True)
     assert world.journal.flush()
