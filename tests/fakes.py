@@ -124,7 +124,8 @@ class FakeWorld:
                 raise PermanentError("foreign", reason="NameConflict")
             for disk in config.disks:
                 if disk.volume is not None:
-                    assert (disk.pool, disk.volume) in self.volumes_there, "defined before its disk"
+                    place = (disk.pool, disk.volume)
+                    assert place in self.volumes_there, f"{disk.volume} is not there"
             if there is not None:
                 self.domains[config.name] = replace(there, config=config, ownership=ownership)
             else:
@@ -186,12 +187,9 @@ class FakeWorld:
     def eject(self, host: str, name: str, alias: str) -> None:
         with self._effect(f"eject {name}"):
             domain = self.domains[name]
-            disks = tuple(
-                replace(disk, volume=None) if disk.alias == alias else disk
-                for disk in domain.config.disks
-            )
-            config = replace(domain.config, disks=disks)
-            self.domains[name] = replace(domain, config=config, live=config)
+            live = _emptied(domain.live, alias) if domain.live is not None else None
+            config = _emptied(domain.config, alias)
+            self.domains[name] = replace(domain, config=config, live=live)
 
     # --- Changes of a running domain: made like its definition ------------------------------------
 
@@ -327,6 +325,14 @@ class FakeWorld:
     def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None:
         self.events.append((guest, reason))
 
+    def mend(self, name: str) -> None:
+        """Whatever was wrong with bases and guests is not any more."""
+        self.broken.clear()
+        self.deaf.clear()
+        domain = self.domains.get(name)
+        if domain is not None and domain.state.active:
+            self.domains[name] = replace(domain, agent_connected=True)
+
     # --- what happens to it -----------------------------------------------------------------------
 
     def stop(self, name: str, reason: StateReason) -> None:
@@ -339,6 +345,13 @@ class FakeWorld:
             started_at=None,
             run=None,
         )
+
+
+def _emptied(config: DomainConfig, alias: str) -> DomainConfig:
+    disks = tuple(
+        replace(disk, volume=None) if disk.alias == alias else disk for disk in config.disks
+    )
+    return replace(config, disks=disks)
 
 
 class _Effect:

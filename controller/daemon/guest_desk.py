@@ -17,8 +17,9 @@ from controller.errors import HostUnreachableError, PermanentError
 from controller.execution.ports import Journal
 from controller.loop.fleet import Orphan
 from controller.loop.status import GuestStatus, StatusStore
-from controller.observed.domain import DomainState, DomainView, Memory, RetiredDisk
+from controller.observed.domain import DomainState, DomainView, Memory
 from controller.planning.conditions import ConditionType
+from controller.planning.disk_swap import rollback_disk
 from controller.planning.domain import SYSTEM
 from controller.planning.plan import Policy
 from controller.web.application import Deletion, NotNowError
@@ -375,12 +376,6 @@ def _state_dir() -> Iterator[None]:
             f"that cannot be noted in the settings' state_dir ({error}); it has to be writable",
             reason="StateDirUnusable",
         ) from error
-
-
-def rollback_disk(memory: Memory) -> RetiredDisk | None:
-    """The disk that a rollback puts in: the last one that worked."""
-    good = [disk for disk in memory.retired if disk.why != "failed"]
-    return max(good, key=lambda disk: disk.since, default=None)
 
 
 def _deletion(domain: DomainView, policy: str, since: float | None) -> Deletion:

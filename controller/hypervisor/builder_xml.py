@@ -46,7 +46,7 @@ def render_builder(
         channels=channels,
     )
     os = root.find("os")
-    if os is not None and config.firmware == "efi":
+    if os is not None and os.find("firmware") is None and config.firmware == "efi":
         # Installers' kernels are signed by many; what the build needs is that they boot at all.
         firmware = ET.Element("firmware")
         ET.SubElement(firmware, "feature", enabled="no", name="secure-boot")

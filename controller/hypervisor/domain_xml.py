@@ -144,6 +144,10 @@ def _os(root: ET.Element, config: DomainConfig) -> None:
         os.set("firmware", "efi")
     _text(os, "type", "hvm", arch="x86_64", machine="q35")
     if config.boot is not None:
+        if config.firmware == "efi":
+            # A kernel without a boot loader has nobody that Secure Boot's keys vouch for.
+            firmware = ET.SubElement(os, "firmware")
+            ET.SubElement(firmware, "feature", enabled="no", name="secure-boot")
         _boot(os, config.boot)
     else:
         ET.SubElement(os, "boot", dev="hd")

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from controller.desired.snapshot import Snapshot
-from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet
 from controller.planning.orphans import Ending, awaits_approval
@@ -159,7 +159,7 @@ class Fleets:
                         if orphan is not None:
                             ours.add(name)
                             orphans.append(orphan)
-            except HostUnreachableError as error:
+            except (HostUnreachableError, HostBusyError) as error:
                 log.debug("orphans of a host are not known", host=host, why=str(error))
                 lost.add(host)
         unseen = tuple(
@@ -173,7 +173,7 @@ class Fleets:
         """None for a domain of somebody else."""
         try:
             domain = self._hosts.domain(host, name)
-        except HostUnreachableError:
+        except (HostUnreachableError, HostBusyError):
             raise
         except GuestkeeperError as error:  # it cannot be read, so it is not deleted either
             log.debug("orphan cannot be read", host=host, guest=name, why=str(error))

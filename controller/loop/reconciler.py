@@ -21,9 +21,9 @@ from controller.observed.domain import Memory
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.conditions import Printable
-from controller.planning.plan import Plan, Policy
 from controller.planning.locating import located_view
 from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
+from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan, unseen
 from controller.planning.steps import LONG, step_name
 

@@ -310,7 +310,7 @@ class DomainView:
     """Epoch seconds when the daemon saw it start; None when it was running before."""
     running_job: bool = False
     run: int | None = None
-    """libvirt's id of this run of the domain, another one after each start; None while it is off."""
+    """libvirt's id of this run of the domain, another after each start; None while it is off."""
     autostart: bool = False
 
     @property

@@ -45,7 +45,7 @@ class Fleet:
     empty: bool = False
     """The directory has no documents at all: emptied, or not mounted."""
     deletions: int = 0
-    """Guests that the daemon would stop or delete now, or after their grace, and nobody approved."""
+    """Guests to be stopped or deleted, now or after their grace, that nobody approved."""
     max_deletions: int = 1
     """How many of those it may without being told."""
     hold: str = ""
@@ -57,10 +57,10 @@ class Observed:
     host: HostView
     domain: DomainView | None = None
     image: ImageView | None = None
-    """Looked at while a disk must be made from it; an installed one at any time."""
+    """On the pool of its system disk, as far as it is known."""
     volumes: Mapping[tuple[str, str], VolumeView] = field(default_factory=dict)
-    """By pool and name: its disks' volumes as last looked at (their size counts), and those that a plan may
-    have to make; only those that are there."""
+    """By pool and name: its disks' volumes as last looked at (their size counts), and those that a
+    plan may have to make; only those that are there."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""
     unseen_host: str | None = None

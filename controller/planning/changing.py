@@ -1,4 +1,4 @@
-"""Changes that a running domain cannot take: when is it stopped for them, and what do they wait for?
+"""Changes that no running domain takes: when is it stopped for them, and what do they wait for?
 
 A cold boot for what is staged or asked for; another system disk for another image, or for a
 roll-back. At most one of them at a time, and nothing while something milder is still to be done.

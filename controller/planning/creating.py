@@ -89,8 +89,8 @@ def _several_disks(observed: Observed, system: WantedVolume) -> str:
         return ""
     first = f"{system.volume}, " if system.place in observed.volumes else ""
     return (
-        f"its domain is gone, and pool {system.pool} has more than one name that its system disk may"
-        f" have ({first}{', '.join(there)}): keep the one it shall have as {system.volume} and move"
+        f"its domain is gone, and in pool {system.pool} its system disk may be any of"
+        f" ({first}{', '.join(there)}): keep the one it shall have as {system.volume} and move"
         " the others away (virsh vol-clone, virsh vol-delete)"
     )
 

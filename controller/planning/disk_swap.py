@@ -17,6 +17,7 @@ from controller.observed.domain import (
     Memory,
     Replacement,
     ReplacePhase,
+    RetiredDisk,
     SystemDisk,
 )
 from controller.observed.guest import Observed
@@ -65,14 +66,19 @@ def begin(
     return remember(replacement=began)
 
 
+def rollback_disk(memory: Memory) -> RetiredDisk | None:
+    """The disk that a rollback puts in: the last one that worked."""
+    good = [disk for disk in memory.retired if disk.why != "failed"]
+    return max(good, key=lambda disk: disk.since, default=None)
+
+
 def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemory:
     """Writes down that the guest gets its last retired disk back; or that there is none."""
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    good = [disk for disk in memory.retired if disk.why != "failed"]
-    if not good:
+    last = rollback_disk(memory)
+    if last is None:
         return remember(rollback=False)
-    last = max(good, key=lambda disk: disk.since)
     back = current_disk(domain, base=owner.base)
     began = Replacement(
         last.disk, back, "rollback", ReplacePhase.PREPARING, now, domain.agent_connected

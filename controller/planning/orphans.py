@@ -7,7 +7,6 @@ goes last, so whatever cuts a deletion off, its metadata says that there is more
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from controller.observed.domain import DomainState, DomainView, Memory
@@ -15,14 +14,11 @@ from controller.observed.guest import Failure, Fleet
 from controller.planning.conditions import (
     Condition,
     ConditionType,
-    Health,
     Printable,
-    Sync,
-    false,
     true,
-    unknown,
 )
 from controller.planning.doomed import doomed_volumes, out_of_reach
+from controller.planning.orphan_words import as_it_is, doubtful, invalid, left, others, utc
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
     RecordMemory,
@@ -117,14 +113,14 @@ def plan_orphan(
     if memory.deleting:
         made = finish_deletion(name, domain, now, policy, shutdown_timeout=shutdown_timeout)
     elif problems:
-        made = _invalid(name, domain, problems)
+        made = invalid(name, domain, problems)
     elif _of_another(memory, policy):
-        made = _others(name, domain, memory)
+        made = others(name, domain, memory)
     elif alone:
         message = f"{_GONE}; nothing is done while it is suspended"
-        made = _left(name, domain, true(C.ORPHANED, "DocumentVanished", message))
+        made = left(name, domain, true(C.ORPHANED, "DocumentVanished", message))
     elif not _believed(memory, fleet, policy):
-        made = _doubtful(name, domain, fleet)
+        made = doubtful(name, domain, fleet)
     else:
         made = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout).plan()
     if failure is not None:
@@ -146,7 +142,7 @@ def finish_deletion(
     """
     memory = _memory(domain)
     if _of_another(memory, policy):
-        return _others(name, domain, memory)
+        return others(name, domain, memory)
     fleet = Fleet()
     return _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout).delete()
 
@@ -173,14 +169,14 @@ class _Orphan:
         if end is Ending.RETAIN:
             if self.memory.controller != self.policy.controller:
                 steps = ()  # whoever does look after it would take that back again, and so on
-            message = f"{_GONE}; deletionPolicy Retain: {_as_it_is(self.domain)}, unmanaged"
+            message = f"{_GONE}; deletionPolicy Retain: {as_it_is(self.domain)}, unmanaged"
             return self._left(true(C.ORPHANED, "DocumentVanished", message), steps)
         if self._blocked():
             return self._left(true(C.ORPHANED, "DeletionBlocked", self._blocked_message()), steps)
         if steps or self.now < due:
             what = "is stopped" if end is Ending.STOP else "and its system disk are deleted"
             message = (
-                f"{_GONE}; deletionPolicy {end}: domain {self.domain.name} {what} at {_utc(due)},"
+                f"{_GONE}; deletionPolicy {end}: domain {self.domain.name} {what} at {utc(due)},"
                 " unless it comes back"
             )
             return self._left(true(C.ORPHANED, "DocumentVanished", message), steps, due)
@@ -191,9 +187,10 @@ class _Orphan:
         return over and awaits_approval(self.domain, self.policy)
 
     def _blocked_message(self) -> str:
+        many = "guest" if self.fleet.deletions == 1 else "guests"
         return (
-            f"{_GONE}; {self.fleet.deletions} guests would be stopped or deleted, and without"
-            f" approval at most {self.fleet.max_deletions} may be, so {_as_it_is(self.domain)}. Put"
+            f"{_GONE}; {self.fleet.deletions} {many} would be stopped or deleted, and without"
+            f" approval at most {self.fleet.max_deletions} may be, so {as_it_is(self.domain)}. Put"
             " the documents back, or: guestkeeper approve --deletions"
         )
 
@@ -269,7 +266,7 @@ class _Orphan:
         *,
         printable: Printable = Printable.UNKNOWN,
     ) -> Plan:
-        return _left(
+        return left(
             self.name, self.domain, orphaned, steps, recheck_at=recheck_at, printable=printable
         )
 
@@ -344,68 +341,3 @@ def _hindrance(domain: DomainView) -> str:
     if domain.running_job:
         return "a job of its domain is running (backup, migration)"
     return ""
-
-
-# --- What is told ---------------------------------------------------------------------------------
-
-
-def _left(
-    name: str,
-    domain: DomainView,
-    orphaned: Condition,
-    steps: tuple[Step, ...] = (),
-    *,
-    synced: Condition | None = None,
-    recheck_at: float | None = None,
-    printable: Printable = Printable.UNKNOWN,
-) -> Plan:
-    message = orphaned.message
-    synced = synced or unknown(C.SYNCED, "Orphaned", message)
-    ends = printable is not Printable.UNKNOWN
-    return Plan(
-        guest=name,
-        sentence=message if steps or ends else f"doing nothing: {message}",
-        steps=steps,
-        conditions=(
-            orphaned,
-            unknown(C.READY, synced.reason, message),
-            synced,
-            true(C.RUNNING, "DomainRunning")
-            if domain.state.active
-            else false(C.RUNNING, "DomainOff", f"the domain is {domain.state}"),
-        ),
-        sync=Sync.UNKNOWN,
-        health=Health.SUSPENDED if ends else Health.UNKNOWN,
-        printable=printable,
-        recheck_at=recheck_at,
-    )
-
-
-def _invalid(name: str, domain: DomainView, problems: tuple[str, ...]) -> Plan:
-    message = f"its document cannot be used ({problems[0]}); {_as_it_is(domain)}"
-    synced = false(C.SYNCED, "DocumentInvalid", message)
-    return _left(name, domain, false(C.ORPHANED, "DocumentInvalid", message), synced=synced)
-
-
-def _others(name: str, domain: DomainView, memory: Memory) -> Plan:
-    message = (
-        f"it has no document here, and another daemon looks after it ({memory.controller});"
-        f" {_as_it_is(domain)}"
-    )
-    return _left(name, domain, false(C.ORPHANED, "OtherController", message))
-
-
-def _doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
-    why = fleet.uncertain or "the directory has no documents"
-    message = f"its document is not there, which is not believed: {why}; {_as_it_is(domain)}"
-    if fleet.empty:
-        message += ". If the guests are meant to go: guestkeeper approve --deletions"
-    return _left(name, domain, unknown(C.ORPHANED, "DirectoryUncertain", message))
-
-
-def _as_it_is(domain: DomainView) -> str:
-    return f"domain {domain.name} is left as it is ({domain.state})"
-
-
-def _utc(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -10,7 +10,6 @@ from enum import StrEnum
 from controller.observed.domain import DomainView, Memory
 from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
 
-
 _FORGOTTEN = 600.0
 """Seconds after its deadline from which on a request counts for nothing."""
 

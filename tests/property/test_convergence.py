@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from controller.desired.effective import EffectiveGuest
 from controller.errors import AgentUnavailableError, TransientError
-from controller.observed.domain import DomainState, StateReason
+from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.host import HostView
-from controller.planning.conditions import Sync
+from controller.planning.conditions import ConditionType, Sync
 from tests.factories import a_file, a_guest, a_host, a_probe, a_service, an_image
 from tests.fakes import Daemon, Documents, FakeWorld, KilledError
 
@@ -34,9 +34,17 @@ def guests(draw: st.DrawFn, *, cloud_init: bool) -> EffectiveGuest:
         )
         for number in range(draw(st.integers(0, 2)))
     ]
-    disks = [{"name": f"d{n}", "size": "1Gi"} for n in range(draw(st.integers(0, 2)))]
+    names = draw(st.lists(st.sampled_from(["a", "b", "c"]), unique=True, max_size=2))
+    tuned = draw(st.sampled_from([{}, {"ioTune": {"totalIopsSec": 9}}, {"cache": "none"}]))
+    disks = [{"name": name, "size": "1Gi", **tuned} for name in names]
     nics = [{"name": "lan", "network": "default"}] if draw(st.booleans()) else []
     fields = {
+        "title": draw(st.sampled_from([None, "one"])),
+        "autostart": draw(st.booleans()),
+        "updatePolicy": {
+            "restart": draw(st.sampled_from(["Staged", "Automatic"])),
+            "replace": draw(st.sampled_from(["Manual", "Automatic"])),
+        },
         "memory": {"size": draw(SIZES)},
         "cpu": {"vcpus": draw(st.integers(1, 3)), "max": 4},
         "disks": disks,
@@ -47,7 +55,8 @@ def guests(draw: st.DrawFn, *, cloud_init: bool) -> EffectiveGuest:
 
 EVENTS = st.sampled_from(
     ["crash", "destroy", "shutdown", "boot", "drift", "redefined", "host-gone", "agent-gone",
-     "step-fails", "kill-before", "kill-after", "new-document", "restart-daemon", "time"]
+     "step-fails", "kill-before", "kill-after", "new-document", "restart-daemon", "time",
+     "new-base", "broken-base", "approve", "roll-back", "restart", "suspend", "deaf"]
 )  # fmt: skip
 
 
@@ -58,8 +67,14 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     world = FakeWorld()
     documents = Documents(data.draw(guests(cloud_init=cloud_init)))
     daemon = Daemon(world, documents)
+    data_disks: list[DomainView] = []
     for event in data.draw(st.lists(EVENTS, max_size=12)):
-        daemon = _happen(event, world, documents, daemon, data, cloud_init=cloud_init)
+        if "web1" in world.domains:
+            data_disks.append(without_system(world.domains["web1"]))
+        try:
+            daemon = _happen(event, world, documents, daemon, data, cloud_init=cloud_init)
+        except KilledError:  # while an operator's wish was written down
+            daemon = Daemon(world, documents)
         for _ in range(data.draw(st.integers(0, 4))):
             try:
                 daemon.reconcile("web1")
@@ -68,10 +83,12 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     world.fail.clear()
     world.kill_at = None
     world.view = a_host()
+    world.mend("web1")
     world.now += 4000
     daemon = Daemon(world, documents)
+    _record(world, daemon, suspended=False)
     daemon.settle("web1")
-    _cold_boot(world, daemon)
+    _operator(world, daemon)
 
     guest = documents.guests["web1"]
     status = daemon.status.get("web1")
@@ -81,9 +98,19 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     assert status.plan.changes == ()
 
     scratch = FakeWorld()
+    scratch.base = world.base
     Daemon(scratch, Documents(guest)).settle("web1")
     has, wanted = world.domains["web1"], scratch.domains["web1"]
-    assert (has.state, has.config, has.live) == (wanted.state, wanted.config, wanted.live)
+    assert has.state == wanted.state
+    assert has.autostart == wanted.autostart
+    assert comparable(has.config) == comparable(wanted.config)
+    assert has.live == has.config
+    assert has.ownership is not None
+    assert has.ownership.base == world.base
+    assert has.ownership.memory.replacement is None
+    volumes = {name for _, name in world.volumes_there}
+    for domain in (has, *data_disks):
+        assert {disk.volume for disk in domain.config.disks if disk.volume} <= volumes
     made = [effect for effect in world.effects if effect.startswith("create_volume")]
     assert len(made) == len(set(made)), "a volume was made twice"
     seeds = [name for _, name in world.volumes_there if name.endswith(".iso")]
@@ -97,11 +124,39 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     assert len(world.effects) == effects, "it does not stay as it is"
 
 
-def _cold_boot(world: FakeWorld, daemon: Daemon) -> None:
-    """Staged hardware changes take effect."""
-    world.stop("web1", StateReason.DESTROYED)
-    world.now += 4000
-    daemon.settle("web1")
+def without_system(domain: DomainView) -> DomainView:
+    disks = tuple(disk for disk in domain.config.disks if disk.alias.startswith("disk-"))
+    kept = tuple(disk for disk in disks if disk.alias != "disk-system")
+    return replace(domain, config=replace(domain.config, disks=kept))
+
+
+def comparable(config: DomainConfig) -> DomainConfig:
+    """Without where a disk was plugged in, and which system disk it is."""
+    disks = tuple(
+        replace(disk, target=disk.alias, volume="" if disk.alias == "disk-system" else disk.volume)
+        for disk in config.disks
+        if disk.alias != "cdrom-seed"
+    )
+    return replace(config, disks=disks)
+
+
+def _record(world: FakeWorld, daemon: Daemon, **changes: object) -> None:
+    if "web1" in world.domains:
+        daemon.executor.record("local", "web1", **changes)
+
+
+def _operator(world: FakeWorld, daemon: Daemon) -> None:
+    """Does what the daemon says that it waits for, until it waits for nothing."""
+    for _ in range(5):
+        status = daemon.status.get("web1")
+        assert status is not None
+        if status.plan.replace_to:
+            _record(world, daemon, approved=status.plan.replace_to)
+        elif status.plan.condition(ConditionType.RESTART_REQUIRED) is not None:
+            _record(world, daemon, restart_requested=world.now)
+        else:
+            return
+        daemon.settle("web1")
 
 
 def _happen(
@@ -128,6 +183,22 @@ def _happen(
             units = {u: replace(f, active="inactive") for u, f in inside.units.items()}
             files = {p: replace(f, sha256="0" * 64) for p, f in inside.files.items()}
             world.insides["web1"] = replace(inside, hostname="x", units=units, files=files)
+        case "new-base":
+            world.base = data.draw(st.sampled_from(["gk-base-debian12-abc.qcow2", "gk-b", "gk-c"]))
+        case "broken-base":
+            world.broken = {data.draw(st.sampled_from(["gk-b", "gk-c"]))}
+        case "approve":
+            status = daemon.status.get("web1")
+            if status is not None:
+                _record(world, daemon, approved=status.plan.replace_to)
+        case "roll-back":
+            _record(world, daemon, rollback=True)
+        case "restart":
+            _record(world, daemon, restart_requested=world.now)
+        case "suspend":
+            _record(world, daemon, suspended=data.draw(st.booleans()))
+        case "deaf":
+            world.deaf = {"web1"}
         case "redefined" if domain is not None:
             world.domains["web1"] = replace(domain, config=replace(domain.config, vcpus=3))
         case "host-gone":

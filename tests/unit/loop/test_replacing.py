@@ -1,5 +1,5 @@
-"""The replacement of a system disk, over a world in memory: every way it can go, and a daemon that is
-killed before and after every effect of it.
+"""The replacement of a system disk, over a world in memory: every way it can go, and a daemon that
+is killed before and after every effect of it.
 """
 
 import time

@@ -1,0 +1,88 @@
+"""What is told of a guest whose document is gone, whatever becomes of it."""
+
+from datetime import UTC, datetime
+
+from controller.observed.domain import DomainView, Memory
+from controller.observed.guest import Fleet
+from controller.planning.conditions import (
+    Condition,
+    ConditionType,
+    Health,
+    Printable,
+    Sync,
+    false,
+    true,
+    unknown,
+)
+from controller.planning.plan import Plan
+from controller.planning.steps import Step
+
+C = ConditionType
+
+
+def left(
+    name: str,
+    domain: DomainView,
+    orphaned: Condition,
+    steps: tuple[Step, ...] = (),
+    *,
+    synced: Condition | None = None,
+    recheck_at: float | None = None,
+    printable: Printable = Printable.UNKNOWN,
+) -> Plan:
+    """The plan around its condition ``Orphaned``; ``printable`` is given where it is ending."""
+    message = orphaned.message
+    synced = synced or unknown(C.SYNCED, "Orphaned", message)
+    ends = printable is not Printable.UNKNOWN
+    return Plan(
+        guest=name,
+        sentence=message if steps or ends else f"doing nothing: {message}",
+        steps=steps,
+        conditions=(
+            orphaned,
+            unknown(C.READY, synced.reason, message),
+            synced,
+            true(C.RUNNING, "DomainRunning")
+            if domain.state.active
+            else false(C.RUNNING, "DomainOff", f"the domain is {domain.state}"),
+        ),
+        sync=Sync.UNKNOWN,
+        health=Health.SUSPENDED if ends else Health.UNKNOWN,
+        printable=printable,
+        recheck_at=recheck_at,
+    )
+
+
+def invalid(name: str, domain: DomainView, problems: tuple[str, ...]) -> Plan:
+    """Its document is there and cannot be used."""
+    message = f"its document cannot be used ({problems[0]}); {as_it_is(domain)}"
+    synced = false(C.SYNCED, "DocumentInvalid", message)
+    return left(name, domain, false(C.ORPHANED, "DocumentInvalid", message), synced=synced)
+
+
+def others(name: str, domain: DomainView, memory: Memory) -> Plan:
+    """Another daemon looks after it."""
+    message = (
+        f"it has no document here, and another daemon looks after it ({memory.controller});"
+        f" {as_it_is(domain)}"
+    )
+    return left(name, domain, false(C.ORPHANED, "OtherController", message))
+
+
+def doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
+    """That its document is not there may not be believed."""
+    why = fleet.uncertain or "the directory has no documents"
+    message = f"its document is not there, which is not believed: {why}; {as_it_is(domain)}"
+    if fleet.empty:
+        message += ". If the guests are meant to go: guestkeeper approve --deletions"
+    return left(name, domain, unknown(C.ORPHANED, "DirectoryUncertain", message))
+
+
+def as_it_is(domain: DomainView) -> str:
+    """A clause."""
+    return f"domain {domain.name} is left as it is ({domain.state})"
+
+
+def utc(at: float) -> str:
+    """Epoch seconds for people."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
