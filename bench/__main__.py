@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from bench import edit, installs, lifecycle, probes, resync, rss
+from bench import edit, installs, lifecycle, probes, replacement, resync, rss
 from bench.progress import say
 from bench.result import Result, told, write
 
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "restart": lifecycle.measure,
     "edit": edit.measure,
     "installs": installs.measure,
+    "replacement": replacement.measure,
     "resync": resync.measure,
     "rss": rss.measure,
     "probes": probes.measure,

@@ -22,6 +22,27 @@ spec:
   cpu: {{vcpus: 1}}
   memory: {{size: {memory}}}
 """
+WEB_GUEST = """\
+apiVersion: guestkeeper/v1alpha1
+kind: Guest
+metadata: {{name: {name}}}
+spec:
+  image: {image}
+  cpu: {{vcpus: 1}}
+  memory: {{size: 512Mi}}
+  interfaces:
+    - name: lan
+      user: {{forwards: ["127.0.0.1:{port}:80/tcp"]}}
+  services:
+    - name: web
+      packages: [nginx-light]
+      files:
+        - {{path: /var/www/html/index.html, content: "{content}\\n", mode: "0644"}}
+      unit: nginx.service
+      onChange: reload
+      probes:
+        - {{name: http, httpGet: {{port: 80, path: /}}, periodSeconds: 5}}
+"""
 PER_FILE = 50
 
 

@@ -6,7 +6,6 @@ its counters can be read. The floor is one bare ``guest-exec`` that writes the f
 
 import base64
 import json
-import socket
 import time
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import libvirt
 import libvirt_qemu
 
 from bench.demo_image import demo_image
-from bench.documents import DIRECT_BOOT, IMAGE
+from bench.documents import DIRECT_BOOT, IMAGE, WEB_GUEST
 from bench.private_libvirtd import private_libvirtd, wait_until
 from bench.progress import say
 from bench.result import Result, median
-from bench.scratch import POOL, PREFIX, put, settings_for
+from bench.scratch import POOL, PREFIX, free_port, put, settings_for
 from controller.daemon.house import House
 from controller.desired.watcher import Watcher
 from controller.hypervisor.event_loop import ensure_running
@@ -30,32 +29,11 @@ BOOT_TIMEOUT = 300.0
 EDIT_TIMEOUT = 60.0
 ROUND_TRIPS = 2.0
 PAGE = "/var/www/html/index.html"
-GUEST = """\
-apiVersion: guestkeeper/v1alpha1
-kind: Guest
-metadata: {{name: {name}}}
-spec:
-  image: debian12
-  cpu: {{vcpus: 1}}
-  memory: {{size: 512Mi}}
-  interfaces:
-    - name: lan
-      user: {{forwards: ["127.0.0.1:{port}:80/tcp"]}}
-  services:
-    - name: web
-      packages: [nginx-light]
-      files:
-        - {{path: /var/www/html/index.html, content: "{content}\\n", mode: "0644"}}
-      unit: nginx.service
-      onChange: reload
-      probes:
-        - {{name: http, httpGet: {{port: 80, path: /}}, periodSeconds: 5}}
-"""
 
 
 def measure(runs: int = 5) -> list[Result]:
     """``edit``; medians of ``runs``."""
-    image, port, name = demo_image(), _free_port(), f"{PREFIX}e"
+    image, port, name = demo_image(), free_port(), f"{PREFIX}e"
     logging.configure("error")
     with private_libvirtd() as libvirtd:
         settings = settings_for(
@@ -66,7 +44,7 @@ def measure(runs: int = 5) -> list[Result]:
         )
         text = IMAGE.format(name="debian12", file="debian12.qcow2") + DIRECT_BOOT
         put(settings.desired_dir, "image.yaml", text)
-        put(settings.desired_dir, "guest.yaml", GUEST.format(name=name, port=port, content="first"))
+        put(settings.desired_dir, "guest.yaml", _document(name, port, "first"))
         house = House(settings)
         watcher = Watcher(
             house.catalog,
@@ -91,6 +69,10 @@ def measure(runs: int = 5) -> list[Result]:
             house.close()
 
 
+def _document(name: str, port: int, content: str) -> str:
+    return WEB_GUEST.format(name=name, image="debian12", port=port, content=content)
+
+
 def _edits(house: House, desired: Path, uri: str, name: str, port: int, runs: int) -> list[Result]:
     ensure_running()
     connection = libvirt.open(uri)
@@ -103,7 +85,7 @@ def _edits(house: House, desired: Path, uri: str, name: str, port: int, runs: in
         before = house.agent.execs
         content = f"edit {number} {time.time_ns()}"
         began = time.perf_counter()
-        put(desired, "guest.yaml", GUEST.format(name=name, port=port, content=content))
+        put(desired, "guest.yaml", _document(name, port, content))
         _until_served(port, content, EDIT_TIMEOUT)
         seconds.append(time.perf_counter() - began)
         _until_ready(house, name, EDIT_TIMEOUT)
@@ -177,10 +159,3 @@ def _agent(domain: libvirt.virDomain, command: str, arguments: dict[str, object]
         "return"
     ]
     return answer
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

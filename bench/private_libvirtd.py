@@ -66,24 +66,41 @@ def remove_domain(domain: libvirt.virDomain) -> None:
         domain.undefine()
 
 
+AGENT_CONNECTED = -1
+"""What ``Lifecycle`` notes beside libvirt's lifecycle events: a guest's agent came."""
+
+
 class Lifecycle:
-    """An independent connection that notes when domains started and stopped."""
+    """An independent connection that notes when domains start, stop, and have their agents."""
 
     def __init__(self, uri: str) -> None:
         ensure_running()
         self.connection = libvirt.open(uri)
         self._changed = threading.Condition()
         self._seen: list[tuple[str, int, float]] = []
-        self._callback = self.connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None
-        )
+        self._callbacks = [
+            self.connection.domainEventRegisterAny(None, what, callback, None)
+            for what, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened),
+                (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._agent),
+            )
+        ]
 
     def _happened(
         self, _connection: object, domain: libvirt.virDomain, event: int, *_: object
     ) -> None:
+        self._note(domain.name(), event)
+
+    def _agent(
+        self, _connection: object, domain: libvirt.virDomain, state: int, *_: object
+    ) -> None:
+        if state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED:
+            self._note(domain.name(), AGENT_CONNECTED)
+
+    def _note(self, name: str, event: int) -> None:
         now = time.perf_counter()
         with self._changed:
-            self._seen.append((domain.name(), event, now))
+            self._seen.append((name, event, now))
             self._changed.notify_all()
 
     def wait(self, name: str, event: int, since: float, timeout: float) -> float:
@@ -101,7 +118,8 @@ class Lifecycle:
         return found[0]
 
     def close(self) -> None:
-        self.connection.domainEventDeregisterAny(self._callback)
+        for callback in self._callbacks:
+            self.connection.domainEventDeregisterAny(callback)
         self.connection.close()
 
 

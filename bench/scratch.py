@@ -1,6 +1,7 @@
 """Directories and settings of a daemon that a benchmark runs."""
 
 import os
+import socket
 from pathlib import Path
 
 from controller.settings import Settings
@@ -35,3 +36,11 @@ def put(directory: Path, file: str, text: str) -> None:
     part = directory.parent / f".{file}.part"
     part.write_text(text)
     part.replace(directory / file)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

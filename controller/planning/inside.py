@@ -51,6 +51,10 @@ def plan_inside(
         look = LookInside("cloud-init is at work") if now >= due else None
         return InsidePlan(_held(look, observed, guest, now), known, (), due, personalising=True)
 
+    if known is None and _never_applied(guest, observed, domain):
+        # An apply begins and ends with a look, so one before it would tell nothing more.
+        every = ApplyInside(tuple(service.name for service in guest.services), identity=True)
+        return InsidePlan(_held(every, observed, guest, now), None, (), None)
     why = _why_look(guest, observed, known, now)
     if known is None or why:
         look = LookInside(why or "nothing is known yet")
@@ -64,6 +68,19 @@ def plan_inside(
     apply = ApplyInside(tuple(name for name in found if name), identity="" in found)
     step = _held(apply, observed, guest, now)
     return InsidePlan(step, known, changes, _retry_at(observed, guest, step))
+
+
+def _never_applied(guest: EffectiveGuest, observed: Observed, domain: DomainView) -> bool:
+    """Is its disk a new one of an image of ours, on which nothing else is at work?"""
+    owner = domain.ownership
+    return (
+        owner is not None
+        and owner.digest == ""
+        and owner.base != ""
+        and not guest.image.spec.cloud_init
+        and observed.failure is None
+        and wants_inside(guest)
+    )
 
 
 def _older_than_boot(known: InsideView, domain: DomainView) -> bool:

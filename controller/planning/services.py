@@ -54,8 +54,9 @@ def _state(
         what = ", ".join(path.removeprefix(prefix) for path in lacking[:3])
         return ServiceState(name, False, "Configuring", f"{name}: {what}")
     if inside.known is None and not applied:
-        if failure is not None and failure.step == "LookInside":
-            return ServiceState(name, False, "LookFailed", failure.message)
+        if failure is not None and failure.step in ("LookInside", "ApplyInside"):
+            reason = "LookFailed" if failure.step == "LookInside" else "ApplyFailed"
+            return ServiceState(name, False, reason, failure.message)
         return ServiceState(name, False, "WaitingForAgent", f"{name}: not configured yet")
     worst: ServiceState | None = None
     for probe in service.probes:

@@ -82,10 +82,10 @@ and says `ReplaceFailed`.
 A data disk that is taken out of the document leaves the domain; its volume stays in the pool.
 
 A Service document's fields have the class `guest`, its `probes` have `controller`. An Image
-document's have the class `replace` for the guests that exist, but `boot.args` (`restart`) and
-`rollout` (`controller`); of an unattended install only what the installed disk depends on: the
-answer file, the installer's location, `delivery`, `disk.size`, `builder.firmware`, `osFamily`,
-`cloudInit`.
+document's have the class `replace` for the guests that exist, but `boot` (`restart`: kernel, initrd
+and their arguments under a disk that stays) and `rollout` (`controller`); of an
+unattended install only what the installed disk depends on: the answer file, the installer's
+location, `delivery`, `disk.size`, `builder.firmware`, `osFamily`, `cloudInit`.
 """
 
 

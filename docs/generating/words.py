@@ -305,6 +305,11 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         " empty, so that is not believed.",
         "Mount or correct it; if it is meant to be empty: `guestkeeper approve --deletions`.",
     ),
+    "DiskMoved": Reason(
+        "A disk is on another volume than the daemon put it on: somebody made an external snapshot"
+        " or a copy. It is left as it is, as what the guest wrote since is only there.",
+        "Merge it: `virsh blockcommit NAME TARGET --active --pivot`.",
+    ),
     "DocumentInvalid": Reason(
         "The document was never usable since the daemon runs. The domain is left as it is.",
         "`guestkeeper validate`.",

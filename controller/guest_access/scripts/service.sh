@@ -224,9 +224,6 @@ gk_service_end() {
     if [ "$gk_stale" = yes ]; then # an apply that was killed moved a unit file and no more
         gk_run 'systemctl daemon-reload' systemctl daemon-reload || return 0
     fi
-    case $gk_enabled in
-    disabled | linked | linked-runtime | enabled-runtime) gk_systemctl enable || return 0 ;;
-    esac
     if ! gk_is_active; then
         # Else a unit that failed too often cannot be started for a while.
         [ "$gk_active" != failed ] || systemctl reset-failed "$gk_unit" >/dev/null 2>&1 </dev/null
@@ -238,4 +235,8 @@ gk_service_end() {
     fi
     [ -z "$gk_debt" ] || rm -f -- "$gk_pending"
     gk_debt=
+    # Last: it reads every unit anew, and whoever waits for the service waits for its start alone.
+    case $gk_enabled in
+    disabled | linked | linked-runtime | enabled-runtime) gk_systemctl enable ;;
+    esac
 }
