@@ -125,19 +125,27 @@ class Site:
 
 
 @contextlib.contextmanager
-def a_site(prefix: str, settings: str = "") -> Iterator[Site]:
-    """Everything is removed, whatever the tests left. ``settings`` are more lines of TOML."""
+def a_site(
+    prefix: str,
+    settings: str = "",
+    libvirtd_of: type[PrivateLibvirtd] = PrivateLibvirtd,
+    resync: float = 10,
+) -> Iterator[Site]:
+    """Everything is removed, whatever the tests left. ``settings`` are more lines of TOML.
+
+    ``resync`` is in seconds.
+    """
     root = Path(tempfile.mkdtemp(prefix="gk", dir="/tmp"))  # short: libvirt's socket paths are long
     root.chmod(0o755)
     (root / "l").mkdir()
-    libvirtd = PrivateLibvirtd(root / "l")
+    libvirtd = libvirtd_of(root / "l")
     libvirtd.start()
     made = Site(root, libvirtd, prefix)
     made.config.write_text(
         f'desired_dir = "{made.documents}"\nstate_dir = "{root}/state"\n'
         f'cache_dir = "{root}/cache"\nimages_dir = "{made.images}"\n'
         f'socket = "{root}/gk.sock"\nlisten = "127.0.0.1:{a_port()}"\n'
-        f"resync_seconds = 10\nrescan_seconds = 5\n{settings}"
+        f"resync_seconds = {resync}\nrescan_seconds = 5\n{settings}"
         f'[hosts.local]\nuri = "{libvirtd.uri}"\npool = "gk"\n'
         f'[hosts.local.pools]\ngk = "{libvirtd.root}/pool"\n'
     )
@@ -157,7 +165,7 @@ def _remove(made: Site) -> None:
     for domain in connection.listAllDomains():
         with contextlib.suppress(libvirt.libvirtError):  # it ended by itself
             domain.destroy()
-        domain.undefine()
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
     for pool in connection.listAllStoragePools():
         pool.destroy()
         pool.undefine()

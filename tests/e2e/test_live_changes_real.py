@@ -32,6 +32,7 @@ from controller.observed.domain import (
     NicConfig,
     Ownership,
     RetiredDisk,
+    StateReason,
     SystemDisk,
 )
 from tests.e2e.life import two_networks
@@ -260,6 +261,42 @@ def test_autostart_and_the_run_are_told(world: World) -> None:
     assert len(set(runs)) == 2
 
 
+def test_a_disk_that_is_moved_under_a_running_domain_is_told(world: World) -> None:
+    name, hypervisor = "moved", world.hypervisor
+    system = DiskConfig("disk-system", "gk", world.volume("moved-system"))
+    world.start(config_of(name, system))
+    domain = world.connection.lookupByName(name)
+    copy, layer = (str(world.pool / f"moved-{what}") for what in ("copy", "layer"))
+
+    def places() -> list[tuple[str, str | None]]:
+        view = world.view(name)
+        assert view.live is not None and view.live.disks == view.config.disks
+        return [(disk.pool, disk.volume) for disk in view.config.disks]
+
+    domain.blockCopy(
+        "vda",
+        f"<disk type='file'><driver type='qcow2'/><source file='{copy}'/></disk>",
+        {},
+        libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB,
+    )
+    wait_until(lambda: world.view(name).running_job, 10, "the copy is seen")
+    assert places() == [("gk", "moved-system")]
+    wait_until(lambda: "ready='yes'" in domain.XMLDesc(0), 10, "all is copied")
+    domain.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    wait_until(lambda: not world.view(name).running_job, 10, "the copy is seen to end")
+    assert places() == [("", copy)]
+
+    snapshot = f"<disk name='vda' snapshot='external'><source file='{layer}'/></disk>"
+    domain.snapshotCreateXML(
+        f"<domainsnapshot><disks>{snapshot}</disks></domainsnapshot>",
+        libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA,
+    )
+    assert name in hypervisor.resync("real", deep=True)
+    assert (places(), world.view(name).running_job) == ([("", layer)], False)
+    hypervisor.destroy("real", name)
+
+
 def test_a_definition_is_forgotten_only_while_its_domain_is_off(world: World) -> None:
     name, hypervisor = "gone", world.hypervisor
     world.start(config_of(name))
@@ -427,6 +464,7 @@ def test_a_guest_takes_and_gives_back_what_it_is_told(
         boot=BootConfig(
             str(world.pool / "vmlinuz"), str(world.pool / "initrd"), f"{micro.ARGS} micro=one"
         ),
+        on_crash="preserve",
     )
     world.start(small)
     domain = world.connection.lookupByName(name)
@@ -465,4 +503,13 @@ def test_a_guest_takes_and_gives_back_what_it_is_told(
     assert "vdb" not in inside("ls /sys/block")
     assert world.view(name).run == run
     assert world.view(name).state is DomainState.RUNNING
+
+    # Not at once: the agent's answer comes first.
+    inside("(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
+    wait_until(lambda: world.view(name).state is DomainState.CRASHED, 10, "it crashed")
+    crashed = world.view(name)
+    assert (crashed.reason, crashed.run) == (StateReason.PANICKED, run)
+    assert crashed.live is not None, "its QEMU is kept, with the disk in its hands"
     hypervisor.destroy("real", name)
+    after = world.view(name)
+    assert (after.state, after.run, after.live) == (DomainState.SHUTOFF, None, None)

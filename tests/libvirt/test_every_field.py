@@ -41,8 +41,7 @@ pytestmark = pytest.mark.libvirt
 HERE = [row for row in ROWS if row.on & {On.TEST, On.FAKE}]
 TEMPLATES = {
     "ks": (SHIPPED / "minimal.ks.j2").read_text() + "# {{ values.word | default('') }}\n",
-    "preseed": (SHIPPED / "minimal.preseed.j2").read_text()
-    + "# {{ values.word | default('') }}\n",
+    "preseed": (SHIPPED / "minimal.preseed.j2").read_text() + "# {{ values.word | default('') }}\n",
     "autoinstall": (SHIPPED / "minimal.autoinstall.j2").read_text()
     + "  timezone: {{ values.word | default('UTC') }}\n",
 }
@@ -75,6 +74,7 @@ class Domains:
     def __init__(self, hypervisor: Any, inside: FakeWorld) -> None:
         self._hypervisor = hypervisor
         self._inside = inside
+        self.started_at = inside.now
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hypervisor, name)
@@ -83,7 +83,7 @@ class Domains:
         view = self._hypervisor.domain(host, name)
         if view is None or view.live is None:
             return view
-        return replace(view, agent_connected=True, started_at=self._inside.now)
+        return replace(view, agent_connected=True, started_at=self.started_at)
 
     def start(self, host: str, name: str) -> None:
         system = self.domain(host, name).config.disks[0].volume
@@ -91,6 +91,7 @@ class Domains:
             self._inside.insides.pop(name, None)
             self._inside.booted[name] = system
         self._hypervisor.start(host, name)
+        self.started_at = self._inside.now
 
 
 class Images:
@@ -133,10 +134,8 @@ class House:
     """The loop over one directory of documents, in this thread; a ``Site`` of one guest."""
 
     def __init__(self, root: Path, name: str, hypervisor: Any, inside: Inside) -> None:
-        self.name, self.root, self.inside = name, root, inside
-        self.catalog = Catalog(
-            root, ["local", "other"], loaders=[Loader(root, shipped=SHIPPED)]
-        )
+        self.name, self.root, self.insides = name, root, inside
+        self.catalog = Catalog(root, ["local", "other"], loaders=[Loader(root, shipped=SHIPPED)])
         self.desired = CatalogDesired(self.catalog)
         self.written: Documents = {}
         for file, text in SOURCES.items():
@@ -162,16 +161,19 @@ class House:
             if self.written.get(file) != document:
                 put(self.root / f"{file.replace(' ', '-')}.yaml", yaml.safe_dump(document))
         self.written = documents
+        self.insides.now += 60.0
         self.catalog.scan()
 
     def settle(self) -> Plan:
+        last: Plan | None = None
         for _ in range(40):
             result = self.reconciler.reconcile(self.name)
             status = self.status.get(self.name)
             assert status is not None
             assert result.word != "error", status.plan.sentence
-            if result.word != "requeue":
-                return status.plan
+            if status.plan == last and not last.steps:  # what it changed about probes is seen, too
+                return last
+            last = status.plan
         raise AssertionError(f"does not settle: {status.plan.sentence}")
 
     def ask(self, **changes: Any) -> None:
@@ -185,6 +187,9 @@ class House:
     def boot(self) -> str:
         return ""
 
+    def inside(self, script: str) -> str | None:
+        return None
+
     def problems(self) -> str:
         return "\n".join(str(problem) for problem in self.catalog.snapshot.problems)
 
@@ -193,8 +198,8 @@ class House:
         assert guest is not None
         return Seen(
             self.domain(),
-            self.inside.insides.get(self.name),
-            self.inside.targets.get(self.name, ()),
+            self.insides.insides.get(self.name),
+            self.insides.targets.get(self.name, ()),
             guest,
             Images().view("local", "gk", guest.image).base or "",
             {},
