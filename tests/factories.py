@@ -154,6 +154,7 @@ def a_domain(
             memory or Memory(),
             controller=POLICY.controller,
             deletion_policy=guest.spec.deletion_policy,
+            agent_seen=agent,
             **placed(config),
         ),
         created=NOW - 3600,

@@ -117,6 +117,15 @@ class FakeWorld:
     def volumes(self, host: str, pool: str) -> list[VolumeView]:
         return [view for (where, _), view in self.volumes_there.items() if where == pool]
 
+    def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
+        return {
+            f"/pool/{disk.volume}": frozenset({name})
+            for name, domain in self.domains.items()
+            for config in (domain.config, domain.live)
+            for disk in (config.disks if config is not None else ())
+            if disk.volume is not None
+        }
+
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
         with self._effect(f"define {config.name}"):
             there = self.domains.get(config.name)
@@ -139,7 +148,14 @@ class FakeWorld:
                     live=None,
                 )
 
-    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        host: str,
+        uuid: str,
+        ownership: Ownership,
+        aliases: Mapping[str, str],
+        disks: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         raise NotImplementedError("adopting is tested on libvirt's drivers")
 
     def undefine(self, host: str, name: str) -> None:
@@ -443,7 +459,7 @@ class Daemon:
     def reconcile(self, name: str) -> Result:
         return self.reconciler.reconcile(name)
 
-    def settle(self, name: str, limit: int = 50) -> None:
+    def settle(self, name: str, limit: int = 200) -> None:
         """Passes, with time going on as each asks for, until one has nothing to do."""
         for _ in range(limit):
             before = len(self.world.effects)
@@ -453,5 +469,6 @@ class Daemon:
                 if status is None or status.plan.health != "Progressing" or result.after is None:
                     return
             acted = len(self.world.effects) > before  # a long action's end puts it on the queue
-            self.world.now += min(result.after or 0.0, 1.0) if acted else result.after or 0.0
+            # A resync looks once a minute.
+            self.world.now += min(result.after or 0.0, 1.0 if acted else 60.0)
         raise AssertionError(f"{name} did not settle: {self.world.effects[-10:]}")

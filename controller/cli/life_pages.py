@@ -12,7 +12,6 @@ _PHASES = {
     "stopping": "it is asked to shut down",
     "confirming": "it runs on the new disk and has to become ready",
     "returning": "it is stopped, to get its old disk back",
-    "returned": "its old disk is in again",
 }
 _WHY = {
     "replaced": "another took its place",

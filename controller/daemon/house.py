@@ -265,6 +265,7 @@ class House:
             owned = self.hypervisor.owned(host) if reachable else ()
             if reachable:
                 self.look.listed(host, owned)
+                self.fleets.census()  # so that a host which goes later counts as heard
         except GuestkeeperError as error:  # gone again: that is told by another call of this
             log.info("host went at once", host=host, why=str(error))
             owned = ()

@@ -139,7 +139,7 @@ def _why_started(domain: DomainView) -> str:
     """What it was stopped for by the daemon, else why it was off."""
     owner = domain.ownership
     stopped_for = owner.memory.stop_for if owner is not None else ""
-    orderly = domain.reason in (StateReason.SHUTDOWN, StateReason.DESTROYED, StateReason.OTHER)
+    orderly = domain.reason not in (StateReason.CRASHED, StateReason.FAILED, StateReason.PANICKED)
     if orderly and stopped_for in (StopFor.RESTART, StopFor.REPLACE):
         return stopped_for
     return domain.reason.value
@@ -151,14 +151,15 @@ def _replacement_ended(domain: DomainView | None, step: Step) -> tuple[str, floa
     going = owner.memory.replacement if owner is not None else None
     match step:
         case steps.RecordMemory(changes=noted) | steps.DefineDomain(memory=noted):
-            if going is None or dict(noted).get("replacement", going) is not None:
+            changes = dict(noted)
+            if going is None or changes.get("replacement", going) is not None:
                 return None
         case _:
             return None
     swapped = isinstance(step, steps.DefineDomain) or going.phase is not ReplacePhase.PREPARING
     if not swapped:
         return "cancelled", going.since
-    if going.phase is ReplacePhase.RETURNED:
+    if changes.get("refused") == going.to.base:
         return "failed", going.since
     return "rolled-back" if going.why == "rollback" else "success", going.since
 
@@ -169,7 +170,7 @@ def _drift(guest: EffectiveGuest, observed: Observed, step: Step) -> list[str]:
     if domain is None or domain.ownership is None or domain.ownership.digest != guest.digest:
         return []
     match step:
-        case steps.DefineDomain():
+        case steps.DefineDomain(marks=()):  # with marks it puts another system disk in
             return [change.path for change in config_changes(domain.config, step.config)]
         case steps.ApplyInside() if observed.inside is not None:
             return [change.path for change in all_inside_changes(guest, observed.inside)]

@@ -7,7 +7,7 @@ counts as removed in a pass that could not read everything (DESIGN section 8).
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -64,6 +64,7 @@ class Catalog:
         *,
         check_permissions: bool = True,
         loaders: Sequence[Loader] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root = root
         self._hosts = frozenset(hosts) if hosts is not None else None
@@ -72,6 +73,7 @@ class Catalog:
             if loaders is not None
             else [Loader(root, check_permissions=check_permissions)]
         )
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._belief = Belief(root)
         self._snapshot = Snapshot()
@@ -80,6 +82,9 @@ class Catalog:
         self._resolved: dict[str, _Resolved] = {}
         self._resolver = GuestResolver()
         self._stale = True
+        self._present: frozenset[str] = frozenset()
+        self._gone: Mapping[str, float] = MappingProxyType({})
+        self._believed_since: float | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -158,8 +163,20 @@ class Catalog:
             elif name in last:
                 guests[name] = last[name]
         present = frozenset(names)
+        self._note_absences(present, current.verdict)
         orphans = {name: guest for name, guest in sorted(last.items()) if name not in present}
         return self._picture(current, guests, orphans)
+
+    def _note_absences(self, present: frozenset[str], verdict: Verdict) -> None:
+        """Since when names are gone, by a clock that nobody sets: a grace is counted by it."""
+        now = self._monotonic()
+        if self._believed_since is None and not verdict.doubt:
+            self._believed_since = now
+        if present != self._present:
+            gone = {name: at for name, at in self._gone.items() if name not in present}
+            gone |= dict.fromkeys(self._present - present, now)
+            self._gone = MappingProxyType(gone)
+            self._present = present
 
     def _judge(self, current: _Pass) -> None:
         missing = sum(key not in current.seen for key in self._documents)
@@ -277,6 +294,8 @@ class Catalog:
             guest_problems=MappingProxyType(_guest_problems(current)),
             documents=MappingProxyType(counts),
             invalid=current.invalid,
+            gone=self._gone,
+            believed_since=self._believed_since,
         )
 
 

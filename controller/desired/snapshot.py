@@ -18,7 +18,9 @@ class Snapshot:
     to be gone, '' where it is; ``empty``: the directory is there and has no documents at all, so
     each guest's end needs an operator's word. ``documents`` counts by kind, ``invalid`` those that
     cannot be used (a file that cannot be read counts once). ``scanned_at`` is in seconds since the
-    epoch, 0 before the first scan; ``revision`` is the git commit of the directory.
+    epoch, 0 before the first scan; ``revision`` is the git commit of the directory. ``gone`` says
+    since when a Guest's name that was in the directory is not, by ``time.monotonic``;
+    ``believed_since`` is when a pass could be believed for the first time, by the same clock.
     """
 
     guests: Mapping[str, EffectiveGuest] = field(default_factory=dict)
@@ -34,10 +36,20 @@ class Snapshot:
     invalid: int = 0
     revision: str | None = None
     scanned_at: float = 0.0
+    gone: Mapping[str, float] = field(default_factory=dict)
+    believed_since: float | None = None
 
     def document_problems(self, name: str) -> tuple[Problem, ...]:
         """What is wrong with the Guest ``name`` or with what its document names."""
         return self.guest_problems.get(name, ())
+
+    def absent(self, name: str, now: float) -> float:
+        """Seconds for which the Guest ``name`` is known to have no document, by ``now``, a time of
+        ``time.monotonic``; 0.0 where it has one, or that is not known.
+        """
+        if name in self.guests or self.believed_since is None:
+            return 0.0
+        return max(0.0, now - max(self.gone.get(name, self.believed_since), self.believed_since))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ from controller.errors import (
     HostBusyError,
     HostUnreachableError,
     PermanentError,
+    TransientError,
 )
+from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
 from controller.guest_access.inside import ApplyFailedError
-from controller.observed.domain import DomainView, Ownership
+from controller.observed.domain import DomainView, Memory, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
 from controller.planning.changes import all_inside_changes
@@ -86,6 +88,7 @@ class Executor:
         self._operations = operations
         self._clock = clock
         self._on_step = on_step
+        self._in_use = InUse(ports.hypervisor)
         self._writing = tuple(threading.Lock() for _ in range(_LOCKS))
 
     def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
@@ -148,20 +151,28 @@ class Executor:
                 world.delete_volume(host, step.pool, step.volume)
                 return "SeedRemoved", f"cloud-init seed {step.pool}/{step.volume} was used"
             case steps.DeleteVolume():
+                self._in_use.check(host, name, step.pool, step.volume)
                 world.delete_volume(host, step.pool, step.volume)
                 return "VolumeDeleted", f"volume {step.pool}/{step.volume}: {step.why}"
             case steps.DefineDomain():
-                self._define(host, name, step)
+                self._define(host, name, observed, step)
                 why = f": {step.why}" if step.why else ""
                 return "DomainDefined", f"domain {step.config.name} ({step.config.uuid}){why}"
             case steps.AdoptDomain():
-                world.adopt(host, step.uuid, step.ownership, dict(step.aliases))
+                world.adopt(host, step.uuid, step.ownership, dict(step.aliases), step.disks)
                 return "DomainAdopted", f"took over domain {name} ({step.uuid})"
             case steps.UndefineDomain():
                 world.undefine(host, name)
                 return "DomainUndefined", "its domain is gone; its data disks are kept"
+            case steps.DeleteRetired():
+                self._delete_retired(host, name, step)
+                disk = step.retired.disk
+                return "VolumeDeleted", f"volume {disk.pool}/{disk.volume}: {step.why}"
             case steps.RecordMemory():
-                self.record(host, name, **dict(step.changes))
+                changes = _unless_wished(observed, step.changes)
+                self._write_down(
+                    host, name, lambda owner: replace(owner, memory=changes(owner.memory))
+                )
                 return None
             case steps.RecordApplied():
                 self._write_down(
@@ -176,13 +187,22 @@ class Executor:
                 world.start(host, name)
                 return "DomainStarted", f"started: {step.why}"
             case steps.ShutdownDomain():
-                world.shutdown(host, name)
+                self._shutdown(host, name)
                 return "ShutdownRequested", "asked the guest to shut down"
             case steps.DestroyDomain():
                 world.destroy(host, name)
                 return "DomainDestroyed", f"powered off: {step.why}"
             case _:
                 return self._change_live(host, name, observed, step)
+
+    def _shutdown(self, host: str, name: str) -> None:
+        try:
+            self._ports.hypervisor.shutdown(host, name)
+        except TransientError as error:
+            if error.reason == "JobRunning":
+                # Nobody asked the guest: else it would lose its power for not having heard.
+                self.record(host, name, shutdown_requested=None)
+            raise
 
     def _change_live(
         self, host: str, name: str, observed: Observed, step: Step
@@ -217,13 +237,24 @@ class Executor:
                 raise PermanentError(f"no effect is known for step {step_name(step)}")
         return "DomainChanged", str(step)
 
-    def _define(self, host: str, name: str, step: steps.DefineDomain) -> None:
+    def _delete_retired(self, host: str, name: str, step: steps.DeleteRetired) -> None:
+        world, disk = self._ports.hypervisor, step.retired.disk
+        self._in_use.check(host, name, disk.pool, disk.volume)
+        world.delete_volume(host, disk.pool, disk.volume)
+
+        def struck(owner: Ownership) -> Ownership:
+            rest = tuple(one for one in owner.memory.retired if one != step.retired)
+            return replace(owner, memory=replace(owner.memory, retired=rest))
+
+        self._write_down(host, name, struck)
+
+    def _define(self, host: str, name: str, observed: Observed, step: steps.DefineDomain) -> None:
         if step.new:
             self._ports.hypervisor.define(host, step.config, step.ownership)
             return
         with self._lock_of(name):
             owner = self._owner(host, name)
-            memory = replace(owner.memory, **dict(step.memory))
+            memory = _unless_wished(observed, step.memory)(owner.memory)
             owner = replace(owner, memory=memory, **dict(step.marks))
             self._ports.hypervisor.define(host, step.config, owner)
 
@@ -346,6 +377,27 @@ class Executor:
         )
         self._on_step(subject, observed, step, False)
         self._ports.journal.record(subject.name, error.reason, f"{name}: {error}", warning=True)
+
+
+_WISHES = (
+    "approved", "approved_now", "restart_requested", "rollback", "suspended", "deletion_approved",
+)  # fmt: skip
+"""Fields of ``Memory`` that an operator writes at any time."""
+
+
+def _unless_wished(
+    observed: Observed, changes: tuple[tuple[str, Any], ...]
+) -> Callable[[Memory], Memory]:
+    """The change, without fields in which a wish was noted since the plan was made."""
+    domain = observed.domain
+    owner = domain.ownership if domain is not None else None
+    planned_from = owner.memory if owner is not None else Memory()
+
+    def change(memory: Memory) -> Memory:
+        newer = [f for f in _WISHES if getattr(memory, f) != getattr(planned_from, f)]
+        return replace(memory, **{f: value for f, value in changes if f not in newer})
+
+    return change
 
 
 def _owned(observed: Observed) -> DomainView:

@@ -48,13 +48,28 @@ class Hypervisor(Protocol):
 
     def volumes(self, host: str, pool: str) -> list[VolumeView]: ...
 
+    def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
+        """Every path that a domain there names or stands on, with the names of those domains.
+
+        What only the memory of a guest names is none of them.
+        """
+
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None: ...
 
-    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        host: str,
+        uuid: str,
+        ownership: Ownership,
+        aliases: Mapping[str, str],
+        disks: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         """Marks a foreign domain as ours, running or not, without stopping it.
 
         ``aliases``: a device's place (a disk's target, an interface's MAC) -> its alias without
-        prefix. Raises ``PermanentError(reason='NameConflict')`` for another UUID or another's mark.
+        prefix. ``disks``: all its disks as (target, pool, volume or path). Raises
+        ``PermanentError(reason='NameConflict')`` for another UUID or another's mark, and
+        ``PermanentError(reason='AdoptionOutdated')`` where it has other disks by now.
         """
 
     def undefine(self, host: str, name: str) -> None:

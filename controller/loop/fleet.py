@@ -3,6 +3,8 @@
 A domain of ours without a document is found by asking every host, as the daemon may never have seen
 that document: it vanished while the daemon was off. Asking costs a pass over all names, so it is
 done for orphans only, and its answer is kept for a moment.
+
+The count errs towards more: who does not answer, or cannot be read, counts as it last did.
 """
 
 import os
@@ -19,13 +21,14 @@ from controller.desired.snapshot import Snapshot
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet
-from controller.planning.orphans import Ending, awaits_approval
+from controller.planning.orphan_facts import Ending, awaits_approval, is_ending, memory_of
 from controller.planning.plan import Policy
 
 log = structlog.get_logger(__name__)
 _KEPT = 1.0
 """Seconds for which a count is good: many orphans are looked at in a row."""
 _ENDING = (Ending.STOP, Ending.DELETE)
+_THERE = "its document is there"
 
 
 class Hosts(Protocol):
@@ -51,28 +54,43 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A domain of ours without a document. ``awaits``: it would be stopped or deleted unasked."""
+    """A domain of ours without a document. ``awaits``: it would be stopped or deleted unasked;
+    ``ends``: it would be, sooner or later.
+    """
 
     host: str
     domain: DomainView
     awaits: bool
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """``guests`` counts our domains. ``unseen`` are names of guests that would go, too, whose host
-    gives no answer.
+    """``guests`` counts our domains, ``deletions`` those that the deletion guard counts.
+
+    ``awaiting`` names those of them that need an operator's word where it says no; ``blocked``,
+    those that it held back before. ``unheard`` is a host that was not heard yet.
     """
 
     guests: int
     orphans: tuple[Orphan, ...]
-    unseen: tuple[str, ...]
+    deletions: int
+    awaiting: tuple[str, ...]
+    blocked: tuple[str, ...]
+    unheard: str
 
-    @property
-    def awaiting(self) -> tuple[str, ...]:
-        """Names of the guests that the deletion guard counts."""
-        seen = {orphan.domain.name for orphan in self.orphans if orphan.awaits}
-        return tuple(sorted(seen.union(self.unseen)))
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What one host said last: names of our domains, orphans, and names of those that would go."""
+
+    guests: frozenset[str]
+    orphans: tuple[Orphan, ...]
+    ends: frozenset[str]
+
+    def stays(self, name: str) -> bool:
+        """Was it an orphan that is neither stopped nor deleted?"""
+        return any(one.domain.name == name and not one.ends for one in self.orphans)
 
 
 class Fleets:
@@ -95,20 +113,28 @@ class Fleets:
         self._suspended = state_dir / "suspended"
         self._clock = clock
         self._kept: tuple[Snapshot, float, Census] | None = None
+        self._heard: dict[str, _Heard] = {}
         self._writing = threading.Lock()
 
     def of(self, name: str) -> Fleet:
-        """For one guest; of one that has its document nothing has to be counted."""
+        """For one guest; of one that has its document nothing has to be counted.
+
+        Whoever asks about an orphan may have read the documents before this one came back.
+        """
         snapshot = self._snapshot()
-        if name in snapshot.guests:
-            return Fleet(suspended=self.suspended)
+        if name in snapshot.guests or snapshot.document_problems(name):
+            return Fleet(suspended=self.suspended, uncertain=_THERE)
         census = self.census()
+        last = snapshot.orphans.get(name)
         return Fleet(
             suspended=self.suspended,
             uncertain=snapshot.uncertain,
             empty=snapshot.empty,
-            deletions=len(census.awaiting),
+            deletions=census.deletions,
             max_deletions=self._limit.of(census.guests),
+            unheard=census.unheard,
+            absent=snapshot.absent(name, self._clock()),
+            last_policy=last.spec.deletion_policy if last is not None else "",
         )
 
     # --- Deletions --------------------------------------------------------------------------------
@@ -136,9 +162,10 @@ class Fleets:
                 if guest.spec.deletion_policy in _ENDING
             }
             return tuple(sorted(held.union(awaiting)))
-        if snapshot.uncertain or len(awaiting) <= self._limit.of(census.guests):
+        if snapshot.uncertain:
             return ()
-        return awaiting
+        over = census.deletions > self._limit.of(census.guests)
+        return awaiting if over or census.unheard else census.blocked
 
     def to_approve(self) -> tuple[Orphan, ...]:
         """The orphans whose end an operator's word releases; asked anew."""
@@ -146,44 +173,83 @@ class Fleets:
         return tuple(orphan for orphan in self.census().orphans if orphan.awaits)
 
     def _count(self, snapshot: Snapshot) -> Census:
-        ours: set[str] = set()
+        guests: set[str] = set()
         orphans: list[Orphan] = []
-        lost: set[str] = set()
+        ends: set[str] = set()
+        silent: set[str] = set()
+        unheard = ""
         for host in self._hosts.hosts():
             try:
-                for name in self._hosts.owned(host):
-                    if name in snapshot.guests:
-                        ours.add(name)
-                    elif not snapshot.document_problems(name):
-                        orphan = self._orphan(host, name)
-                        if orphan is not None:
-                            ours.add(name)
-                            orphans.append(orphan)
+                heard = self._heard[host] = self._listen(host, snapshot)
             except (HostUnreachableError, HostBusyError) as error:
                 log.debug("orphans of a host are not known", host=host, why=str(error))
-                lost.add(host)
-        unseen = tuple(
+                silent.add(host)
+                if host in self._heard:
+                    ends |= self._heard[host].ends - snapshot.guests.keys()
+                else:
+                    unheard = unheard or host
+                continue
+            guests |= heard.guests
+            orphans += heard.orphans
+            ends |= heard.ends
+        unseen = {
             name
             for name, guest in snapshot.orphans.items()
-            if guest.spec.host in lost and guest.spec.deletion_policy in _ENDING
+            if guest.spec.host in silent and guest.spec.deletion_policy in _ENDING
+        }
+        awaiting = {one.domain.name for one in orphans if one.awaits}
+        blocked = [
+            one.domain.name
+            for one in orphans
+            if one.awaits and memory_of(one.domain).deletion_blocked
+        ]
+        return Census(
+            guests=len(guests),
+            orphans=tuple(orphans),
+            deletions=len(ends | unseen),
+            awaiting=tuple(sorted(awaiting | unseen)),
+            blocked=tuple(sorted(blocked)),
+            unheard=unheard,
         )
-        return Census(len(ours), tuple(orphans), unseen)
 
-    def _orphan(self, host: str, name: str) -> Orphan | None:
+    def _listen(self, host: str, snapshot: Snapshot) -> _Heard:
+        guests: set[str] = set()
+        orphans: list[Orphan] = []
+        ends: set[str] = set()
+        before = self._heard.get(host)
+        for name in self._hosts.owned(host):
+            if name in snapshot.guests:
+                guests.add(name)
+            elif not snapshot.document_problems(name):
+                try:
+                    orphan = self._orphan(host, name, snapshot)
+                except (HostUnreachableError, HostBusyError):
+                    raise
+                except GuestkeeperError as error:
+                    log.debug("orphan cannot be read", host=host, guest=name, why=str(error))
+                    guests.add(name)
+                    if before is None or not before.stays(name):
+                        ends.add(name)
+                    continue
+                if orphan is not None:
+                    guests.add(name)
+                    orphans.append(orphan)
+                    if orphan.ends:
+                        ends.add(name)
+        return _Heard(frozenset(guests), tuple(orphans), frozenset(ends))
+
+    def _orphan(self, host: str, name: str, snapshot: Snapshot) -> Orphan | None:
         """None for a domain of somebody else."""
-        try:
-            domain = self._hosts.domain(host, name)
-        except (HostUnreachableError, HostBusyError):
-            raise
-        except GuestkeeperError as error:  # it cannot be read, so it is not deleted either
-            log.debug("orphan cannot be read", host=host, guest=name, why=str(error))
-            return None
+        last = snapshot.orphans.get(name)
+        policy = last.spec.deletion_policy if last is not None else ""
+        domain = self._hosts.domain(host, name)
         owner = domain.ownership if domain is not None and domain.ours else None
         if domain is None or owner is None:
             return None
         if owner.memory.controller not in ("", self._policy.controller):
             return None
-        return Orphan(host, domain, awaits_approval(domain, self._policy))
+        awaits = awaits_approval(domain, self._policy, policy)
+        return Orphan(host, domain, awaits, is_ending(domain, self._policy, policy))
 
     # --- Leave them all alone ---------------------------------------------------------------------
 

@@ -16,9 +16,11 @@ from controller.observed.image import ImageState, ImageView
 from controller.planning.domain import (
     missing_disks,
     seed_volume,
-    unused_seed,
     wanted_volumes,
 )
+
+SILENCE = 300.0
+"""Seconds without a look after which what happened meanwhile is not known."""
 
 
 class Look:
@@ -47,6 +49,7 @@ class Look:
         self._clock = clock
         self._listed: set[str] = set()
         self._placed: dict[str, str] = {}
+        self._watched: dict[str, tuple[float, float]] = {}  # guest -> looked at since, last
 
     def listed(self, host: str, owned: Collection[str]) -> None:
         """That host answered, and has these domains of ours."""
@@ -98,6 +101,7 @@ class Look:
         image = self._image(guest, host, guest.spec.system_disk.pool or host.default_pool)
         return replace(
             observed,
+            watched_since=self._watched_since(domain),
             image=image,
             volumes=self._volumes_of(guest, host, domain),
             fleet=self._with_hold(guest, domain, image, observed.fleet),
@@ -109,12 +113,35 @@ class Look:
             return None
         return self._ports.images.view(guest.spec.host, pool, guest.image)
 
+    def _watched_since(self, domain: DomainView) -> float:
+        """Of a guest whose system disk is being replaced: when the looks at it began that no long
+        silence came between.
+        """
+        owner, name, now = domain.ownership, domain.name, self._clock()
+        if owner is None or owner.memory.replacement is None:
+            self._watched.pop(name, None)
+            return 0.0
+        since, last = self._watched.get(name, (now, now))
+        if not 0 <= now - last <= SILENCE:
+            since = now
+        self._watched[name] = since, now
+        return since
+
+    def suspended(self, host: str, name: str) -> bool:
+        """Does an operator want the guest left alone, as of this moment?"""
+        domain = self._ports.hypervisor.domain(host, name)
+        owner = domain.ownership if domain is not None else None
+        return self._fleet(name).suspended or (owner is not None and owner.memory.suspended)
+
     def _with_hold(
         self, guest: EffectiveGuest, domain: DomainView, image: ImageView | None, fleet: Fleet
     ) -> Fleet:
         """Where its disk is about to be replaced by itself, is it its turn?"""
         owner = domain.ownership
-        if owner is None or image is None or guest.spec.update_policy.replace != "Automatic":
+        if owner is None or image is None:
+            return fleet
+        approved = owner.memory.approved == image.base  # which counts before it begins
+        if guest.spec.update_policy.replace != "Automatic" and not approved:
             return fleet
         if owner.memory.replacement is not None or not image.base or image.base == owner.base:
             return fleet
@@ -126,12 +153,11 @@ class Look:
         """Asked for each time while something is to be made, else every ten minutes."""
         memory = domain.ownership.memory if domain.ownership is not None else Memory()
         going = memory.replacement
-        unsettled = (
-            going is not None or bool(missing_disks(guest, domain)) or unused_seed(guest, domain)
-        )
+        unsettled = going is not None or bool(missing_disks(guest, domain))
         now = self._clock()
         known = None if unsettled else self._knowledge.volumes(guest.name, now)
-        if known is not None:
+        seed = seed_volume(guest, host, domain, self._seed)
+        if known is not None and seed not in known:  # one that is there is about to be deleted
             return known
         names = self._places(guest, host, domain)
         if going is not None:
@@ -146,7 +172,7 @@ class Look:
         volumes = wanted_volumes(guest, host, domain, self._seed)
         names = [(wanted.pool, wanted.volume) for wanted in volumes]
         seed = seed_volume(guest, host, domain, self._seed)
-        if seed is not None and (domain is None or unused_seed(guest, domain)):
+        if seed is not None:
             names.append(seed)
         return names
 

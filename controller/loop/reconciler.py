@@ -25,9 +25,11 @@ from controller.planning.locating import located_view
 from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan, unseen
-from controller.planning.steps import LONG, step_name
+from controller.planning.steps import DRASTIC, LONG, step_name
 
 log = structlog.get_logger(__name__)
+FUTILE_RETRY = 10.0
+"""Seconds until steps are repeated that went well and changed nothing."""
 UNREACHABLE_RETRY = 10.0
 """Seconds; the reconnect puts every guest of the host on the queue earlier."""
 
@@ -94,6 +96,7 @@ class Reconciler:
         last = self._still_valid(guest, observed)
         if last is not None:
             return self._later(last)
+        before = self._status.get(name)
         made = self._plan(guest, observed)
         self._knowledge.succeeded(guest.name, "Look")
         self._say(guest, observed, made)
@@ -112,12 +115,16 @@ class Reconciler:
         if isinstance(made.steps[-1], LONG):  # its end puts the guest on the queue again
             self._say(guest, *self.preview(guest))
             return self._later(made)
+        if before is not None and (before.plan.steps, before.observed) == (made.steps, observed):
+            return Result("requeue_after", FUTILE_RETRY)  # nothing came of the same steps
         return Result("requeue")
 
     def _carry_out(self, subject: Subject, observed: Observed, made: Plan) -> Result | None:
         """None where every step went well, or was begun."""
         for step in made.steps:
             try:
+                if isinstance(step, DRASTIC) and self._look.suspended(subject.host, subject.name):
+                    return Result("requeue")  # an operator said so since this was planned
                 self._executor.execute(subject, observed, step)
             except HostUnreachableError as error:
                 log.warning(

@@ -1,19 +1,70 @@
 """Whose turn is it, where an image's new content rolls through its guests by itself?
 
-``planning.rollout`` decides; here the facts about all guests of the image are gathered. They are
-kept for a moment: a fact that is a second old only makes a guest wait a second longer.
+``planning.rollout`` decides; here the facts about all guests of the image are gathered. To hold a
+guest, facts of a moment ago are good enough: it waits a moment longer. Before one is let go they
+are gathered anew, and it counts as being replaced from then on, though its domain does not say so
+yet: two that ask at the same time are never one too many. Whoever has its turn and does not take
+it, for whatever reason, is waited for only so long.
 """
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from controller.desired.effective import EffectiveGuest
+from controller.desired.schema import MaintenanceWindow
 from controller.errors import GuestkeeperError
 from controller.execution.ports import Hypervisor
+from controller.observed.domain import DomainView
 from controller.observed.image import ImageView
-from controller.planning.rollout import Peer, hold
+from controller.planning.disk_swap import too_small
+from controller.planning.rollout import Peer, Queue, hold_in, is_able, queue_of
+from controller.planning.windows import window_state
 
 _FRESH = 1.0
+"""Seconds for which the facts are good enough to hold somebody."""
+_TAKING = 10.0
+"""Seconds that a guest which was let go has to begin."""
+PATIENCE = 120.0
+"""Seconds that a guest whose turn it is is waited for; it is looked at several times in those."""
+_IDLE = 3600.0
+"""Seconds after which a roll-out that nobody asked about is forgotten."""
+
+
+@dataclass(slots=True)
+class _Rollout:
+    """One content of one image. Times are monotonic."""
+
+    counted: float
+    queue: Queue
+    turns: dict[str, float] = field(default_factory=dict)
+    """Since when it is whose turn."""
+    let_go: dict[str, float] = field(default_factory=dict)
+    """When who was told to go last."""
+
+    def take(self, queue: Queue, counted: float) -> None:
+        """New facts: who began has taken its turn, who is not able any more has lost it.
+
+        Nothing comes of older ones, which another worker was slow to gather.
+        """
+        if counted < self.counted:
+            return
+        self.queue, self.counted = queue, counted
+        waiting = frozenset(queue.waiting)
+        self.turns = {name: at for name, at in self.turns.items() if name in waiting}
+        self.let_go = {name: at for name, at in self.let_go.items() if name in waiting}
+
+    def passed(self, now: float) -> set[str]:
+        return {name for name, at in self.turns.items() if now - at > PATIENCE}
+
+    def busy(self, now: float) -> list[str]:
+        passed = self.passed(now)
+        return [
+            name
+            for name, at in self.let_go.items()
+            if now - at < (_FRESH if name in passed else _TAKING)
+        ]
 
 
 class Rollouts:
@@ -24,36 +75,111 @@ class Rollouts:
         hypervisor: Hypervisor,
         guests: Callable[[], Mapping[str, EffectiveGuest]],
         *,
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hypervisor = hypervisor
         self._guests = guests
+        self._clock = clock
         self._monotonic = monotonic
-        self._known: tuple[float, str, tuple[Peer, ...]] = (-_FRESH, "", ())
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], _Rollout] = {}
 
     def hold(self, guest: EffectiveGuest, image: ImageView) -> str:
         """Why the replacement of ``guest`` by a disk of ``image`` has to wait; '' where not."""
-        parallel = guest.image.spec.rollout.max_parallel
-        return hold(guest.name, self._peers(image), parallel)
+        windows = _Windows(self._clock())
+        peer = self._peer(guest, image, windows)
+        rollout = self._rollout(image, windows)
+        with self._lock:
+            why = self._hold(rollout, guest)
+        if peer is None or not peer.waiting:  # it does not go now, whatever is said here
+            return why
+        told = peer.owner.memory.approved == peer.base  # by an operator, and does not wait
+        if why and not told:
+            return why
+        began, queue = self._count(image, windows)
+        with self._lock:
+            rollout.take(queue, began)
+            why = self._hold(rollout, guest)
+            if told or not why:
+                now = self._monotonic()
+                rollout.turns.setdefault(guest.name, now)
+                rollout.let_go[guest.name] = now
+        return why
 
-    def _peers(self, image: ImageView) -> tuple[Peer, ...]:
-        base = image.base or ""
-        at, known, peers = self._known
+    def _hold(self, rollout: _Rollout, guest: EffectiveGuest) -> str:
         now = self._monotonic()
-        if known == base and now - at < _FRESH:
-            return peers
-        found = []
-        for guest in self._guests().values():
-            if guest.spec.image != image.name:
-                continue
-            try:
-                domain = self._hypervisor.domain(guest.spec.host, guest.name)
-            except GuestkeeperError:
-                continue  # a host that is lost holds up nobody on the others
-            if domain is None or not domain.ours or domain.ownership is None:
-                continue
-            automatic = guest.spec.update_policy.replace == "Automatic"
-            found.append(Peer(guest.name, domain.ownership, base, automatic))
-        peers = tuple(found)
-        self._known = (now, base, peers)
-        return peers
+        why, turns = hold_in(
+            guest.name,
+            rollout.queue,
+            guest.image.spec.rollout.max_parallel,
+            busy=rollout.busy(now),
+            passed=rollout.passed(now),
+        )
+        for name in turns:
+            rollout.turns.setdefault(name, now)
+        return why
+
+    def _rollout(self, image: ImageView, windows: "_Windows") -> _Rollout:
+        """As it was a moment ago, at least. Hosts are asked outside of the lock."""
+        key, now = (image.name, image.base or ""), self._monotonic()
+        known = self._known.get(key)
+        if known is not None and 0 <= now - known.counted < _FRESH:
+            return known
+        began, queue = self._count(image, windows)
+        with self._lock:
+            for one in [one for one, old in self._known.items() if now - old.counted > _IDLE]:
+                del self._known[one]
+            known = self._known.setdefault(key, _Rollout(began, queue))
+            known.take(queue, began)
+            return known
+
+    # --- The facts --------------------------------------------------------------------------------
+
+    def _count(self, image: ImageView, windows: "_Windows") -> tuple[float, Queue]:
+        """The facts, and when gathering them began."""
+        began = self._monotonic()
+        peers = (
+            self._peer(guest, image, windows)
+            for guest in self._guests().values()
+            if guest.spec.image == image.name
+        )
+        return began, queue_of(peer for peer in peers if peer is not None)
+
+    def _peer(self, guest: EffectiveGuest, image: ImageView, windows: "_Windows") -> Peer | None:
+        """None for one that holds up nobody: without a domain of ours, or on a lost host."""
+        try:
+            domain = self._hypervisor.domain(guest.spec.host, guest.name)
+        except GuestkeeperError:
+            return None
+        if domain is None or not domain.ours or domain.ownership is None:
+            return None
+        automatic = guest.spec.update_policy.replace == "Automatic"
+        able = automatic and self._is_able(guest, domain, image, windows)
+        return Peer(guest.name, domain.ownership, image.base or "", automatic, able)
+
+    @staticmethod
+    def _is_able(
+        guest: EffectiveGuest, domain: DomainView, image: ImageView, windows: "_Windows"
+    ) -> bool:
+        return (
+            is_able(domain)
+            and not too_small(guest, image)
+            and windows.open(guest.spec.update_policy.maintenance_windows)
+        )
+
+
+class _Windows:
+    """Which maintenance windows are open at one moment; many guests have the same."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._known: dict[tuple[tuple[str, float, str], ...], bool] = {}
+
+    def open(self, windows: Sequence[MaintenanceWindow]) -> bool:
+        if not windows:
+            return True
+        key = tuple((one.cron, one.duration, one.time_zone) for one in windows)
+        if key not in self._known:
+            self._known[key] = window_state(windows, self._now).open
+        return self._known[key]

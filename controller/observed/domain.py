@@ -41,6 +41,8 @@ class StateReason(StrEnum):
     IO_ERROR = "ioerror"  # paused: no room or a disk error
     USER = "user"  # paused by somebody
     PANICKED = "panicked"  # the guest's kernel panicked
+    MIGRATED = "migrated"  # it runs on another host now
+    SAVED = "saved"  # its run was saved to the host's disk, to go on from there
     OTHER = "other"  # libvirt does not know: never started, or off since before libvirtd started
 
 
@@ -147,6 +149,12 @@ class DomainConfig:
     on_crash: str = "destroy"
     agent_channel: bool = True
     """Has it the virtio-serial port that the guest agent listens on?"""
+    taken: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The targets of all its disks and drives, also of those that are not ours."""
+    boot_disk: str = field(default="", compare=False)
+    """Of a foreign domain: the target of the disk it boots from; '' where that is not known."""
+    boot_doubt: str = field(default="", compare=False)
+    """Of a foreign domain: why that is not known, and what to do."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", _whole_mib(self.memory))
@@ -166,15 +174,19 @@ class SystemDisk:
     kernel: str = ""
     initrd: str = ""
     args: str = ""
+    format: str = "qcow2"
 
 
 @dataclass(frozen=True, slots=True)
 class DiskVolume:
-    """Which volume a disk of the guest is on."""
+    """Which volume a disk of the guest is on, in what format, and as which target it has it."""
 
     alias: str
     pool: str
     volume: str
+    format: str = ""
+    target: str = ""
+    """'' where an older version wrote it down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,6 @@ class ReplacePhase(StrEnum):
     STOPPING = "stopping"  # the guest was asked to shut down
     CONFIRMING = "confirming"  # the new disk is in; the guest starts and has to become ready
     RETURNING = "returning"  # it did not: the guest is stopped, to get its old disk back
-    RETURNED = "returned"  # the old disk is in; the guest starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +251,10 @@ class Memory:
     """What that was for: ``halt``, ``restart``, ``replace``, ``delete``."""
     stop_run: int | None = None
     """Which run of the domain was asked (``DomainView.run``); another run was not."""
+    starting: bool = False
+    """It is to be started whatever its run strategy says: we stopped it for something else."""
+    agent_seen: bool = False
+    """Its agent was connected once: where it is not, something is amiss."""
     finished: bool = False
     """It shut itself down; libvirt forgets that reason when it is restarted itself."""
     restart_requested: float | None = None
@@ -269,6 +284,8 @@ class Memory:
     """``deletionPolicy`` as last seen in its document: what counts once that is gone."""
     orphaned_since: float | None = None
     """Since when its document is missing."""
+    deletion_blocked: bool = False
+    """The deletion guard held its end back once: only an operator, or its document, ends that."""
     deletion_approved: float | None = None
     """When an operator approved what the deletion guard held back."""
     deleting: bool = False
@@ -309,9 +326,13 @@ class DomainView:
     started_at: float | None = None
     """Epoch seconds when the daemon saw it start; None when it was running before."""
     running_job: bool = False
+    """A backup, migration, save or copy of a disk is under way."""
     run: int | None = None
     """libvirt's id of this run of the domain, another after each start; None while it is off."""
     autostart: bool = False
+    saved: bool = False
+    """libvirt keeps a saved run of it (managed save), also where the reason is forgotten: its next
+    start goes on from there."""
 
     @property
     def ours(self) -> bool:

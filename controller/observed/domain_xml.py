@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from controller.observed.adopted_devices import AdoptedDevices, place_of
+from controller.observed.boot_disk import boot_disk
 from controller.observed.domain import (
     ALIAS_PREFIX,
     LIBVIRT_USER,
@@ -54,6 +55,8 @@ class ParsedDomain:
     config: DomainConfig
     ownership: Ownership | None
     agent_connected: bool
+    block_job: bool = False
+    """A disk of the running domain is being copied, or merged into what it stands on."""
 
 
 def parse_domain(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
@@ -78,7 +81,10 @@ def parse_domain(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
     foreign = (stored.ownership if stored is not None else ownership) is None
     config = _config(root, foreign, stored.config if stored is not None else None)
     return ParsedDomain(
-        replace(config, agent_channel=bool(agents)), ownership, "connected" in agents
+        replace(config, agent_channel=bool(agents)),
+        ownership,
+        agent_connected="connected" in agents,
+        block_job=root.find("devices/disk/mirror") is not None,
     )
 
 
@@ -139,6 +145,7 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
     max_vcpus = _int(vcpu.text if vcpu is not None else None, 1)
     max_memory = _size(root.find("memory"))
     current = root.find("currentMemory")
+    boots_from, doubt = boot_disk(root) if foreign else ("", "")
     return DomainConfig(
         name=root.findtext("name", ""),
         uuid=root.findtext("uuid", ""),
@@ -156,6 +163,9 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         on_poweroff=root.findtext("on_poweroff", "destroy"),
         on_reboot=root.findtext("on_reboot", "restart"),
         on_crash=root.findtext("on_crash", "destroy"),
+        taken=frozenset(place_of(disk) for disk in root.iterfind("devices/disk")),
+        boot_disk=boots_from,
+        boot_doubt=doubt,
     )
 
 

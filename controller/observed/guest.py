@@ -1,5 +1,6 @@
 """Everything seen of one guest at one moment: the planner's right-hand side. No I/O."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,9 +46,16 @@ class Fleet:
     empty: bool = False
     """The directory has no documents at all: emptied, or not mounted."""
     deletions: int = 0
-    """Guests to be stopped or deleted, now or after their grace, that nobody approved."""
+    """Guests to be stopped or deleted, now or after their grace."""
     max_deletions: int = 1
     """How many of those it may without being told."""
+    unheard: str = ""
+    """A host that was not heard since the daemon started: it may have more of those."""
+    absent: float = math.inf
+    """Seconds for which this daemon itself has known that its document is gone, by a clock that
+    nobody sets; infinite where that does not matter."""
+    last_policy: str = ""
+    """``deletionPolicy`` as its document was last read; '' where this daemon never read it."""
     hold: str = ""
     """Why the roll-out of its image waits before this guest; '' where it is its turn."""
 
@@ -68,5 +76,7 @@ class Observed:
     inside: InsideView | None = None
     probes: Mapping[tuple[str, str], ProbeView] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
+    watched_since: float = 0.0
+    """Epoch seconds since which it has been looked at again and again; told while it matters."""
     operation: Operation | None = None
     failure: Failure | None = None

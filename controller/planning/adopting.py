@@ -5,11 +5,12 @@ of ours, and what is not as wanted is what the ordinary planner says of it. So t
 beforehand.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.observed.domain import DiskConfig, DomainView, Memory, Ownership
+from controller.observed.domain import DiskConfig, DomainConfig, DomainView, Memory, Ownership
 from controller.observed.guest import Observed
 from controller.planning.changes import FieldChange
 from controller.planning.domain import placed
@@ -34,6 +35,9 @@ class AdoptionPlan:
     after: Plan | None = None
     inside_seen: bool = False
     """Is what differs inside the guest among the changes?"""
+    digest: str = ""
+    """Of the document, the domain as it is defined, which device is which, and what would change
+    but for the inside: with another one, something else would be adopted than was shown."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -45,12 +49,16 @@ class AdoptionPlan:
 
 
 def plan_adoption(
-    desired: EffectiveGuest, observed: Observed, now: float, policy: Policy
+    desired: EffectiveGuest,
+    observed: Observed,
+    now: float,
+    policy: Policy,
+    users: Mapping[str, Collection[str]] | None = None,
 ) -> AdoptionPlan:
     """What taking over ``observed.domain``, a foreign one, would take and lead to.
 
     ``observed.volumes`` are those of its disks, and those that the document's further disks would
-    be on. Raises ``ValueError`` where there is no domain.
+    be on; ``users`` is as in ``match``. Raises ``ValueError`` where there is no domain.
     """
     if observed.domain is None:
         raise ValueError("there is no domain to adopt")
@@ -58,7 +66,7 @@ def plan_adoption(
     if domain.ownership is not None:
         problem = _marked(domain.name, domain.ownership)
         return AdoptionPlan(desired, domain, Adoption((), (problem,), domain))
-    adoption = match(desired, domain, observed.host, observed.volumes)
+    adoption = match(desired, domain, observed.host, observed.volumes, users)
     if domain.running_job:
         busy = "a job (backup, migration, snapshot) runs on it; wait until it has ended"
         adoption = replace(adoption, problems=(busy, *adoption.problems))
@@ -83,10 +91,20 @@ def plan_adoption(
         desired,
         domain,
         replace(adoption, adopted=adopted),
-        AdoptDomain(domain.uuid, owner, adoption.aliases),
+        AdoptDomain(domain.uuid, owner, adoption.aliases, _sources(observed.domain.config)),
         after,
         inside_seen=observed.inside is not None,
+        digest=_digest(desired.digest, domain.config, adoption.aliases, after.changes),
     )
+
+
+def _sources(config: DomainConfig) -> tuple[tuple[str, str, str], ...]:
+    disks = (disk for disk in config.disks if disk.device == "disk")
+    return tuple((disk.target, disk.pool, disk.volume or "") for disk in disks)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 def _marked(name: str, owner: Ownership) -> str:

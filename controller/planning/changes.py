@@ -89,8 +89,8 @@ def _spec_changes(last: str, wanted: str) -> tuple[FieldChange, ...]:
 
 
 def _image_class(path: str) -> Change:
-    """Of an image only the kernel's arguments can be changed without another system disk."""
-    return Change.RESTART if path == "image.boot.args" else Change.REPLACE
+    """The kernel of a disk that stays the same is changed by a cold boot."""
+    return Change.RESTART if path.startswith("image.boot") else Change.REPLACE
 
 
 def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
@@ -221,7 +221,8 @@ def _disk_changes(
         yield FieldChange(f"{path}.volume", *media, Change.LIVE)
         yield FieldChange(path, old.target, new.target, plug)
         return
-    yield FieldChange(path, _disk(old), _disk(new), plug)
+    exchanged = old is not None and new is not None
+    yield FieldChange(path, _disk(old), _disk(new), Change.RESTART if exchanged else plug)
     if old is not None and new is not None:
         yield FieldChange(f"{path}.cache", old.cache, new.cache, Change.RESTART)
         yield FieldChange(f"{path}.ioTune", _limits(old.io_tune), _limits(new.io_tune), Change.LIVE)

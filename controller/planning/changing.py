@@ -13,6 +13,7 @@ from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, too_small
 from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
+from controller.planning.plan import Policy
 from controller.planning.restarting import decide_restart, restart_key
 from controller.planning.steps import Step, remember
 from controller.planning.stopping import StopFor, asked_to_stop, stop
@@ -42,18 +43,35 @@ def decide_change(
     memory: Memory,
     todo: Pending,
     now: float,
+    policy: Policy,
 ) -> ChangeDecision:
-    """For a domain that runs or is off, and whose system disk is not being replaced already."""
-    if memory.replacement is not None or observed.operation is not None:
-        return ChangeDecision()
-    if memory.rollback:
-        return ChangeDecision((begin_rollback(domain, memory, now),))
+    """For a domain that runs or is off. Nothing is begun while a long action runs, or a replacement
+    is under way; what is not as wanted is told all the same.
+    """
+    decided = _decide(desired, observed, domain, memory, todo, now, policy)
+    busy = memory.replacement is not None or observed.operation is not None
+    return replace(decided, steps=()) if busy else decided
+
+
+def _decide(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    todo: Pending,
+    now: float,
+    policy: Policy,
+) -> ChangeDecision:
+    if memory.rollback and memory.replacement is None:
+        began = begin_rollback(domain, memory, now)
+        return ChangeDecision((began,), "Replacing", "an operator wants its last system disk back")
     replacing = ChangeDecision()
     if todo.outdated is not None:
         replacing = _replace(desired, observed, domain, memory, todo.outdated, now)
-    if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART):
+    since = policy.daemon_started
+    if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART, since=since):
         return replacing  # which boots it cold, too
-    restart = _restart(desired, domain, memory, todo, now)
+    restart = _restart(desired, domain, memory, todo, now, since)
     if restart.steps or todo.outdated is None:
         return restart
     # Both wait; another disk is the larger thing to know.
@@ -71,11 +89,16 @@ def _earliest(*times: float | None) -> float | None:
 
 
 def _restart(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, todo: Pending, now: float
+    desired: EffectiveGuest,
+    domain: DomainView,
+    memory: Memory,
+    todo: Pending,
+    now: float,
+    since: float,
 ) -> ChangeDecision:
     if domain.state not in (DomainState.RUNNING, DomainState.BLOCKED):
         return ChangeDecision()
-    decided = decide_restart(desired, domain, memory, todo.restart, now)
+    decided = decide_restart(desired, domain, memory, todo.restart, now, since)
     paths = ", ".join(dict.fromkeys(change.path for change in todo.restart))
     message = f"takes effect with the next cold boot: {paths}"
     if decided.waits:
@@ -86,7 +109,7 @@ def _restart(
             (), reason, message if reason else "", decided.waits, "", decided.recheck_at
         )
     timeout = desired.spec.shutdown_timeout
-    halting = stop(domain, memory, StopFor.RESTART, timeout=timeout, now=now)
+    halting = stop(domain, memory, StopFor.RESTART, timeout=timeout, now=now, since=since)
     key = restart_key(todo.restart) if todo.restart else ""
     noted = (remember(restarted_for=key),) if memory.restarted_for != key else ()
     return ChangeDecision(
@@ -139,5 +162,5 @@ def _replace(
     if domain.running_job:
         message = f"{what}; its replacement waits for a job of its domain (backup, migration)"
         return ChangeDecision((), "ReplaceHeld", message, recheck_at=now + 15)
-    began = begin(desired, domain, image, now)
+    began = begin(desired, domain, memory, image, now)
     return ChangeDecision((began,), "Replacing", f"{what}; replacing it")

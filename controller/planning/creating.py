@@ -11,6 +11,7 @@ from controller.desired.quantities import format_size
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import Memory, Ownership
 from controller.observed.guest import Observed
+from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 from controller.planning.conditions import ConditionType, Health, Printable, Sync, false, true
 from controller.planning.domain import SEED, WantedVolume, placed, wanted_config, wanted_volumes
@@ -69,9 +70,9 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
             f" {image.name}; write at least {format_size(image.capacity)}"
         )
         return _waiting(desired, "SystemDiskTooSmall", message, None, Health.DEGRADED)
-    several = _several_disks(observed, system)
-    if several:
-        return _waiting(desired, "SystemDisksUnclear", several, now + 60, Health.DEGRADED)
+    unclear = _several_disks(observed, system) or _of_other_content(observed, system, image)
+    if unclear:
+        return _waiting(desired, "SystemDisksUnclear", unclear, now + 60, Health.DEGRADED)
     return _create(desired, observed, image, volumes, now, policy)
 
 
@@ -93,6 +94,26 @@ def _several_disks(observed: Observed, system: WantedVolume) -> str:
         f" ({first}{', '.join(there)}): keep the one it shall have as {system.volume} and move"
         " the others away (virsh vol-clone, virsh vol-delete)"
     )
+
+
+def _of_other_content(observed: Observed, system: WantedVolume, image: ImageView) -> str:
+    """A disk that is there starts with the kernel of its own base only; '' where it may start."""
+    there = observed.volumes.get(system.place)
+    if there is None or image.kernel_path is None or _base_of(there, image) == image.base:
+        return ""
+    return (
+        f"its domain is gone, and its system disk {system.pool}/{system.volume} is of another"
+        f" content of image {image.name} ({_base_of(there, image) or 'none known'}), whose kernel is not"
+        " known any more: put that image back, or move the disk away (virsh vol-clone, virsh"
+        " vol-delete)"
+    )
+
+
+def _base_of(there: VolumeView | None, image: ImageView) -> str:
+    """The base that a disk which is there stands on, or that one to be made will."""
+    if there is None:
+        return image.base or ""
+    return (there.backing or "").rpartition("/")[2]
 
 
 def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: float) -> Plan:
@@ -188,7 +209,7 @@ def _create(
         digest="",
         spec="",
         created=now,
-        base=image.base or "",
+        base=_base_of(observed.volumes.get(volumes[0].place), image),
         memory=Memory(
             controller=policy.controller,
             deletion_policy=desired.spec.deletion_policy,

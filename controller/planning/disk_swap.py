@@ -22,10 +22,12 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Observed
 from controller.observed.image import ImageView
-from controller.planning.domain import SEED, SYSTEM, seed_volume, wanted_config
+from controller.planning.domain import SEED, SYSTEM, seed_volume
+from controller.planning.doomed import may_delete
 from controller.planning.identity import volume_name
+from controller.planning.pending import waits_alone
 from controller.planning.plan import Policy
-from controller.planning.steps import DeleteVolume, RecordMemory, Step, remember
+from controller.planning.steps import DeleteRetired, RecordMemory, Step, remember
 
 
 def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
@@ -39,11 +41,12 @@ def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
         kernel=boot.kernel if boot is not None else "",
         initrd=(boot.initrd or "") if boot is not None else "",
         args=boot.args if boot is not None else "",
+        format=disk.format if disk is not None else "qcow2",
     )
 
 
 def begin(
-    desired: EffectiveGuest, domain: DomainView, image: ImageView, now: float
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, image: ImageView, now: float
 ) -> RecordMemory:
     """Writes down that the guest gets a disk of ``image``, which is READY.
 
@@ -62,7 +65,8 @@ def begin(
         initrd=image.initrd_path or "",
         args=boot.args if boot is not None and image.kernel_path else "",
     )
-    began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, domain.agent_connected)
+    agent = memory.agent_seen or domain.agent_connected
+    began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, agent)
     return remember(replacement=began)
 
 
@@ -80,9 +84,8 @@ def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemo
     if last is None:
         return remember(rollback=False)
     back = current_disk(domain, base=owner.base)
-    began = Replacement(
-        last.disk, back, "rollback", ReplacePhase.PREPARING, now, domain.agent_connected
-    )
+    agent = memory.agent_seen or domain.agent_connected
+    began = Replacement(last.disk, back, "rollback", ReplacePhase.PREPARING, now, agent)
     rest = tuple(disk for disk in memory.retired if disk != last)
     return remember(replacement=began, rollback=False, retired=rest)
 
@@ -99,31 +102,31 @@ def too_small(desired: EffectiveGuest, image: ImageView) -> str:
 
 
 def expired(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float
+    desired: EffectiveGuest, observed: Observed, domain: DomainView, memory: Memory, now: float
 ) -> tuple[list[Step], float | None]:
-    """Retired disks whose time is over, and when the next one's is; none during a replacement."""
+    """Retired disks whose time is over, and when the next one's is; none during a replacement.
+
+    Of those that did not come up only the last is kept, for somebody to look at.
+    """
     if memory.replacement is not None:
         return [], None
     ttl = desired.spec.update_policy.retired_disk_ttl
-    used = {
-        (disk.pool, disk.volume)
-        for config in (domain.config, domain.live)
-        if config is not None
-        for disk in config.disks
-    }
-    due = [
-        one
-        for one in memory.retired
-        if now >= one.since + ttl and (one.disk.pool, one.disk.volume) not in used
-    ]
-    rest = tuple(one for one in memory.retired if one not in due)
-    steps: list[Step] = [
-        DeleteVolume(one.disk.pool, one.disk.volume, f"it was {one.why} and kept {ttl:.0f} s")
-        for one in due
-    ]
-    if due:
-        steps.append(remember(retired=rest))
-    later = [one.since + ttl for one in rest if one.since + ttl > now]
+    back = rollback_disk(memory) if memory.rollback else None
+    failed = [one for one in memory.retired if one.why == "failed"]
+    steps: list[Step] = []
+    later: list[float] = []
+    for one in memory.retired:
+        if one == back or not may_delete(domain, memory, one.disk.pool, one.disk.volume):
+            continue
+        superseded = one in failed[:-1]
+        ends = one.since + ttl
+        if superseded or now >= ends:
+            why = "a later one failed too" if superseded else f"it was {one.why}, {ttl:.0f} s ago"
+            step = DeleteRetired(one, why)
+            if not waits_alone(step, observed.failure, desired.digest, now):
+                steps.append(step)
+        else:
+            later.append(ends)
     return steps, min(later) if later else None
 
 
@@ -136,17 +139,19 @@ def config_on(
     *,
     seeded: bool,
 ) -> DomainConfig:
-    """The wanted domain, on ``disk``."""
-    wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
+    """The domain as it is defined, on ``disk``. What else is wanted comes before and afterwards."""
+    has = domain.config
     boot = BootConfig(disk.kernel, disk.initrd or None, disk.args) if disk.kernel else None
     seed = seed_volume(desired, observed.host, domain, policy.seed) if seeded else None
     disks = [
-        replace(one, pool=disk.pool, volume=disk.volume) if one.alias == SYSTEM else one
-        for one in wanted.disks
+        replace(one, pool=disk.pool, volume=disk.volume, format=disk.format)
+        if one.alias == SYSTEM
+        else one
+        for one in has.disks
         if one.alias != SEED
     ]
-    drives = [replace(one, volume=None) for one in wanted.disks if one.alias == SEED]
+    drives = [replace(one, volume=None) for one in has.disks if one.alias == SEED]
     if seed is not None:
         target = drives[0].target if drives else "sda"
         drives = [DiskConfig(SEED, *seed, format="raw", device="cdrom", target=target)]
-    return replace(wanted, boot=boot, disks=(*disks, *drives))
+    return replace(has, boot=boot, disks=(*disks, *drives))

@@ -5,7 +5,7 @@ the kernel of the image it was made from) is kept, so planning twice in a row ch
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from controller.observed.domain import (
     DomainConfig,
     DomainView,
     IoTune,
+    Memory,
     NicAddress,
     NicConfig,
 )
@@ -50,17 +51,19 @@ def wanted_volumes(
 ) -> tuple[WantedVolume, ...]:
     """The disks' volumes, system disk first.
 
-    What is written down of an existing domain wins, then what it has, then what is derived.
+    What is written down of an existing domain wins, unless the disk was moved since (a snapshot, a
+    copy): then what it has. Where nothing is written down, what it has; else what is derived.
     """
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     owner = domain.ownership if domain else None
-    there = {
-        disk.alias: (disk.pool, disk.volume)
-        for disk in (domain.config.disks if domain else ())
-        if disk.volume is not None
-    }
-    if owner is not None:
-        there |= {one.alias: (one.pool, one.volume) for one in owner.memory.volumes}
+    there = _places(domain.config) if domain is not None else {}
+    if domain is not None and owner is not None:
+        moved = moved_disks(domain)
+        there |= {
+            one.alias: (one.pool, one.volume)
+            for one in owner.memory.volumes
+            if one.alias not in moved or one.alias not in there
+        }
 
     def wanted(alias: str, disk: str, pool: str | None, size: int | None) -> WantedVolume:
         if alias in there:
@@ -76,11 +79,45 @@ def wanted_volumes(
     )
 
 
-def placed(config: DomainConfig) -> dict[str, Any]:
-    """What is written down of a definition with it: fields of ``Memory``."""
+def _places(config: DomainConfig) -> dict[str, tuple[str, str]]:
+    return {
+        disk.alias: (disk.pool, disk.volume)
+        for disk in config.disks
+        if disk.device == "disk" and disk.volume is not None
+    }
+
+
+def moved_disks(domain: DomainView) -> tuple[str, ...]:
+    """Disks that are on another volume than they were put on, where that may not be undone.
+
+    An external snapshot and a block copy do it, and what the guest wrote since is only there. A
+    definition alone that was changed beside a domain that runs as before is no such thing.
+    """
+    owner = domain.ownership
+    if owner is None:
+        return ()
+    defined = _places(domain.config)
+    running = _places(domain.live) if domain.live is not None else defined
+    return tuple(
+        one.alias
+        for one in owner.memory.volumes
+        if running.get(one.alias, defined.get(one.alias)) not in (None, (one.pool, one.volume))
+    )
+
+
+def placed(
+    config: DomainConfig, memory: Memory | None = None, moved: Collection[str] = ()
+) -> dict[str, Any]:
+    """What is written down of a definition with it: fields of ``Memory``.
+
+    Of ``moved`` disks what ``memory`` has stays.
+    """
+    kept = {one.alias: one for one in memory.volumes} if memory is not None else {}
     return {
         "volumes": tuple(
-            DiskVolume(disk.alias, disk.pool, disk.volume)
+            kept[disk.alias]
+            if disk.alias in moved
+            else DiskVolume(disk.alias, disk.pool, disk.volume, disk.format, disk.target)
             for disk in config.disks
             if disk.device == "disk" and disk.volume is not None
         ),
@@ -128,7 +165,11 @@ def wanted_config(
     image: ImageView | None,
     seed: str,
 ) -> DomainConfig:
-    """The domain as the documents want it. ``image`` is needed only where ``domain`` is None."""
+    """The domain as the documents want it.
+
+    ``image`` is needed where ``domain`` is None. Where it is given its kernel is wanted of a domain
+    whose system disk is of that very content; else the kernel stays.
+    """
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     spec = guest.spec
     return DomainConfig(
@@ -155,29 +196,66 @@ def wanted_config(
 def _disks(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
 ) -> Iterator[DiskConfig]:
-    """Disks that are there keep their target, by which guests name them."""
+    """Disks that are there keep their target, by which guests name them.
+
+    One that was lost gets the target back that was written down, unless another device has it.
+    """
     there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    owner = domain.ownership if domain is not None else None
+    moved = moved_disks(domain) if domain is not None else ()
+    written = owner.memory.volumes if owner is not None else ()
+    noted = {one.alias: one for one in written if one.alias not in moved}
     specs: tuple[schema.SystemDisk | schema.Disk, ...]
     specs = (guest.spec.system_disk, *guest.spec.disks)
-    free = _free_targets("vd", there.values())
-    for wanted, spec in zip(wanted_volumes(guest, host, domain, seed), specs, strict=True):
-        has = there.get(wanted.alias)
+    places = wanted_volumes(guest, host, domain, seed)
+    others = _targets(domain) - {disk.target for one in _configs(domain) for disk in one.disks}
+    kept = {one.alias: _kept(there.get(one.alias), noted.get(one.alias), others) for one in places}
+    taken = {disk.target for disk in there.values()} | {target for _, target in kept.values()}
+    free = _free_targets("vd", taken | _targets(domain))
+    for wanted, spec in zip(places, specs, strict=True):
+        format, target = kept[wanted.alias]
         yield DiskConfig(
             wanted.alias,
             wanted.pool,
             wanted.volume,
-            format=has.format if has is not None and has.volume is not None else "qcow2",
-            target=has.target if has is not None else next(free),
+            format=format or "qcow2",
+            target=target or next(free),
             cache=spec.cache or "",
             io_tune=_io_tune(spec.io_tune),
         )
+
+
+def _configs(domain: DomainView | None) -> tuple[DomainConfig, ...]:
+    found = (domain.config, domain.live) if domain is not None else ()
+    return tuple(config for config in found if config is not None)
+
+
+def _targets(domain: DomainView | None) -> frozenset[str]:
+    """Those that anything has, also what is not ours, in the definition or as it runs."""
+    return frozenset(target for config in _configs(domain) for target in config.taken)
+
+
+def _kept(
+    has: DiskConfig | None, noted: DiskVolume | None, others: Collection[str]
+) -> tuple[str, str]:
+    """Format and target of a disk, '' where nothing tells.
+
+    What is written down of it wins, but for a target that ``others`` have.
+    """
+    format = has.format if has is not None and has.volume is not None else ""
+    target = has.target if has is not None else ""
+    if noted is None:
+        return format, target
+    wanted = noted.target if noted.target not in others else ""
+    return noted.format or format, wanted or target
 
 
 def _drives(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None
 ) -> Iterator[DiskConfig]:
     there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
-    free = _free_targets("sd", there.values())
+    taken = {disk.target for disk in there.values()} | _targets(domain)
+    free = _free_targets("sd", taken)
     next(free)  # the seed's, whether there is one or not
     for drive in guest.spec.cdroms:
         alias = f"cdrom-{drive.name}"
@@ -192,9 +270,8 @@ def _drives(
         )
 
 
-def _free_targets(prefix: str, there: Iterable[DiskConfig]) -> Iterator[str]:
+def _free_targets(prefix: str, taken: Collection[str]) -> Iterator[str]:
     """Targets of that kind in their order, without those that are taken."""
-    taken = {disk.target for disk in there}
     for index in itertools.count():
         target = f"{prefix}{_letters(index)}"
         if target not in taken or (prefix == "sd" and index == 0):
@@ -227,7 +304,7 @@ def _boot(
     guest: EffectiveGuest, domain: DomainView | None, image: ImageView | None
 ) -> BootConfig | None:
     wanted = guest.image.spec.boot
-    if domain is not None:
+    if domain is not None and not _is_of(domain, image):
         # The kernel belongs to the system disk's image; another image means another disk.
         has = domain.config.boot
         if has is None or wanted is None:
@@ -236,6 +313,12 @@ def _boot(
     if wanted is None or image is None or image.kernel_path is None:
         return None
     return BootConfig(image.kernel_path, image.initrd_path, wanted.args)
+
+
+def _is_of(domain: DomainView, image: ImageView | None) -> bool:
+    """Is its system disk of what the image holds now?"""
+    owner = domain.ownership
+    return image is not None and owner is not None and bool(owner.base) and owner.base == image.base
 
 
 def _seed_drive(

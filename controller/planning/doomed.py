@@ -1,4 +1,4 @@
-"""Which volumes go with a guest that is deleted: its system disks, and never another disk of it.
+"""Which volumes may go with a guest, or with a system disk of it: never another disk of it.
 
 The domain's definition and its metadata may both have been edited by hand, so what either of them
 calls a data disk stays, even where the other calls it a system disk.
@@ -20,13 +20,34 @@ def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
     """
     memory = _memory(domain)
     kept = set(_kept(domain))
-    bases = {disk.base for disk in _system_disks(memory)}
-    if domain.ownership is not None:
-        bases.add(domain.ownership.base)
+    bases = _bases(domain, memory)
     for pool, volume, why in _candidates(domain, memory):
         if pool and volume and (pool, volume) not in kept and volume not in bases:
             kept.add((pool, volume))
             yield DeleteVolume(pool, volume, why)
+
+
+def may_delete(domain: DomainView, memory: Memory, pool: str, volume: str) -> bool:
+    """Is that a volume that a guest which stays can do without?
+
+    Not so is whatever its definition, its running domain or its metadata has in use, be it called a
+    retired disk too, nor a base of any of its system disks. ``memory`` is the domain's.
+    """
+    used = {(one.pool, one.volume) for one in memory.volumes}
+    if memory.replacement is not None:
+        used.add((memory.replacement.back.pool, memory.replacement.back.volume))
+    for config in (domain.config, domain.live):
+        for disk in config.disks if config is not None else ():
+            used.add((disk.pool, disk.volume or ""))
+    free = (pool, volume) not in used and volume not in _bases(domain, memory)
+    return free and pool != "" and volume != ""
+
+
+def _bases(domain: DomainView, memory: Memory) -> set[str]:
+    bases = {disk.base for disk in _system_disks(memory)}
+    if domain.ownership is not None:
+        bases.add(domain.ownership.base)
+    return bases
 
 
 def _candidates(domain: DomainView, memory: Memory) -> Iterator[tuple[str, str, str]]:

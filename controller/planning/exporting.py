@@ -181,8 +181,11 @@ class _Export:
     def _disks(self) -> Spec:
         disks = [disk for disk in self._config.disks if disk.device == "disk"]
         system = next((disk for disk in disks if disk.alias == SYSTEM), None)
+        if system is None and self._config.boot_doubt:
+            raise _NoDocumentError(self._config.boot_doubt)
         if system is None:
-            system = disks[0] if disks else None
+            boots = [disk for disk in disks if disk.target == self._config.boot_disk]
+            system = next(iter(boots or disks), None)
         if system is None:
             raise _NoDocumentError("it has no disk, and a guest has a system disk at least")
         found: Spec = {}
@@ -244,7 +247,15 @@ class _Export:
 
     def _nics(self) -> Spec:
         written: list[Spec] = []
+        macs: set[str] = set()
         for nic in self._config.nics:
+            if nic.mac in macs:
+                self._notes.append(
+                    f"several of its interfaces have the MAC address {nic.mac}, of which only the"
+                    f" first is written; give each its own: virsh edit {self._domain.name}"
+                )
+                continue
+            macs.add(nic.mac)
             if not can_be_written(nic):
                 self._notes.append(
                     f"interface {nic.mac} ({nic.kind}, model {nic.model or 'unknown'}) is of a kind"

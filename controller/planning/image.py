@@ -29,7 +29,10 @@ class Outdated:
 def outdated(
     owner: Ownership, image: ImageView | None, changes: tuple[FieldChange, ...]
 ) -> Outdated | None:
-    """``changes`` are those of the spec since it was last applied whole."""
+    """``changes`` are those of the spec since it was last applied whole.
+
+    A guest that went back to an older disk is not of the wanted image, whatever was applied before.
+    """
     of_image = tuple(
         change
         for change in changes
@@ -42,7 +45,8 @@ def outdated(
             return None
         moved = FieldChange("image.base", owner.base, ready, Change.REPLACE)
         return Outdated(ready, of_image or (moved,))
-    if of_image:
+    taken_out = owner.memory.refused != "" and owner.memory.refused != owner.base and not ready
+    if of_image or taken_out:
         return Outdated(ready or "", of_image)
     return None
 

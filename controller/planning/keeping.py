@@ -33,14 +33,13 @@ from controller.planning.plan import Plan, Policy
 from controller.planning.probes import probe_targets
 from controller.planning.services import service_states, services_ready
 from controller.planning.steps import (
-    ALONE,
     LONG,
     DeleteSeed,
     EjectSeed,
     RecordApplied,
+    RecordMemory,
     Step,
     remember,
-    step_name,
 )
 from controller.planning.stopping import StopFor
 
@@ -56,8 +55,12 @@ def sync_of(
 ) -> tuple[Sync, Condition]:
     """The sync axis and its condition: the first of what is not as wanted."""
     found: tuple[str, str] | None = None
-    if todo.refused:
+    if todo.failing is not None:
+        found = todo.failing
+    elif todo.refused:
         found = "ChangeRefused", "; ".join(one.why for one in todo.refused)
+    elif todo.moved:
+        found = "DiskMoved", "; ".join(todo.moved)
     elif todo.changes:
         found = "DefinitionOutdated", f"not as wanted: {_fields(todo.changes)}"
     elif inside is not None and inside.changes:
@@ -83,7 +86,7 @@ def _fields(changes: tuple[FieldChange, ...]) -> str:
 
 def upkeep(
     desired: EffectiveGuest, domain: DomainView, memory: Memory, policy: Policy
-) -> Step | None:
+) -> RecordMemory | None:
     """What the domain has to know of its guest at any time, for when the document is gone; and what
     is over: a wish to stop another run of it, an absence.
     """
@@ -93,14 +96,24 @@ def upkeep(
         noted["controller"] = policy.controller
     if memory.deletion_policy != desired.spec.deletion_policy:
         noted["deletion_policy"] = desired.spec.deletion_policy
-    if domain.run is not None and memory.replacement is None and memory.stop_for:
-        wanted = memory.stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
-        if memory.stop_run != domain.run or not wanted:
+    if domain.run is None:
+        return remember(**noted) if noted else None
+    stop_for = noted.get("stop_for", memory.stop_for)
+    if memory.replacement is None and stop_for:
+        wanted = stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
+        over = (
+            domain.started_at is not None and (memory.shutdown_requested or 0) < domain.started_at
+        )
+        if memory.stop_run != domain.run or over or not wanted:
             noted |= {"stop_for": "", "shutdown_requested": None, "stop_run": None}
-            if memory.stop_for == StopFor.RESTART:
+            if stop_for == StopFor.RESTART:
                 noted["restart_requested"] = None
-    if domain.run is not None and memory.finished:  # somebody started it again
+    if memory.starting:
+        noted["starting"] = False
+    if memory.finished:  # somebody started it again
         noted["finished"] = False
+    if domain.agent_connected and not memory.agent_seen:
+        noted["agent_seen"] = True
     return remember(**noted) if noted else None
 
 
@@ -117,7 +130,7 @@ def plan_running(
     inside = plan_inside(desired, observed, domain, now)
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    change = decide_change(desired, observed, domain, memory, todo, now)
+    change = decide_change(desired, observed, domain, memory, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, inside)
     steps: list[Step] = []
     kept = upkeep(desired, domain, memory, policy)
@@ -127,8 +140,10 @@ def plan_running(
     steps += _remove_seed(desired, observed, domain, inside, policy)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
         steps.append(_record(desired, owner))
-    over, expires_at = expired(desired, domain, memory, now)
+    over, expires_at = expired(desired, observed, domain, memory, now)
     steps += over
+    if memory.restarted_for and not todo.restart and memory.replacement is None:
+        steps.append(remember(restarted_for=""))
     long = _long_last(todo.steps, before=False)
     if long:
         steps += long
@@ -184,19 +199,13 @@ def plan_running(
         services_ready=tuple((state.service, state.ready) for state in states),
         replace_to=change.replace_to,
         recheck_at=_recheck(
-            (inside.recheck_at, change.recheck_at, expires_at), agent, domain, now, policy
+            (inside.recheck_at, change.recheck_at, expires_at, todo.retry_at),
+            agent,
+            domain,
+            now,
+            policy,
         ),
     )
-
-
-def _due(steps: list[Step], observed: Observed, now: float) -> list[Step]:
-    """Those that do not wait for another try of theirs."""
-    failure = observed.failure
-    if failure is None or now >= failure.retry_at:
-        return steps
-    return [
-        step for step in steps if not (isinstance(step, ALONE) and step_name(step) == failure.step)
-    ]
 
 
 def _long_last(steps: tuple[Step, ...], *, before: bool) -> list[Step]:

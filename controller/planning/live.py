@@ -98,17 +98,13 @@ def _disk(
         return ([UpdateDevice(alias)] if changed and alias != SEED else []), []
     if old is None:
         return ([PlugDevice(alias)] if alias != SYSTEM else []), []
-    if new is None or _place(old) != _place(new):
+    if new is None:
         return [], ([UnplugDevice(alias)] if alias != SYSTEM else [])
     return ([SetIoTune(alias)] if old.io_tune != new.io_tune else []), []
 
 
 def _medium(disk: DiskConfig) -> tuple[str, str | None]:
     return disk.pool, disk.volume
-
-
-def _place(disk: DiskConfig) -> tuple[str, str | None, str, str]:
-    return disk.pool, disk.volume, disk.format, disk.target
 
 
 def _nic(alias: str, old: NicConfig | None, new: NicConfig | None) -> tuple[list[Step], list[Step]]:

@@ -5,6 +5,7 @@ same file. Comparing them needs one of the two words, and a document knows pools
 the path of something in a pool's directory is told as that volume, before anything is compared.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -41,7 +42,7 @@ def _is_located(disk: DiskConfig) -> bool:
 def _disk(disk: DiskConfig, names: Mapping[str, str]) -> DiskConfig:
     if _is_located(disk) or disk.volume is None:
         return disk
-    directory, slash, volume = disk.volume.rpartition("/")
+    directory, slash, volume = re.sub("//+", "/", disk.volume).rpartition("/")
     pool = names.get(directory)
     if not (slash and directory and volume) or pool is None:
         return disk

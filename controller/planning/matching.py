@@ -5,7 +5,8 @@ Matching gives each the alias of the document's device that it is. Nothing may b
 disk, drive or interface that the document does not have is a problem to be told, never detached.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
@@ -38,18 +39,21 @@ def match(
     domain: DomainView,
     host: HostView,
     volumes: Mapping[tuple[str, str], VolumeView] | None = None,
+    users: Mapping[str, Collection[str]] | None = None,
 ) -> Adoption:
     """Which device of a foreign domain is which of the document's.
 
-    The system disk is the first disk by target. A data disk of the document is the one of its
+    The system disk is the one it boots from. A data disk of the document is the one of its
     pool and size where there is just one such on either side, else the first of its pool, by
     target, that no other took; CD-ROM drives are taken in order. An interface is the one of its
-    MAC address, else the first of its network or bridge. ``volumes`` by pool and name.
+    MAC address, else the first of its network or bridge. ``volumes`` by pool and name;
+    ``users`` by path, the domains that name it or stand on it: a disk of two is nobody's alone.
     """
     domain = located_view(domain, host.pools)
     config = domain.config
     matched = [
         _match_disks(desired, host, config, volumes or {}),
+        _shared_disks(config, volumes or {}, users or {}),
         _match_drives(desired, host, config),
         _match_nics(desired, config),
     ]
@@ -95,11 +99,13 @@ def _match_disks(
 ) -> _Matched:
     made = _Matched()
     there = [disk for disk in config.disks if disk.device == "disk"]
-    if not there:
-        made.problems.append("it has no disk, and a guest has a system disk at least")
+    if config.boot_doubt or not there:
+        none = "it has no disk, and a guest has a system disk at least"
+        made.problems.append(config.boot_doubt or none)
         return made
     made.problems += [_in_no_pool(disk, host) for disk in there if not disk.pool]
-    system, *others = there
+    system = next((disk for disk in there if disk.target == config.boot_disk), there[0])
+    others = [disk for disk in there if disk is not system]
     wanted = desired.spec.system_disk.pool or host.default_pool
     if system.pool and system.pool != wanted:
         made.problems.append(
@@ -132,6 +138,24 @@ def _match_disks(
             f"its disk {disk.target} ({disk.pool}/{disk.volume}) is not in the document; write"
             f" under disks: - {{name: {name}, pool: {disk.pool}, size: {written}}}"
         )
+    return made
+
+
+def _shared_disks(
+    config: DomainConfig,
+    volumes: Mapping[tuple[str, str], VolumeView],
+    users: Mapping[str, Collection[str]],
+) -> _Matched:
+    made = _Matched()
+    for disk in config.disks:
+        view = volumes.get((disk.pool, disk.volume or ""))
+        names = set(users.get(view.path, ()) if view is not None else ()) - {config.name}
+        if disk.device == "disk" and names:
+            made.problems.append(
+                f"its disk {disk.target} ({disk.pool}/{disk.volume}) is used by domain"
+                f" {min(names)}, too, and what is done with a guest's disk would be done to that:"
+                f" take it out of {min(names)}, or undefine that, first"
+            )
     return made
 
 
@@ -187,6 +211,12 @@ def _match_drives(desired: EffectiveGuest, host: HostView, config: DomainConfig)
 def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
     made = _Matched()
     there = {nic.mac: nic for nic in config.nics}
+    for mac, number in Counter(nic.mac for nic in config.nics).items():
+        if number > 1:
+            made.problems.append(
+                f"{number} of its interfaces have the MAC address {mac or '(none)'}, so nobody can"
+                f" tell which is which; give each its own: virsh edit {config.name}"
+            )
     for wish in desired.spec.interfaces:
         nic = there.get(wish.mac or "")
         if nic is None:

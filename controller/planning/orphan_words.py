@@ -1,5 +1,6 @@
 """What is told of a guest whose document is gone, whatever becomes of it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from controller.observed.domain import DomainView, Memory
@@ -14,6 +15,7 @@ from controller.planning.conditions import (
     true,
     unknown,
 )
+from controller.planning.interrupted import GoingOn
 from controller.planning.plan import Plan
 from controller.planning.steps import Step
 
@@ -76,6 +78,51 @@ def doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
     if fleet.empty:
         message += ". If the guests are meant to go: guestkeeper approve --deletions"
     return left(name, domain, unknown(C.ORPHANED, "DirectoryUncertain", message))
+
+
+def blocked(domain: DomainView, fleet: Fleet) -> str:
+    """Why its end waits for an operator."""
+    most = fleet.max_deletions
+    if fleet.deletions > most:
+        many = "guest" if fleet.deletions == 1 else "guests"
+        why = (
+            f"{fleet.deletions} {many} would be stopped or deleted, and without approval at most"
+            f" {most} may be"
+        )
+    elif fleet.unheard:
+        why = (
+            f"host {fleet.unheard} was not heard since the daemon started, and may have more"
+            " guests that would be stopped or deleted"
+        )
+    else:
+        why = (
+            f"it was one of more than {most} that would have been stopped or deleted, and that was"
+            " not approved"
+        )
+    return (
+        f"its document is gone; {why}, so {as_it_is(domain)}. Put the documents back, or:"
+        " guestkeeper approve --deletions"
+    )
+
+
+def goes_on(made: Plan, going: GoingOn) -> Plan:
+    """``made`` with what is left to do after a stop of ours, which is told first."""
+    if not going.message:
+        return replace(made, steps=(*made.steps, *going.steps)) if going.steps else made
+    conditions = tuple(
+        replace(found, message=f"{found.message}; {going.message}")
+        if found.type is C.ORPHANED
+        else found
+        for found in made.conditions
+    )
+    times = [time for time in (made.recheck_at, going.recheck_at) if time is not None]
+    return replace(
+        made,
+        sentence=f"{going.message}; {made.sentence.removeprefix('doing nothing: ')}",
+        steps=(*made.steps, *going.steps),
+        conditions=conditions,
+        recheck_at=min(times, default=None),
+    )
 
 
 def as_it_is(domain: DomainView) -> str:

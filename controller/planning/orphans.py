@@ -7,7 +7,6 @@ goes last, so whatever cuts a deletion off, its metadata says that there is more
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from controller.observed.domain import DomainState, DomainView, Memory
 from controller.observed.guest import Failure, Fleet
@@ -18,7 +17,29 @@ from controller.planning.conditions import (
     true,
 )
 from controller.planning.doomed import doomed_volumes, out_of_reach
-from controller.planning.orphan_words import as_it_is, doubtful, invalid, left, others, utc
+from controller.planning.interrupted import going_on
+from controller.planning.orphan_facts import (
+    Ending,
+    approved,
+    awaits_approval,
+    ending,
+    hindrance,
+    is_ending,
+    is_off,
+    memory_of,
+    of_another,
+    was_stopped,
+)
+from controller.planning.orphan_words import (
+    as_it_is,
+    blocked,
+    doubtful,
+    goes_on,
+    invalid,
+    left,
+    others,
+    utc,
+)
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
     RecordMemory,
@@ -28,47 +49,13 @@ from controller.planning.steps import (
     remember,
     step_name,
 )
-from controller.planning.stopping import StopFor, Stopping, asked_to_stop, stop
+from controller.planning.stopping import StopFor, Stopping, asked_to_stop, steps_before, stop
 from controller.planning.suspending import suspended
 
 C = ConditionType
 SHUTDOWN_TIMEOUT = 120.0
 """Seconds, where no document says how long the guest gets to shut down."""
 _GONE = "its document is gone"
-_OFF = (DomainState.SHUTOFF, DomainState.CRASHED)
-
-
-class Ending(StrEnum):
-    """What becomes of a guest whose document is gone: ``deletionPolicy``."""
-
-    RETAIN = "Retain"
-    STOP = "Stop"
-    DELETE = "Delete"
-
-
-_ENDINGS = {one.value: one for one in Ending}
-
-
-def ending(memory: Memory, policy: Policy) -> Ending:
-    """Whoever did not look after it, or knows no policy of it, leaves it as it is."""
-    if memory.controller != policy.controller:
-        return Ending.RETAIN
-    return _ENDINGS.get(memory.deletion_policy, Ending.RETAIN)
-
-
-def approved(memory: Memory) -> bool:
-    """Did an operator approve this very disappearance?"""
-    since, when = memory.orphaned_since, memory.deletion_approved
-    return since is not None and when is not None and when >= since
-
-
-def awaits_approval(domain: DomainView, policy: Policy) -> bool:
-    """Does the deletion guard count it: would an orphan be stopped or deleted unasked?"""
-    memory = _memory(domain)
-    end = ending(memory, policy)
-    if end is Ending.RETAIN or memory.suspended or approved(memory):
-        return False
-    return end is Ending.DELETE or not (_is_off(domain) or _was_stopped(domain, memory))
 
 
 def returned(memory: Memory) -> RecordMemory | None:
@@ -82,6 +69,8 @@ def returned(memory: Memory) -> RecordMemory | None:
         changes["orphaned_since"] = None
     if memory.deletion_approved is not None:
         changes["deletion_approved"] = None
+    if memory.deletion_blocked:
+        changes["deletion_blocked"] = False
     if memory.stop_for == StopFor.DELETE:
         changes["stop_for"] = StopFor.RESTART.value if memory.stop_run is not None else ""
     return remember(**changes) if changes else None
@@ -108,24 +97,28 @@ def plan_orphan(
     if not domain.ours:
         message = f"domain {domain.name} ({domain.uuid}) is not Guestkeeper's; it is left alone"
         return Plan(guest=name, sentence=f"doing nothing: {message}")
-    memory = _memory(domain)
+    memory = memory_of(domain)
     alone = memory.suspended or fleet.suspended
+    seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout)
     if memory.deleting:
         made = finish_deletion(name, domain, now, policy, shutdown_timeout=shutdown_timeout)
     elif problems:
-        made = invalid(name, domain, problems)
-    elif _of_another(memory, policy):
+        made = goes_on(invalid(name, domain, problems), going_on(domain, memory, now, policy))
+    elif of_another(memory, policy):
         made = others(name, domain, memory)
     elif alone:
         message = f"{_GONE}; nothing is done while it is suspended"
         made = left(name, domain, true(C.ORPHANED, "DocumentVanished", message))
     elif not _believed(memory, fleet, policy):
-        made = doubtful(name, domain, fleet)
+        made = goes_on(doubtful(name, domain, fleet), going_on(domain, memory, now, policy))
     else:
-        made = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout).plan()
+        made = seen.plan()
     if failure is not None:
         made = _hold(made, failure, now)
-    return suspended(made, memory) if alone else made
+    if not alone:
+        return made
+    told = _believed(memory, fleet, policy) and not problems and seen.is_over()
+    return suspended(made, memory, (remember(deletion_blocked=True),) if told else ())
 
 
 def finish_deletion(
@@ -140,8 +133,8 @@ def finish_deletion(
 
     Disks may be gone already, so there is no way back; with a document the guest is made anew then.
     """
-    memory = _memory(domain)
-    if _of_another(memory, policy):
+    memory = memory_of(domain)
+    if of_another(memory, policy):
         return others(name, domain, memory)
     fleet = Fleet()
     return _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout).delete()
@@ -160,50 +153,64 @@ class _Orphan:
     timeout: float
 
     def plan(self) -> Plan:
+        noted: dict[str, object] = {}
         since = self.memory.orphaned_since
-        steps: tuple[Step, ...] = ()
-        if since is None or since > self.now:  # a time from the future is another clock's
-            since, steps = self.now, (remember(orphaned_since=self.now),)
-        due = since + self.policy.prune_grace
-        end = ending(self.memory, self.policy)
+        if since is None or self._of_another_clock(since):
+            since = noted["orphaned_since"] = self.now
+        if self.is_over():
+            noted["deletion_blocked"] = True
+        end = ending(self.memory, self.policy, self.fleet.last_policy)
         if end is Ending.RETAIN:
             if self.memory.controller != self.policy.controller:
-                steps = ()  # whoever does look after it would take that back again, and so on
+                noted = {}  # whoever does look after it would take that back again, and so on
             message = f"{_GONE}; deletionPolicy Retain: {as_it_is(self.domain)}, unmanaged"
-            return self._left(true(C.ORPHANED, "DocumentVanished", message), steps)
-        if self._blocked():
-            return self._left(true(C.ORPHANED, "DeletionBlocked", self._blocked_message()), steps)
-        if steps or self.now < due:
+            return self._waits("DocumentVanished", message, noted)
+        if self._is_blocked():
+            return self._waits("DeletionBlocked", blocked(self.domain, self.fleet), noted)
+        grace = self.policy.prune_grace
+        # Its absence counts as far as this daemon saw it: the document may have been back since
+        # that was noted, and the clock that it was noted by may have been wrong.
+        due = max(since + grace, self.now + grace - self.fleet.absent)
+        if noted or self.now < due:
             what = "is stopped" if end is Ending.STOP else "and its system disk are deleted"
             message = (
                 f"{_GONE}; deletionPolicy {end}: domain {self.domain.name} {what} at {utc(due)},"
                 " unless it comes back"
             )
-            return self._left(true(C.ORPHANED, "DocumentVanished", message), steps, due)
+            return self._waits("DocumentVanished", message, noted, due)
         return self.stop() if end is Ending.STOP else self.delete()
 
-    def _blocked(self) -> bool:
-        over = self.fleet.deletions > self.fleet.max_deletions
-        return over and awaits_approval(self.domain, self.policy)
+    def _of_another_clock(self, since: float) -> bool:
+        """A time that is still to come, or of when there was no such guest yet."""
+        owner = self.domain.ownership
+        made = owner.created if owner is not None else 0.0
+        return since > self.now or since < made <= self.now
 
-    def _blocked_message(self) -> str:
-        many = "guest" if self.fleet.deletions == 1 else "guests"
+    def is_over(self) -> bool:
+        """Is it one of too many, and is that not written down yet?"""
         return (
-            f"{_GONE}; {self.fleet.deletions} {many} would be stopped or deleted, and without"
-            f" approval at most {self.fleet.max_deletions} may be, so {as_it_is(self.domain)}. Put"
-            " the documents back, or: guestkeeper approve --deletions"
+            self.fleet.deletions > self.fleet.max_deletions
+            and not self.memory.deletion_blocked
+            and not approved(self.memory)
+            and is_ending(self.domain, self.policy, self.fleet.last_policy)
         )
+
+    def _is_blocked(self) -> bool:
+        """Once it was one of too many it stays so, however many are left of them."""
+        fleet, held = self.fleet, self.memory.deletion_blocked
+        over = fleet.deletions > fleet.max_deletions or fleet.unheard != ""
+        return (over or held) and awaits_approval(self.domain, self.policy, fleet.last_policy)
 
     def stop(self) -> Plan:
         """Off once, and left: whoever starts it afterwards wants it to run."""
         steps: tuple[Step, ...] = (SetAutostart(False),) if self.domain.autostart else ()
-        hindrance = _hindrance(self.domain)
-        if _was_stopped(self.domain, self.memory):
+        why_not = hindrance(self.domain)
+        if was_stopped(self.domain, self.memory):
             message = f"{_GONE}; it was stopped, and started again since: it is left running"
             return self._left(true(C.ORPHANED, "DocumentVanished", message))
-        if hindrance:
-            return self._held(hindrance)
-        if _is_off(self.domain):
+        if why_not:
+            return self._held(why_not)
+        if is_off(self.domain):
             if self.memory.stop_for != StopFor.DELETE:
                 wish = remember(
                     shutdown_requested=self.now, stop_for=StopFor.DELETE.value, stop_run=None
@@ -223,10 +230,10 @@ class _Orphan:
 
     def delete(self) -> Plan:
         """Off first, and seen to be off; then the disks, then the domain."""
-        hindrance = _hindrance(self.domain)
-        if hindrance:
-            return self._held(hindrance)
-        if not _is_off(self.domain):
+        why_not = hindrance(self.domain)
+        if why_not:
+            return self._held(why_not)
+        if not is_off(self.domain):
             way = self._down()
             message = f"deletionPolicy Delete: {way.message}"
             return self._left(
@@ -248,15 +255,38 @@ class _Orphan:
         )
 
     def _down(self) -> Stopping:
-        asked = asked_to_stop(self.domain, self.memory, StopFor.DELETE)
+        # libvirt's ids of runs begin anew with the host: what was asked before this daemon is not.
+        since = self.policy.daemon_started
+        asked = asked_to_stop(self.domain, self.memory, StopFor.DELETE, since=since)
         if self.domain.state is DomainState.SHUTDOWN and not asked:
             return Stopping((), "it is shutting down", self.now + 5)
-        return stop(self.domain, self.memory, StopFor.DELETE, timeout=self.timeout, now=self.now)
+        return stop(
+            self.domain,
+            self.memory,
+            StopFor.DELETE,
+            timeout=self.timeout,
+            now=self.now,
+            since=since,
+        )
 
-    def _held(self, hindrance: str) -> Plan:
+    def _held(self, why: str) -> Plan:
         what = "its deletion has begun" if self.memory.deleting else _GONE
-        message = f"{what}, but nothing is done to it now: {hindrance}"
+        message = f"{what}, but nothing is done to it now: {why}"
         return self._left(true(C.ORPHANED, "DeletionHeld", message), (), self.now + 30)
+
+    def _waits(
+        self,
+        reason: str,
+        message: str,
+        noted: dict[str, object],
+        recheck_at: float | None = None,
+    ) -> Plan:
+        """Nothing is done to it for its document's end; what we took down for something else is
+        put up again.
+        """
+        steps = (remember(**noted),) if noted else ()
+        made = self._left(true(C.ORPHANED, reason, message), steps, recheck_at)
+        return goes_on(made, going_on(self.domain, self.memory, self.now, self.policy))
 
     def _left(
         self,
@@ -275,14 +305,17 @@ def _believed(memory: Memory, fleet: Fleet, policy: Policy) -> bool:
     """Is its document really gone? An empty directory says that of those it was approved for."""
     if not fleet.empty:
         return not fleet.uncertain
-    harmless = not fleet.uncertain and ending(memory, policy) is Ending.RETAIN
+    harmless = not fleet.uncertain and ending(memory, policy, fleet.last_policy) is Ending.RETAIN
     return harmless or approved(memory)
 
 
 def _hold(made: Plan, failure: Failure, now: float) -> Plan:
-    """A step that failed waits, and what follows it: no disk goes after a stop that failed."""
+    """A step that failed waits, and what follows it: no disk goes after a stop that failed.
+
+    A start has pauses of its own.
+    """
     names = [step_name(step) for step in made.steps]
-    if failure.step not in names or now >= failure.retry_at:
+    if failure.step == "StartDomain" or failure.step not in names or now >= failure.retry_at:
         return made
     message = f"{made.sentence}; {failure.step} failed: {failure.message}; it is tried again later"
     conditions = tuple(
@@ -292,52 +325,7 @@ def _hold(made: Plan, failure: Failure, now: float) -> Plan:
     return replace(
         made,
         sentence=message,
-        steps=made.steps[: names.index(failure.step)],
+        steps=steps_before(made.steps, failure.step),
         conditions=conditions,
         recheck_at=failure.retry_at,
     )
-
-
-# --- What is seen ---------------------------------------------------------------------------------
-
-
-def _memory(domain: DomainView) -> Memory:
-    return domain.ownership.memory if domain.ownership is not None else Memory()
-
-
-def _of_another(memory: Memory, policy: Policy) -> bool:
-    return memory.controller not in ("", policy.controller)
-
-
-def _is_off(domain: DomainView) -> bool:
-    """Known to be: QEMU may still hold a crashed domain's disks."""
-    return domain.state in _OFF and domain.live is None and domain.run is None
-
-
-def _was_stopped(domain: DomainView, memory: Memory) -> bool:
-    """Does it run though it was stopped since its document is gone: did somebody start it?"""
-    asked, since = memory.shutdown_requested, memory.orphaned_since
-    return (
-        domain.state.active
-        and memory.stop_for == StopFor.DELETE
-        and asked is not None
-        and since is not None
-        and asked >= since
-        and memory.stop_run != domain.run
-    )
-
-
-def _hindrance(domain: DomainView) -> str:
-    """Why neither its power nor its disks may be touched now; '' where they may."""
-    if domain.state is DomainState.UNKNOWN:
-        return "its state is not known"
-    if domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):
-        return (
-            f"it is {domain.state}; to go on: virsh resume {domain.name}, or virsh destroy"
-            f" {domain.name}"
-        )
-    if domain.state in _OFF and not _is_off(domain):
-        return f"its QEMU is still there; to go on: virsh destroy {domain.name}"
-    if domain.running_job:
-        return "a job of its domain is running (backup, migration)"
-    return ""

@@ -8,25 +8,33 @@ from dataclasses import dataclass, replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
-from controller.observed.domain import DomainConfig, DomainView
-from controller.observed.guest import Observed
+from controller.observed.domain import DiskVolume, DomainConfig, DomainView
+from controller.observed.guest import Failure, Observed
 from controller.planning.changes import (
     FieldChange,
     config_changes,
     disk_path,
     spec_changes,
 )
-from controller.planning.domain import missing_disks, placed, wanted_config, wanted_volumes
+from controller.planning.domain import (
+    missing_disks,
+    moved_disks,
+    placed,
+    wanted_config,
+    wanted_volumes,
+)
 from controller.planning.image import Outdated, outdated
 from controller.planning.live import NOTHING, LivePlan, plan_live
 from controller.planning.plan import Policy
 from controller.planning.steps import (
+    ALONE,
     CreateVolume,
     DefineDomain,
     GrowDisk,
     SetAutostart,
     Step,
     remember,
+    step_name,
 )
 
 AGENT_BUDGET = 600.0
@@ -45,13 +53,20 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """``changes`` are carried out by ``steps``; ``restart`` waits for a cold boot."""
+    """``changes`` are carried out by ``steps``; ``restart`` waits for a cold boot.
+
+    ``failing`` says which step waits for its next try; ``moved`` which disks are on another volume
+    than they were put on.
+    """
 
     steps: tuple[Step, ...] = ()
     changes: tuple[FieldChange, ...] = ()
     refused: tuple[Refused, ...] = ()
     restart: tuple[FieldChange, ...] = ()
     outdated: Outdated | None = None
+    moved: tuple[str, ...] = ()
+    failing: tuple[str, str] | None = None
+    retry_at: float | None = None
 
 
 def pending(
@@ -62,7 +77,8 @@ def pending(
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     asked = spec_changes(owner.spec, desired) if owner.digest != desired.digest else ()
     old_image = outdated(owner, observed.image, asked)
-    wanted = wanted_config(desired, observed.host, domain, None, policy.seed)
+    moved = moved_disks(domain)
+    wanted = wanted_config(desired, observed.host, domain, observed.image, policy.seed)
     if old_image is not None:
         # What belongs to the other image comes with its disk.
         wanted = replace(wanted, boot=domain.config.boot)
@@ -70,7 +86,7 @@ def pending(
     changes = list(config_changes(domain.config, wanted))
     if not domain.persistent:
         changes.insert(0, FieldChange("definition", "", "persistent", Change.LIVE))
-    written = placed(wanted)
+    written = placed(wanted, owner.memory, moved)
     if changes:
         steps += _new_volumes(desired, observed, domain, policy)
         steps.append(DefineDomain(wanted, owner, new=False, memory=tuple(written.items())))
@@ -89,26 +105,91 @@ def pending(
     live = NOTHING
     if domain.live is not None:
         live = plan_live(
-            _settled(domain.live, wanted, booting=is_booting(domain, now, policy)),
+            _unmoved(
+                _settled(domain.live, wanted, booting=is_booting(domain, now, policy)), wanted
+            ),
             wanted,
             hotplug=observed.host.hotplug,
             busy=observed.operation is not None,
         )
     known = {change.path for change in changes}
     changes += [change for change in live.changes if change.path not in known]
+    every = (*steps, *live.steps)
+    failure = observed.failure
+    waits = [step for step in every if waits_alone(step, failure, desired.digest, now)]
     return Pending(
-        (*steps, *live.steps),
-        _only(changes, live),
+        tuple(step for step in every if step not in waits),
+        _only(changes, live, running=domain.live is not None),
         (*_immutable(asked), *refused),
         live.left,
         old_image,
+        tuple(_moved_message(domain, alias) for alias in moved),
+        (failure.reason, f"{failure.step} failed: {failure.message}")
+        if waits and failure
+        else None,
+        failure.retry_at if waits and failure else None,
     )
 
 
-def _only(changes: list[FieldChange], live: LivePlan) -> tuple[FieldChange, ...]:
-    """A change that is written down now and takes effect later is told as what it waits for."""
+def waits_alone(step: Step, failure: Failure | None, digest: str, now: float) -> bool:
+    """Did this step fail, is its next try not due, and does nothing else lean on it?"""
+    return (
+        failure is not None
+        and isinstance(step, ALONE)
+        and step_name(step) == failure.step
+        and digest == failure.digest
+        and now < failure.retry_at
+    )
+
+
+def _unmoved(live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
+    """A running disk on another volume is somebody's snapshot or copy: it is told, never undone."""
+    places = {disk.alias: disk for disk in wanted.disks if disk.device == "disk"}
+    disks = tuple(
+        replace(disk, pool=places[disk.alias].pool, volume=places[disk.alias].volume)
+        if disk.alias in places
+        else disk
+        for disk in live.disks
+    )
+    return replace(live, disks=disks)
+
+
+def _moved_message(domain: DomainView, alias: str) -> str:
+    owner = domain.ownership
+    noted = {one.alias: one for one in owner.memory.volumes} if owner is not None else {}
+    where = next(
+        (
+            (f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume, disk.target)
+            for config in (domain.live, domain.config)
+            if config is not None
+            for disk in config.disks
+            if disk.alias == alias and (disk.pool, disk.volume) != _place(noted[alias])
+        ),
+        ("another volume", ""),
+    )
+    return (
+        f"{disk_path(alias)} is on {where[0]}, not on {noted[alias].pool}/{noted[alias].volume}: a"
+        f" snapshot or a copy; it is left as it is. To merge it: virsh blockcommit {domain.name}"
+        f" {where[1]} --active --pivot"
+    )
+
+
+def _place(noted: DiskVolume) -> tuple[str, str]:
+    return noted.pool, noted.volume
+
+
+def _only(changes: list[FieldChange], live: LivePlan, *, running: bool) -> tuple[FieldChange, ...]:
+    """A change that is written down now and takes effect later is told as what it waits for; one
+    that the running domain does not need, as what is done at once.
+    """
     later = {change.path: change for change in live.left}
-    return tuple(later.get(change.path, change) for change in changes)
+
+    def told(change: FieldChange) -> FieldChange:
+        if running and change.change is Change.RESTART:
+            change = replace(change, change=Change.LIVE)
+        return later.get(change.path, change)
+
+    return tuple(told(change) for change in changes)
 
 
 def _yes(value: bool) -> str:

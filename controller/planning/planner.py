@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
-from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.observed.domain import DomainState, DomainView, Memory, ReplacePhase, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.planning.changes import FieldChange
 from controller.planning.changing import decide_change
@@ -34,8 +34,8 @@ from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
-from controller.planning.steps import ALONE, StartDomain, Step, remember, step_name
-from controller.planning.stopping import StopFor, stop
+from controller.planning.steps import DestroyDomain, StartDomain, Step, remember, step_name
+from controller.planning.stopping import StopFor, steps_before, stop
 from controller.planning.suspending import suspended
 
 C = ConditionType
@@ -48,8 +48,16 @@ def plan(
     made = _decide(desired, observed, memory, now, policy)
     if observed.failure is not None:
         made = _hold(made, desired, observed.failure, now)
+    domain = observed.domain
+    if domain is None or not domain.ours or not observed.host.reachable:
+        kept = None
+    else:
+        kept = upkeep(desired, domain, memory, policy)
     if memory.suspended or observed.fleet.suspended:
-        made = suspended(made, memory)
+        # What the domain has to know for when its document is gone is no act upon the guest.
+        return suspended(made, memory, (kept,) if kept is not None else ())
+    if made.printable is Printable.PAUSED and kept is not None:
+        return replace(made, steps=(kept,))
     return made
 
 
@@ -73,16 +81,22 @@ def _decide(
     if domain.state is DomainState.UNKNOWN:
         return _no_data(desired, observed)
     off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
-    if memory.replacement is not None:
+    if off and domain.run is not None:
+        message = "it crashed, and its QEMU is kept: powering it off"
+        return _stopping(desired, message, now + 5, (DestroyDomain("it crashed"),))
+    halted = desired.spec.run_strategy is RunStrategy.HALTED
+    begun = memory.replacement is not None and memory.replacement.phase is not _PREPARING
+    if memory.replacement is not None and (begun or off or not halted):
         usual = (_off if off else plan_running)(desired, observed, domain, memory, now, policy)
         return plan_replacement(desired, observed, domain, memory, usual, now, policy)
     if off:
         return _off(desired, observed, domain, memory, now, policy)
-    if desired.spec.run_strategy is RunStrategy.HALTED:
-        return _halt(desired, domain, memory, now)
+    if halted:
+        return _halt(desired, domain, memory, now, policy)
     return plan_running(desired, observed, domain, memory, now, policy)
 
 
+_PREPARING = ReplacePhase.PREPARING
 _OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
 
 
@@ -101,14 +115,10 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
         false(C.SYNCED, failure.reason, message) if found.type is C.SYNCED else found
         for found in made.conditions
     )
-    if isinstance(made.steps[names.index(failure.step)], ALONE):
-        rest = tuple(step for step in made.steps if step_name(step) != failure.step)
-    else:
-        rest = made.steps[: names.index(failure.step)]
     return replace(
         made,
         sentence=f"{message}; it is tried again later",
-        steps=rest,
+        steps=steps_before(made.steps, failure.step),
         conditions=conditions,
         sync=Sync.OUT_OF_SYNC,
         recheck_at=min(failure.retry_at, made.recheck_at or failure.retry_at),
@@ -163,13 +173,13 @@ def _off(
     """Off: bring the definition up to date (nothing needs a restart now), then start if due."""
     todo = pending(desired, observed, domain, now, policy)
     start = decide_start(desired.spec.run_strategy, domain, memory, now)
-    change = decide_change(desired, observed, domain, memory, todo, now)
+    change = decide_change(desired, observed, domain, memory, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, None)
     provisioned = true(C.PROVISIONED, "Defined")
     kept = upkeep(desired, domain, memory, policy)
     steps: list[Step] = [kept] if kept is not None else []
     steps += todo.steps
-    over, expires_at = expired(desired, domain, memory, now)
+    over, expires_at = expired(desired, observed, domain, memory, now)
     steps += over
     if start.due is None:
         message = f"off, as wanted: {start.why}"
@@ -194,7 +204,7 @@ def _off(
             health=Health.SUSPENDED,
             printable=Printable.STOPPED,
             replace_to=change.replace_to,
-            recheck_at=_earliest(change.recheck_at, expires_at),
+            recheck_at=_earliest(change.recheck_at, expires_at, todo.retry_at),
         )
     if change.steps:  # it gets its other disk before it starts
         message = f"off; {change.message}"
@@ -270,10 +280,13 @@ def _stopping(
     )
 
 
-def _halt(desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float) -> Plan:
+def _halt(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float, policy: Policy
+) -> Plan:
     """Ask once, wait for ``shutdownTimeout``, then pull the plug."""
     timeout = desired.spec.shutdown_timeout
-    halting = stop(domain, memory, StopFor.HALT, timeout=timeout, now=now)
+    since = policy.daemon_started
+    halting = stop(domain, memory, StopFor.HALT, timeout=timeout, now=now, since=since)
     message = f"it runs and should be halted; {halting.message}"
     return _stopping(desired, message, halting.recheck_at, halting.steps)
 

@@ -7,20 +7,23 @@ or before each step, so a daemon that dies between any two goes on, forward or b
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import (
+    DomainConfig,
     DomainState,
     DomainView,
     Memory,
     Replacement,
     ReplacePhase,
     RetiredDisk,
+    SystemDisk,
 )
 from controller.observed.guest import Observed
-from controller.observed.image import ImageState, ImageView
+from controller.observed.image import ImageState
 from controller.planning.conditions import (
     ConditionType,
     Health,
@@ -30,18 +33,22 @@ from controller.planning.conditions import (
     false,
 )
 from controller.planning.disk_swap import config_on
-from controller.planning.domain import placed, seed_volume
+from controller.planning.domain import SYSTEM, holds_seed, placed, seed_volume
+from controller.planning.doomed import may_delete
 from controller.planning.plan import Plan, Policy
+from controller.planning.starting import decide_start
 from controller.planning.steps import (
     CreateSeed,
     CreateVolume,
     DefineDomain,
+    DeleteSeed,
     DeleteVolume,
     StartDomain,
     Step,
     remember,
 )
-from controller.planning.stopping import StopFor, stop
+from controller.planning.stopping import StopFor, Stopping, stop
+from controller.planning.windows import window_state
 
 C = ConditionType
 STARTS = 2
@@ -73,281 +80,313 @@ def plan_replacement(
     going = memory.replacement
     assert going is not None  # noqa: S101 - the caller looked
     off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
+    view = _View(desired, observed, domain, memory, going, usual, now, policy)
     match going.phase:
         case ReplacePhase.PREPARING:
-            return _prepare(desired, observed, domain, memory, going, usual, now, policy, off=off)
+            return view.prepare(off=off)
         case ReplacePhase.STOPPING if off:
-            return _swap(desired, observed, domain, memory, going, usual, now, policy)
+            return view.swap()
         case ReplacePhase.STOPPING:
-            timeout = desired.spec.shutdown_timeout
-            return _stop(domain, memory, going, usual, now, timeout)
+            return view.stop(desired.spec.shutdown_timeout)
+        case ReplacePhase.CONFIRMING if off:
+            return view.start_again()
         case ReplacePhase.CONFIRMING:
-            return _confirm(desired, domain, memory, going, usual, now, off=off)
+            return view.confirm()
         case ReplacePhase.RETURNING if off:
-            return _swap_back(desired, observed, domain, memory, going, usual, now, policy)
+            return view.swap_back()
         case ReplacePhase.RETURNING:
             timeout = desired.spec.shutdown_timeout
-            if not domain.agent_connected:
-                timeout = min(timeout, SILENT_TIMEOUT)
-            return _stop(domain, memory, going, usual, now, timeout)
-        case ReplacePhase.RETURNED:
-            return _returned(desired, going, usual, now, off=off)
+            silent = not domain.agent_connected
+            return view.stop(min(timeout, SILENT_TIMEOUT) if silent else timeout)
 
 
-def _told(
-    usual: Plan,
-    going: Replacement,
-    message: str,
-    *steps: Step,
-    recheck_at: float | None = None,
-    down: bool = True,
-) -> Plan:
-    """``usual`` with the replacement's words on it; ``down``: the guest does not serve."""
-    reason = "Replacing"
-    replaced = {C.SYNCED: false(C.SYNCED, reason, message)}
-    if down:
-        replaced[C.READY] = false(C.READY, reason, message)
-        replaced[C.SERVICES_READY] = false(C.SERVICES_READY, reason, message)
-    kept = tuple(replaced.get(found.type, found) for found in usual.conditions)
-    return replace(
-        usual,
-        sentence=f"{_what(going)}: {message}",
-        steps=steps,
-        conditions=kept,
-        sync=Sync.OUT_OF_SYNC,
-        health=Health.PROGRESSING if down else usual.health,
-        printable=Printable.REPLACING,
-        probes=() if down else usual.probes,
-        recheck_at=recheck_at,
-        replace_to="",
-    )
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One look at a guest whose system disk is being replaced."""
 
+    desired: EffectiveGuest
+    observed: Observed
+    domain: DomainView
+    memory: Memory
+    going: Replacement
+    usual: Plan
+    now: float
+    policy: Policy
 
-def _what(going: Replacement) -> str:
-    if going.phase in (ReplacePhase.RETURNING, ReplacePhase.RETURNED):
-        return f"its old system disk comes back ({going.failure})"
-    if going.why == "rollback":
-        return f"going back to system disk {going.to.volume}"
-    return f"its system disk is replaced by one of {going.to.base}"
+    # --- Beside the running guest -----------------------------------------------------------------
 
+    def prepare(self, *, off: bool) -> Plan:
+        """Whatever takes time is done before the guest stops."""
+        going, observed = self.going, self.observed
+        pool = observed.host.pools.get(going.to.pool)
+        if pool is None or not pool.active:
+            return self._waiting(f"waiting for pool {going.to.pool}", self.now + 30)
+        made = (going.to.pool, going.to.volume) in observed.volumes
+        if going.why == "image" and not self._still_wanted():
+            return self._told("another image is wanted by now", *self._drop(made=made))
+        if going.why == "rollback" and not made:
+            message = f"volume {going.to.pool}/{going.to.volume} is gone"
+            return self._told(message, remember(replacement=None))
+        if self.domain.running_job:
+            message = "waiting for a job of its domain (backup, migration)"
+            return self._waiting(message, self.now + 10)
+        window = window_state(self.desired.spec.update_policy.maintenance_windows, self.now)
+        if not (off or window.open or going.why == "rollback" or self.memory.approved_now):
+            return self._waiting("its maintenance window is over", window.changes_at)
+        gone = self._gone_disks()
+        if gone:
+            message = f"it would not start again: volume {gone[0]} of it is gone; put that back"
+            return self._waiting(message, self.now + 60)
+        steps = list(self._new_disk())
+        if off:
+            message = "swapping the disk of the guest, which is off"
+            return self._told(message, *steps, *self._put_in(cold=True), down=True)
+        halting = self._halting(self.desired.spec.shutdown_timeout)
+        phase = remember(replacement=replace(going, phase=ReplacePhase.STOPPING))
+        message = "its new disk is made, then it is stopped" if steps else halting.message
+        return self._told(message, *steps, phase, *halting.steps, recheck_at=halting.recheck_at)
 
-def _prepare(
-    desired: EffectiveGuest,
-    observed: Observed,
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    usual: Plan,
-    now: float,
-    policy: Policy,
-    *,
-    off: bool,
-) -> Plan:
-    """Beside the running guest: whatever takes time is done before it stops."""
-    image = observed.image
-    made = (going.to.pool, going.to.volume) in observed.volumes
-    if going.why == "image" and not _still_wanted(going, image):
-        steps: list[Step] = []
-        if made:
-            steps.append(DeleteVolume(going.to.pool, going.to.volume, "another image is wanted"))
-        steps.append(remember(replacement=None))
-        return _told(usual, going, "another image is wanted by now", *steps, down=False)
-    if going.why == "rollback" and not made:
-        message = f"volume {going.to.pool}/{going.to.volume} is gone"
-        return _told(usual, going, message, remember(replacement=None), down=False)
-    if domain.running_job:
-        message = "waiting for a job of its domain (backup, migration)"
-        return _told(usual, going, message, recheck_at=now + 10, down=False)
-    steps = list(_new_disk(desired, observed, domain, going, policy))
-    if off:
-        return _told(
-            usual, going, "swapping the disk of the guest, which is off",
-            *steps, *_put_in(desired, observed, domain, memory, going, now, policy, cold=True),
+    def _gone_disks(self) -> list[str]:
+        """Volumes of its other disks that are not there, as far as their pools can tell."""
+        pools, volumes = self.observed.host.pools, self.observed.volumes
+        return [
+            f"{disk.pool}/{disk.volume}"
+            for disk in self.domain.config.disks
+            if disk.alias.startswith("disk-") and disk.alias != SYSTEM and disk.volume is not None
+            if disk.pool in pools and pools[disk.pool].active
+            if (disk.pool, disk.volume) not in volumes
+        ]
+
+    def _still_wanted(self) -> bool:
+        image = self.observed.image
+        return (
+            image is not None
+            and image.state is ImageState.READY
+            and image.base == self.going.to.base
+        )
+
+    def _drop(self, *, made: bool) -> Iterator[Step]:
+        """What was made beside is taken away again."""
+        to = self.going.to
+        if made and may_delete(self.domain, self.memory, to.pool, to.volume):
+            yield DeleteVolume(to.pool, to.volume, "another image is wanted")
+        seed = self._seed()
+        if seed is not None and seed in self.observed.volumes and not holds_seed(self.domain):
+            yield DeleteSeed(*seed)
+        yield remember(replacement=None)
+
+    def _seed(self) -> tuple[str, str] | None:
+        return seed_volume(self.desired, self.observed.host, self.domain, self.policy.seed)
+
+    def _new_disk(self) -> Iterator[Step]:
+        going, image = self.going, self.observed.image
+        if going.why != "image" or image is None:
+            return
+        if (going.to.pool, going.to.volume) not in self.observed.volumes:
+            size = self.desired.spec.system_disk.size or image.capacity
+            backing = (image.base_path or "", image.base_format)
+            yield CreateVolume(going.to.pool, going.to.volume, size, backing)
+        seed = self._seed()
+        if seed is not None:
+            yield CreateSeed(*seed, f"{self.domain.uuid}-{going.to.volume}")
+
+    def _waiting(self, message: str, recheck_at: float | None) -> Plan:
+        """Nothing of it is done now, and everything else goes on."""
+        return self._told(message, *self.usual.steps, recheck_at=recheck_at)
+
+    # --- The swap ---------------------------------------------------------------------------------
+
+    def stop(self, timeout: float) -> Plan:
+        halting = self._halting(timeout)
+        return self._told(halting.message, *halting.steps, recheck_at=halting.recheck_at, down=True)
+
+    def _halting(self, timeout: float) -> Stopping:
+        since = self.policy.daemon_started
+        return stop(
+            self.domain, self.memory, StopFor.REPLACE, timeout=timeout, now=self.now, since=since
+        )
+
+    def swap(self) -> Plan:
+        asked = self._watched(self.memory.shutdown_requested or self.going.since)
+        failure = self.observed.failure
+        deadline = asked + self.desired.spec.update_policy.progress_deadline
+        if self.domain.saved:
+            message = "its run was saved, not ended: it goes on, to be stopped in good order"
+            return self._told(message, StartDomain("its run was saved"), down=True)
+        if failure is not None and failure.step == "DefineDomain" and self.now >= deadline:
+            # It could not be put in, and the guest was never stopped for good.
+            noted = self._failed(f"it cannot be put in: {failure.message}") | {"starting": True}
+            return self._told("it starts on its old disk", remember(**noted), down=True)
+        return self._told("it is off; swapping the disk", *self._put_in(cold=False), down=True)
+
+    def _put_in(self, *, cold: bool) -> Iterator[Step]:
+        """The swap itself, one call; then the start. ``cold``: it was off all the time."""
+        going = self.going
+        config = config_on(
+            self.desired, self.observed, self.domain, going.to, self.policy,
+            seeded=going.why == "image",
         )  # fmt: skip
-    halting = stop(domain, memory, StopFor.REPLACE, timeout=desired.spec.shutdown_timeout, now=now)
-    phase = remember(replacement=replace(going, phase=ReplacePhase.STOPPING))
-    message = "its new disk is there; " + halting.message
-    return _told(
-        usual, going, message, *steps, phase, *halting.steps, recheck_at=halting.recheck_at
-    )
+        strategy = self.desired.spec.run_strategy
+        starts = decide_start(strategy, self.domain, self.memory, self.now).due is not None
+        stays_off = strategy is RunStrategy.HALTED or (cold and not starts)
+        noted: dict[str, Any] = placed(config)
+        if stays_off:
+            noted |= dict(_ENDED) | self._kept()
+        else:
+            phase = replace(going, phase=ReplacePhase.CONFIRMING, swapped_at=self.now)
+            noted |= {"replacement": phase, "start_attempts": 0}
+        yield self._define(config, going.to, noted, f"its system disk is {going.to.volume} now")
+        if not stays_off:
+            yield from self._start()
 
-
-def _still_wanted(going: Replacement, image: ImageView | None) -> bool:
-    return image is not None and image.state is ImageState.READY and image.base == going.to.base
-
-
-def _new_disk(
-    desired: EffectiveGuest,
-    observed: Observed,
-    domain: DomainView,
-    going: Replacement,
-    policy: Policy,
-) -> Iterator[Step]:
-    image = observed.image
-    if going.why != "image" or image is None:
-        return
-    if (going.to.pool, going.to.volume) not in observed.volumes:
-        size = desired.spec.system_disk.size or image.capacity
-        backing = (image.base_path or "", image.base_format)
-        yield CreateVolume(going.to.pool, going.to.volume, size, backing)
-    seed = seed_volume(desired, observed.host, domain, policy.seed)
-    if seed is not None:
-        yield CreateSeed(*seed, f"{domain.uuid}-{going.to.volume}")
-
-
-def _put_in(
-    desired: EffectiveGuest,
-    observed: Observed,
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    now: float,
-    policy: Policy,
-    *,
-    cold: bool,
-) -> Iterator[Step]:
-    """The swap itself, one call; then the start. ``cold``: it was off all the time."""
-    owner = domain.ownership
-    assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    config = config_on(desired, observed, domain, going.to, policy, seeded=going.why == "image")
-    stays_off = cold and desired.spec.run_strategy in (RunStrategy.HALTED, RunStrategy.MANUAL)
-    noted = placed(config)
-    if stays_off or desired.spec.run_strategy is RunStrategy.HALTED:
-        noted |= dict(_ENDED) | _kept(going, memory, now)
-    else:
-        phase = replace(going, phase=ReplacePhase.CONFIRMING, swapped_at=now)
-        noted |= {"replacement": phase, "start_attempts": 1, "last_start_attempt": now}
-    yield DefineDomain(
-        config,
-        owner,
-        new=False,
-        marks=(("base", going.to.base), ("digest", ""), ("spec", "")),
-        memory=tuple(noted.items()),
-        why=f"its system disk is {going.to.volume} now",
-    )
-    if noted["replacement"] is not None:
+    def _start(self) -> Iterator[Step]:
         yield StartDomain("its system disk was replaced")
+        # Afterwards: what the host refused for now is no start that failed.
+        attempts = self.memory.start_attempts + 1
+        if self.going.phase is not ReplacePhase.CONFIRMING:
+            attempts = 1
+        yield remember(start_attempts=attempts, last_start_attempt=self.now)
 
+    def _define(
+        self, config: DomainConfig, disk: SystemDisk, noted: dict[str, Any], why: str
+    ) -> DefineDomain:
+        owner = self.domain.ownership
+        assert owner is not None  # noqa: S101 - the caller refused foreign domains
+        return DefineDomain(
+            config,
+            owner,
+            new=False,
+            marks=(("base", disk.base), ("digest", "")),
+            memory=tuple(noted.items()),
+            why=why,
+        )
 
-def _swap(
-    desired: EffectiveGuest,
-    observed: Observed,
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    usual: Plan,
-    now: float,
-    policy: Policy,
-) -> Plan:
-    steps = _put_in(desired, observed, domain, memory, going, now, policy, cold=False)
-    return _told(usual, going, "it is off; swapping the disk", *steps)
+    # --- Does it work? ----------------------------------------------------------------------------
 
+    def start_again(self) -> Plan:
+        """It is off on its new disk."""
+        if self.desired.spec.run_strategy is RunStrategy.HALTED:
+            noted = dict(_ENDED) | self._kept()
+            return self._told("it is to be off", remember(**noted), down=True)
+        failure = self.observed.failure
+        refused = failure is not None and failure.step == "StartDomain"
+        if self.memory.start_attempts >= STARTS:
+            return self._give_up(f"it went off again ({self.domain.reason})")
+        if refused and failure is not None and failure.attempts >= STARTS:
+            return self._give_up(f"it cannot be started: {failure.message}")
+        if self.now >= self._deadline():
+            return self._give_up("it could not be started in time")
+        return self._told("starting it", *self._start(), recheck_at=self._deadline(), down=True)
 
-def _stop(
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    usual: Plan,
-    now: float,
-    timeout: float,
-) -> Plan:
-    halting = stop(domain, memory, StopFor.REPLACE, timeout=timeout, now=now)
-    return _told(usual, going, halting.message, *halting.steps, recheck_at=halting.recheck_at)
+    def confirm(self) -> Plan:
+        """It runs on its new disk: is it ready, and what if it never is?"""
+        usual, domain, going = self.usual, self.domain, self.going
+        ready, synced = usual.condition(C.READY), usual.condition(C.SYNCED)
+        works = usual.is_true(C.READY) and (domain.agent_connected or not going.agent)
+        unconfigured = synced is not None and synced.reason in (
+            "ConfigurationOutdated", "WaitingForAgent",
+        )  # fmt: skip
+        running = domain.live if domain.live is not None else domain.config
+        on_it = any(
+            disk.alias == SYSTEM and (disk.pool, disk.volume) == (going.to.pool, going.to.volume)
+            for disk in running.disks
+        )
+        if works and on_it and not unconfigured:
+            ended = remember(**(dict(_ENDED) | self._kept()))
+            return self._told("it works", ended, *usual.steps)
+        deadline = self._deadline()
+        if self.now >= deadline:
+            unready = ready is not None and ready.status is not Status.TRUE
+            message = ready.message if ready is not None and unready else ""
+            if not on_it:
+                message = "what runs is another disk (a saved state?)"
+            waited = f"not ready within {self.now - (going.swapped_at or self.now):.0f} s"
+            return self._give_up(f"{waited}: {message}" if message else waited)
+        recheck = min(deadline, usual.recheck_at or deadline)
+        message = "waiting until it is ready"
+        told = self._told(message, *usual.steps, recheck_at=recheck)
+        return replace(told, health=Health.PROGRESSING)
 
+    def _watched(self, since: float) -> float:
+        """``since``, or from when on somebody has been looking: what nobody saw is no failure."""
+        return max(since, self.observed.watched_since, self.policy.daemon_started)
 
-def _kept(going: Replacement, memory: Memory, now: float) -> dict[str, object]:
-    """What is noted of a replacement that worked."""
-    back = going.why == "rollback"
-    retired = RetiredDisk(going.back, now, "rolled-back" if back else "replaced")
-    refused = going.back.base if back else ""
-    why = f"an operator went back from it to {going.to.base}" if back else ""
-    return {
-        "retired": (*memory.retired, retired),
-        "refused": refused,
-        "refused_why": why,
-    }
+    def _deadline(self) -> float:
+        began = self._watched(self.going.swapped_at or self.now)
+        return began + self.desired.spec.update_policy.progress_deadline
 
+    def _kept(self) -> dict[str, Any]:
+        """What is noted of a replacement that worked."""
+        going = self.going
+        back = going.why == "rollback"
+        retired = RetiredDisk(going.back, self.now, "rolled-back" if back else "replaced")
+        why = f"an operator went back from it to {going.to.base}" if back else ""
+        return {
+            "retired": (*self.memory.retired, retired),
+            "refused": going.back.base if back else "",
+            "refused_why": why,
+        }
 
-def _confirm(
-    desired: EffectiveGuest,
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    usual: Plan,
-    now: float,
-    *,
-    off: bool,
-) -> Plan:
-    deadline = (going.swapped_at or now) + desired.spec.update_policy.progress_deadline
-    if off:
-        if memory.start_attempts >= STARTS:
-            return _give_up(usual, going, f"it went off again ({domain.reason})")
-        if now >= deadline:
-            return _give_up(usual, going, "it could not be started in time")
-        again = remember(start_attempts=memory.start_attempts + 1, last_start_attempt=now)
-        start = StartDomain("its system disk was replaced")
-        return _told(usual, going, "starting it", again, start, recheck_at=deadline)
-    ready, synced = usual.condition(C.READY), usual.condition(C.SYNCED)
-    works = usual.is_true(C.READY) and (domain.agent_connected or not going.agent)
-    unconfigured = synced is not None and synced.reason in (
-        "ConfigurationOutdated", "WaitingForAgent",
-    )  # fmt: skip
-    if works and not unconfigured:
-        noted = dict(_ENDED) | _kept(going, memory, now)
-        ended = remember(**noted)
-        return _told(usual, going, "it works", ended, *usual.steps, down=False)
-    if now >= deadline:
-        message = ready.message if ready is not None and ready.status is not Status.TRUE else ""
-        waited = f"not ready within {now - (going.swapped_at or now):.0f} s"
-        return _give_up(usual, going, f"{waited}: {message}" if message else waited)
-    recheck = min(deadline, usual.recheck_at or deadline)
-    message = "waiting until it is ready"
-    told = _told(usual, going, message, *usual.steps, recheck_at=recheck, down=False)
-    return replace(told, health=Health.PROGRESSING)
+    def _failed(self, why: str) -> dict[str, Any]:
+        """What is noted of one that did not."""
+        return dict(_ENDED) | {
+            "refused": self.going.to.base,
+            "refused_why": why,
+            "retired": (*self.memory.retired, RetiredDisk(self.going.to, self.now, "failed")),
+        }
 
+    # --- And back ---------------------------------------------------------------------------------
 
-def _give_up(usual: Plan, going: Replacement, why: str) -> Plan:
-    failed = replace(going, phase=ReplacePhase.RETURNING, failure=why)
-    return _told(usual, failed, "stopping it", remember(replacement=failed))
+    def _give_up(self, why: str) -> Plan:
+        failed = replace(self.going, phase=ReplacePhase.RETURNING, failure=why)
+        view = replace(self, going=failed)
+        return view._told("stopping it", remember(replacement=failed), down=True)
 
+    def swap_back(self) -> Plan:
+        """From here on it is a guest like any other, and is started like one."""
+        going = self.going
+        config = config_on(
+            self.desired, self.observed, self.domain, going.back, self.policy, seeded=False
+        )
+        noted = placed(config) | self._failed(going.failure)
+        noted |= {"starting": self.desired.spec.run_strategy is not RunStrategy.HALTED}
+        why = f"its system disk is {going.back.volume} again"
+        define = self._define(config, going.back, noted, why)
+        return self._told("it is off; putting the old disk back", define, down=True)
 
-def _swap_back(
-    desired: EffectiveGuest,
-    observed: Observed,
-    domain: DomainView,
-    memory: Memory,
-    going: Replacement,
-    usual: Plan,
-    now: float,
-    policy: Policy,
-) -> Plan:
-    owner = domain.ownership
-    assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    config = config_on(desired, observed, domain, going.back, policy, seeded=False)
-    noted = placed(config) | {
-        "replacement": replace(going, phase=ReplacePhase.RETURNED),
-        "refused": going.to.base,
-        "refused_why": going.failure,
-        "retired": (*memory.retired, RetiredDisk(going.to, now, "failed")),
-        "start_attempts": 0,
-        "last_start_attempt": None,
-    }
-    define = DefineDomain(
-        config,
-        owner,
-        new=False,
-        marks=(("base", going.back.base), ("digest", ""), ("spec", "")),
-        memory=tuple(noted.items()),
-        why=f"its system disk is {going.back.volume} again",
-    )
-    return _told(usual, going, "it is off; putting the old disk back", define)
+    # --- What is told -----------------------------------------------------------------------------
 
+    def _told(
+        self,
+        message: str,
+        *steps: Step,
+        recheck_at: float | None = None,
+        down: bool = False,
+    ) -> Plan:
+        """``usual`` with the replacement's words on it; ``down``: the guest does not serve."""
+        usual = self.usual
+        replaced = {C.SYNCED: false(C.SYNCED, "Replacing", message)}
+        if down:
+            replaced[C.READY] = false(C.READY, "Replacing", message)
+            replaced[C.SERVICES_READY] = false(C.SERVICES_READY, "Replacing", message)
+        kept = tuple(replaced.get(found.type, found) for found in usual.conditions)
+        return replace(
+            usual,
+            sentence=f"{self._what()}: {message}",
+            steps=steps,
+            conditions=kept,
+            sync=Sync.OUT_OF_SYNC,
+            health=Health.PROGRESSING if down else usual.health,
+            printable=Printable.REPLACING,
+            probes=() if down else usual.probes,
+            recheck_at=recheck_at,
+            replace_to="",
+        )
 
-def _returned(
-    desired: EffectiveGuest, going: Replacement, usual: Plan, now: float, *, off: bool
-) -> Plan:
-    """The old disk is in: from its start on it is a guest like any other."""
-    if off and desired.spec.run_strategy is not RunStrategy.HALTED:
-        steps = (StartDomain("its old system disk is back"),)
-        return _told(usual, going, "starting it", *steps, recheck_at=now + 30)
-    return _told(usual, going, "it is done", remember(**dict(_ENDED)))
+    def _what(self) -> str:
+        going = self.going
+        if going.phase is ReplacePhase.RETURNING:
+            return f"its old system disk comes back ({going.failure})"
+        if going.why == "rollback":
+            return f"going back to system disk {going.to.volume}"
+        return f"its system disk is replaced by one of {going.to.base}"

@@ -31,9 +31,12 @@ def decide_restart(
     memory: Memory,
     staged: tuple[FieldChange, ...],
     now: float,
+    since: float,
 ) -> RestartDecision:
-    """For a running domain; ``staged`` are the changes that only a cold boot applies."""
-    if asked_to_stop(domain, memory, StopFor.RESTART):
+    """For a running domain; ``staged`` are the changes that only a cold boot applies. ``since``: as
+    for ``asked_to_stop``.
+    """
+    if asked_to_stop(domain, memory, StopFor.RESTART, since=since):
         return RestartDecision("it is on its way down for a cold boot")
     if memory.restart_requested is not None:
         return RestartDecision("an operator asked for a cold boot")

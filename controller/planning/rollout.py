@@ -1,23 +1,31 @@
 """An image's new content rolls through its guests one after the other, and stops where one fails.
 
-Nobody holds a lock: each guest is planned from the same facts about all of them, in the order of
-their names, so the same one finds that it is its turn, whoever looks and whenever.
+The order is that of their names, and every guest is planned from the same facts about all of them.
+One that cannot be replaced now is not waited for: others would never get their turn.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.observed.domain import Ownership
+from controller.observed.domain import DomainState, DomainView, Ownership
+
+_TAKES_A_DISK = (
+    DomainState.RUNNING, DomainState.BLOCKED, DomainState.SHUTOFF, DomainState.CRASHED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A guest of the image: what its domain says of itself, and the base that it shall have."""
+    """A guest of the image: what its domain says of itself, and the base that it shall have.
+
+    ``able``: nothing that is known of it stands in the way of its replacement now.
+    """
 
     name: str
     owner: Ownership
     base: str
     automatic: bool
+    able: bool = False
 
     @property
     def replacing(self) -> bool:
@@ -29,22 +37,77 @@ class Peer:
 
     @property
     def waiting(self) -> bool:
-        outdated = self.owner.base != "" and self.owner.base != self.base
-        return self.automatic and outdated and not self.replacing and not self.failed
+        outdated = self.owner.base not in ("", self.base)
+        return self.automatic and self.able and outdated and not self.replacing and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """All peers of one roll-out, summed up; names in their order.
+
+    ``failed`` is why each that failed did.
+    """
+
+    failed: Mapping[str, str]
+    replacing: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def is_able(domain: DomainView) -> bool:
+    """Can the domain's system disk be replaced, as far as the domain itself says?"""
+    memory = domain.ownership.memory if domain.ownership is not None else None
+    return (
+        memory is not None
+        and domain.state in _TAKES_A_DISK
+        and not domain.running_job
+        and not (memory.suspended or memory.deleting or memory.rollback)
+    )
+
+
+def queue_of(peers: Iterable[Peer]) -> Queue:
+    """Where the roll-out stands."""
+    ordered = sorted(peers, key=lambda peer: peer.name)
+    return Queue(
+        {peer.name: peer.owner.memory.refused_why for peer in ordered if peer.failed},
+        tuple(peer.name for peer in ordered if peer.replacing),
+        tuple(peer.name for peer in ordered if peer.waiting),
+    )
 
 
 def hold(name: str, peers: Iterable[Peer], max_parallel: int) -> str:
     """Why the guest ``name`` may not be replaced by itself now; '' where it may."""
-    others = sorted((peer for peer in peers if peer.name != name), key=lambda peer: peer.name)
-    failed = [peer.name for peer in others if peer.failed]
-    if failed:
-        return (
-            f"the roll-out stopped: the replacement of {failed[0]} failed; mend the image, or go on"
-            f" with guestkeeper approve {name}"
-        )
-    busy = [peer.name for peer in others if peer.replacing]
-    before = [peer.name for peer in others if peer.waiting and peer.name < name]
-    ahead = [*busy, *before]
-    if len(ahead) >= max_parallel:
-        return f"{ahead[0]} comes first (rollout.maxParallel {max_parallel})"
-    return ""
+    return hold_in(name, queue_of(peers), max_parallel)[0]
+
+
+def hold_in(
+    name: str,
+    queue: Queue,
+    max_parallel: int,
+    *,
+    busy: Collection[str] = (),
+    passed: Collection[str] = (),
+) -> tuple[str, tuple[str, ...]]:
+    """Why ``name`` may not go now, '' where it may; and those who may, but did not begin yet.
+
+    ``busy`` are about to be replaced, though nothing says so yet; ``passed`` are not waited for.
+    """
+    for failed, why in queue.failed.items():
+        if failed != name:
+            because = f" ({why})" if why else ""
+            return (
+                f"the roll-out stopped: {failed} did not keep its new disk{because}; mend the"
+                f" image, or go on with guestkeeper approve {name}"
+            ), ()
+    going = [other for other in dict.fromkeys((*queue.replacing, *busy)) if other != name]
+    limit = f"(rollout.maxParallel {max_parallel})"
+    if len(going) >= max_parallel:
+        return f"{going[0]} comes first {limit}", ()
+    turns: list[str] = []
+    for other in queue.waiting if name not in busy else ():  # it was told to go
+        if other >= name or len(going) + len(turns) >= max_parallel:
+            break
+        if other not in going and other not in passed:
+            turns.append(other)
+    if len(going) + len(turns) >= max_parallel:
+        return f"{(going or turns)[0]} comes first {limit}", tuple(turns)
+    return "", tuple(turns)

@@ -17,8 +17,15 @@ START_BACKOFF_CAP = 300.0
 START_FORGET = 3600.0
 ORDERLY = 60.0
 """Seconds since the last start after which an orderly shutdown is not a failed start."""
-
-
+STOP_FORGET = 3600.0
+"""Seconds after which a stop of ours is no reason to start any more."""
+_WHY_AGAIN: dict[str, str] = {
+    StopFor.RESTART: "it was stopped for a cold boot",
+    StopFor.REPLACE: "it was stopped for another system disk",
+    StopFor.HALT: "it is not to be halted any more",
+}
+_PROMISED = 3
+"""Starts in a row after which a promise to start it, whatever its run strategy, is kept."""
 _KEPT_ON = (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE)
 
 
@@ -32,8 +39,17 @@ class StartDecision:
     """Which start in a row it is."""
 
     def recorded(self, now: float) -> RecordMemory:
-        """What is written down before the start. That the guest finished once is history then."""
-        return remember(start_attempts=self.attempts, last_start_attempt=now, finished=False)
+        """What is written down before the start, which ends whatever it was stopped for."""
+        return remember(
+            start_attempts=self.attempts,
+            last_start_attempt=now,
+            finished=False,
+            starting=True,
+            stop_for="",
+            shutdown_requested=None,
+            stop_run=None,
+            restart_requested=None,
+        )
 
 
 def backoff(attempts: int) -> float:
@@ -49,12 +65,18 @@ def decide_start(
     last = memory.last_start_attempt
     attempts = memory.start_attempts
     stopped = memory.shutdown_requested
-    if memory.stop_for and stopped is not None and (last is None or last <= stopped):
-        last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
-        if memory.stop_for == StopFor.RESTART and strategy is not RunStrategy.HALTED:
-            why = "it was stopped for a cold boot"
-        elif memory.stop_for == StopFor.HALT and strategy in _KEPT_ON:
-            why = "it is not to be halted any more"
+    if strategy is RunStrategy.HALTED:
+        why = ""
+    elif (memory.starting or _wished(memory, now)) and attempts < _PROMISED:
+        why = why or "it was about to be started"
+    elif domain.reason is StateReason.MIGRATED:
+        return StartDecision(None, "it was migrated to another host", attempts)
+    elif memory.stop_for and stopped is not None and 0 <= now - stopped < STOP_FORGET:
+        why = _WHY_AGAIN.get(memory.stop_for, why)
+        if memory.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
+            why = ""
+        if last is None or last <= stopped:
+            last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
     if not why:
         reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"
         return StartDecision(None, reason, attempts)
@@ -65,6 +87,12 @@ def decide_start(
     # An orderly shutdown is no failure, unless the guest does nothing else.
     counted = attempts if orderly else attempts + 1
     return StartDecision(due, why, counted)
+
+
+def _wished(memory: Memory, now: float) -> bool:
+    """Did an operator ask for a cold boot, not long ago, of which this is the half?"""
+    asked = memory.restart_requested
+    return asked is not None and 0 <= now - asked < STOP_FORGET
 
 
 def stopped_by_itself(domain: DomainView) -> bool:

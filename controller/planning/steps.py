@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.desired.quantities import format_size
-from controller.observed.domain import DomainConfig, Ownership
+from controller.observed.domain import DomainConfig, Ownership, RetiredDisk
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,18 @@ class DeleteVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRetired:
+    """Delete a retired system disk, and strike it from the list of them."""
+
+    retired: RetiredDisk
+    why: str
+
+    def __str__(self) -> str:
+        disk = self.retired.disk
+        return f"delete volume {disk.pool}/{disk.volume} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
 class DefineDomain:
     """Define the domain, or redefine it under the same UUID.
 
@@ -107,12 +119,14 @@ class DefineDomain:
 class AdoptDomain:
     """Put our mark on a foreign domain and our aliases on its devices; it runs on untouched.
 
-    ``aliases`` are pairs of a device's place (a disk's target, an interface's MAC) and its alias.
+    ``aliases`` are pairs of a device's place (a disk's target, an interface's MAC) and its alias;
+    ``disks`` are all its disks as (target, pool, volume or path): with others it is not adopted.
     """
 
     uuid: str
     ownership: Ownership
     aliases: tuple[tuple[str, str], ...]
+    disks: tuple[tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"take over domain {self.ownership.name} ({self.uuid})"
@@ -130,7 +144,8 @@ class UndefineDomain:
 class RecordMemory:
     """Write what must outlive the daemon into the domain's metadata, before acting on it.
 
-    ``changes`` are fields of ``Memory``; all others stay as they are then.
+    ``changes`` are fields of ``Memory``; all others stay as they are then. So does one that holds
+    an operator's wish and was written since it was looked at.
     """
 
     changes: tuple[tuple[str, Any], ...]
@@ -308,6 +323,7 @@ Step = (
     | EjectSeed
     | DeleteSeed
     | DeleteVolume
+    | DeleteRetired
     | DefineDomain
     | AdoptDomain
     | UndefineDomain
@@ -332,9 +348,11 @@ Step = (
 
 ALONE = (
     SetVcpus, SetMemory, PlugDevice, UnplugDevice, UpdateDevice, SetIoTune, SetTitle, SetAutostart,
-    GrowDisk, DeleteVolume,
+    GrowDisk, DeleteRetired,
 )  # fmt: skip
 """Nothing else of a plan leans on them: while one of them fails, the rest goes on."""
+DRASTIC = (ShutdownDomain, DestroyDomain, DeleteVolume, DeleteRetired, UndefineDomain)
+"""What cannot be taken back: right before it, an operator's word counts."""
 LONG = (PrepareImage, UnplugDevice, LookInside, ApplyInside)
 
 

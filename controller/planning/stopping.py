@@ -1,14 +1,15 @@
 """Stopping a running guest in good order, whatever for: asked once, waited for, then powered off.
 
-That it was asked, when, which run and what for stands in the domain's metadata before it is asked,
-so a restarted daemon neither asks twice nor waits anew, and knows why the guest is off afterwards.
+That it was asked, when, which run and what for stands in the domain's metadata, so that a restarted
+daemon knows why the guest is off.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.observed.domain import DomainView, Memory
-from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
+from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember, step_name
 
 _FORGOTTEN = 600.0
 """Seconds after its deadline from which on a request counts for nothing."""
@@ -32,30 +33,44 @@ class Stopping:
     recheck_at: float
 
 
-def asked_to_stop(domain: DomainView, memory: Memory, why: StopFor) -> bool:
-    """Was this very run of the domain asked to shut down for this?"""
+def asked_to_stop(domain: DomainView, memory: Memory, why: StopFor, *, since: float = 0.0) -> bool:
+    """Was this very run of the domain asked to shut down for this?
+
+    ``since`` (epoch seconds) is when the daemon started: of runs before it only libvirt's id is
+    known, which begins anew when the host is booted. So what was asked before is asked again.
+    """
+    asked = memory.shutdown_requested
+    began = max(since, domain.started_at or 0.0)
     return (
         memory.stop_for == why
-        and memory.shutdown_requested is not None
+        and asked is not None
+        and asked >= began
         and memory.stop_run == domain.run
     )
 
 
 def stop(
-    domain: DomainView, memory: Memory, why: StopFor, *, timeout: float, now: float
+    domain: DomainView,
+    memory: Memory,
+    why: StopFor,
+    *,
+    timeout: float,
+    now: float,
+    since: float = 0.0,
 ) -> Stopping:
-    """For a running domain. ``timeout`` in seconds, from the request to pulling the plug.
+    """For a running domain. ``timeout`` in seconds, from the request to pulling the plug; ``since``
+    as for ``asked_to_stop``.
 
     A request to another run is none; nor is one from the future, by another clock, nor one of long
-    ago (libvirt counts its runs anew when the host was booted). None of them may cost a guest its
-    orderly shutdown.
+    ago. None of them may cost a guest its orderly shutdown.
     """
     asked = memory.shutdown_requested
     old = asked is not None and not 0 <= now - asked < timeout + _FORGOTTEN
-    if not asked_to_stop(domain, memory, why) or asked is None or old:
+    if not asked_to_stop(domain, memory, why, since=since) or asked is None or old:
+        # Noted afterwards: a request that the host refused (a job runs) was none.
         steps = (
-            remember(shutdown_requested=now, stop_for=why.value, stop_run=domain.run),
             ShutdownDomain(),
+            remember(shutdown_requested=now, stop_for=why.value, stop_run=domain.run),
         )
         return Stopping(steps, "asking it to shut down", now + timeout)
     if now < asked + timeout:
@@ -63,3 +78,13 @@ def stop(
         return Stopping((), message, asked + timeout)
     message = f"it did not shut down within {timeout:.0f} s; powering it off"
     return Stopping((DestroyDomain("shutdown timed out"),), message, now + 5)
+
+
+def steps_before(steps: Sequence[Step], failed: str) -> tuple[Step, ...]:
+    """Those before the one of that name, which waits for its next try.
+
+    Not the note that goes with a request to shut down: a guest that is not asked would be powered
+    off for not having heard.
+    """
+    before = tuple(steps[: [step_name(step) for step in steps].index(failed)])
+    return before[:-1] if failed == step_name(ShutdownDomain()) else before

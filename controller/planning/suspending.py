@@ -5,16 +5,20 @@ from dataclasses import replace
 from controller.observed.domain import Memory
 from controller.planning.conditions import ConditionType, Health, true
 from controller.planning.plan import Plan
+from controller.planning.steps import RecordMemory
 
 
-def suspended(made: Plan, memory: Memory) -> Plan:
-    """``made``, of which nothing is done: an operator wants the guest left alone."""
+def suspended(made: Plan, memory: Memory, noted: tuple[RecordMemory, ...] = ()) -> Plan:
+    """``made``, of which nothing is done: an operator wants the guest left alone.
+
+    ``noted`` is written down all the same: what has to be known of the guest later on.
+    """
     resume = f"guestkeeper resume {made.guest}" if memory.suspended else "guestkeeper resume --all"
     message = f"suspended by an operator; to go on: {resume}"
     return replace(
         made,
         sentence=f"doing nothing: {message}",
-        steps=(),
+        steps=noted,
         conditions=(*made.conditions, true(ConditionType.SUSPENDED, "Suspended", message)),
         health=Health.SUSPENDED,
     )

@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+[KMGT]i?")
 def document_text(name: str, spec: dict[str, Any], comments: Sequence[str]) -> str:
     """A Guest document in block style, with ``comments`` above it."""
     lines = [
-        *(f"# {line}" for comment in comments for line in comment.splitlines()),
+        *(f"# {_shown(line)}" for comment in comments for line in comment.splitlines()),
         f"apiVersion: {API_VERSION}",
         "kind: Guest",
         "metadata:",
@@ -47,5 +47,17 @@ def _block(mapping: dict[str, Any]) -> Iterator[str]:
         default_flow_style=False,
         width=10**6,
     )
+    # What is not shown as it is stands in double quotes, where YAML has the same escapes.
     for line in text.rstrip("\n").split("\n"):
-        yield f"  {line}" if line else line
+        yield f"  {_shown(line)}" if line else line
+
+
+def _shown(line: str) -> str:
+    """Without characters that YAML has no room for, or that steer a terminal."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in line)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

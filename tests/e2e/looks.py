@@ -36,18 +36,6 @@ def title(kind: int) -> Callable[[Life, str], str]:
     return look
 
 
-def autostart(life: Life, name: str) -> str:
-    return "yes" if life.domain(name).autostart() else "no"
-
-
-def limits(target: str) -> Callable[[Life, str], str]:
-    def look(life: Life, name: str) -> str:
-        found = [life.domain(name).blockIoTune(target, where) for where in (LIVE, CONFIG)]
-        return " ".join(f"{one['total_iops_sec']}/{one['write_bytes_sec']}" for one in found)
-
-    return look
-
-
 def medium(life: Life, name: str) -> str:
     """The label of what is in the drive."""
     sector = "dd if=/dev/sr0 bs=2048 skip=16 count=1 2>/dev/null"
@@ -57,13 +45,3 @@ def medium(life: Life, name: str) -> str:
 
 def vcpus(life: Life, name: str) -> str:
     return life.inside(name, "nproc")
-
-
-def defined(*parts: str) -> Callable[[Life, str], str]:
-    """Elements of the persistent definition."""
-
-    def look(life: Life, name: str) -> str:
-        xml = life.domain(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        return " ".join(line.strip() for line in xml.splitlines() if any(p in line for p in parts))
-
-    return look

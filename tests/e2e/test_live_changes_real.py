@@ -281,6 +281,15 @@ def test_a_disk_that_is_moved_under_a_running_domain_is_told(world: World) -> No
     )
     wait_until(lambda: world.view(name).running_job, 10, "the copy is seen")
     assert places() == [("gk", "moved-system")]
+    view = world.view(name)
+    assert view.ownership is not None
+    for act in (
+        lambda: hypervisor.shutdown("real", name),
+        lambda: hypervisor.destroy("real", name),
+        lambda: hypervisor.adopt("real", view.uuid, view.ownership, {}),
+    ):
+        with refused(TransientError, "JobRunning"):
+            act()
     wait_until(lambda: "ready='yes'" in domain.XMLDesc(0), 10, "all is copied")
     domain.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     wait_until(lambda: not world.view(name).running_job, 10, "the copy is seen to end")
@@ -342,7 +351,36 @@ def test_what_a_guest_remembers_is_in_use(world: World) -> None:
     old = SystemDisk("gk", "kept-old", kernel="/pool/vmlinuz", initrd="/pool/initrd")
     world.define(config_of("kept"), Memory(retired=(RetiredDisk(old, 1.0, "replaced"),)))
     used = world.hypervisor.file_paths("real")
-    assert {path, str(world.pool / "kept-old"), old.kernel, old.initrd} <= used
+    remembered = {path, str(world.pool / "kept-old"), old.kernel, old.initrd}
+    assert remembered <= used
+    assert not remembered & world.hypervisor.file_users("real").keys(), "but by no domain"
+
+
+def test_what_an_operator_attached_is_in_use_and_its_target_is_taken(world: World) -> None:
+    """Also to the guest itself, whose retired disk it is."""
+    world.hypervisor.create_volume(
+        "real",
+        "gk",
+        "hand-old",
+        capacity=16 * MIB,
+        backing=(str(world.pool / world.volume("hand-base")), "qcow2"),
+    )
+    bare = config_of("hand")
+    old = RetiredDisk(SystemDisk("gk", "hand-old"), 1.0, "replaced")
+    world.define(bare, Memory(retired=(old,)))
+    world.connection.lookupByName("hand").attachDeviceFlags(
+        "<disk type='file'><driver name='qemu' type='qcow2'/>"
+        f"<source file='{world.pool / 'hand-old'}'/><target dev='vdb' bus='virtio'/></disk>",
+        libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+    )
+    users = world.hypervisor.file_users("real")
+    assert [users[str(world.pool / f"hand-{one}")] for one in ("old", "base")] == [{"hand"}] * 2
+    data = DiskConfig("disk-data", "gk", world.volume("hand-data"), target="vdb")
+    with refused(PermanentError, "InvalidDomain"):
+        world.define(replace(bare, disks=(data,)))
+    assert world.view("hand").config.taken == {"vdb"}
+    world.define(replace(bare, disks=(replace(data, target="vdc"),)))
+    assert world.view("hand").config.taken == {"vdb", "vdc"}
 
 
 # --- Adopting -------------------------------------------------------------------------------------

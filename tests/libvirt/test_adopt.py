@@ -100,6 +100,13 @@ def house(settings: Settings) -> Iterator[House]:
     one.close()
 
 
+def redefine(house: House, xml: str) -> None:
+    def define(one: libvirt.virConnect) -> None:
+        one.defineXML(xml)
+
+    house.hypervisor._hosts["a"].link.call(Role.ACT, "define", define, 5)
+
+
 def write(house: House, text: str = GUEST % "128Mi") -> None:
     (house.settings.desired_dir / "web.yaml").write_text(text)
     house.triggers.on_scan(house.catalog.scan())
@@ -137,7 +144,7 @@ def test_a_foreign_domain_is_taken_over_without_a_change_and_runs_on(house: Hous
     shown = house.adoptions.preview("web")
     assert (shown.problems, shown.changes) == ((), ())
     assert view(house).ownership is None
-    house.adoptions.adopt("web", UUID, shown.desired.digest)
+    house.adoptions.adopt("web", shown.digest)
     status(house, lambda one: one.plan.settled, "it is looked after")
     after = view(house)
     assert after.ours
@@ -161,7 +168,7 @@ def test_what_differs_is_shown_before_and_carried_out_after(house: House) -> Non
     shown = house.adoptions.preview("web")
     assert [change.path for change in shown.changes] == ["memory.size", "memory.max"]
     before = view(house)
-    house.adoptions.adopt("web")
+    house.adoptions.adopt("web", shown.digest)
     told = status(
         house,
         lambda one: one.plan.is_true(ConditionType.RESTART_REQUIRED) and not one.plan.steps,
@@ -177,17 +184,47 @@ def test_a_disk_that_is_not_in_the_document_keeps_it_from_being_adopted(house: H
     shown = house.adoptions.preview("web")
     assert "- {name: sdb, pool: gk, size: 2Mi}" in shown.problems[0]
     with raises("cannot be adopted: its disk sdb"):
-        house.adoptions.adopt("web")
+        house.adoptions.adopt("web", shown.digest)
     assert view(house).ownership is None
 
 
 def test_another_domain_or_document_than_was_shown_is_not_adopted(house: House) -> None:
     write(house)
-    with raises("another one than was shown"):
-        house.adoptions.adopt("web", "00000000-0000-4000-8000-000000000000", None)
-    with raises("another one than was shown"):
-        house.adoptions.adopt("web", UUID, "0" * 64)
+    shown = house.adoptions.preview("web")
+    write(house, GUEST % "96Mi")
+    with raises("is another by now"):
+        house.adoptions.adopt("web", shown.digest)
+    write(house)
+    assert house.adoptions.preview("web").digest == shown.digest
+    turned = FOREIGN.replace("old-root.img", "x").replace("old-data.qcow2", "old-root.img")
+    redefine(house, turned.replace("/gk-a/x", "/gk-a/old-data.qcow2"))
+    wait_until(lambda: house.adoptions.preview("web").digest != shown.digest, 10, "it is seen")
+    with raises("is another by now"):
+        house.adoptions.adopt("web", shown.digest)
     assert view(house).ownership is None
+
+
+def test_disks_that_were_changed_since_it_was_looked_at_are_seen_while_it_is_done(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(house)
+    shown = house.adoptions.preview("web")
+    step = shown.step
+    assert step is not None
+    other = (("sda", "", "/gk-a/other.img"), *step.disks[1:])
+    monkeypatch.setattr("controller.planning.adopting._sources", lambda _: other)
+    with raises("has other disks by now"):
+        house.adoptions.adopt("web", shown.digest)
+    assert view(house).ownership is None
+
+
+def test_a_disk_of_two_domains_is_not_adopted(house: House) -> None:
+    write(house)
+    twin = FOREIGN.replace("<name>web<", "<name>old<").replace(UUID, UUID[:-1] + "2")
+    redefine(house, twin.replace(MAC, "52:54:00:00:00:02"))
+    (one, two) = house.adoptions.preview("web").problems
+    assert "its disk sda (gk/old-root.img) is used by domain old, too" in one
+    assert "its disk sdb (gk/old-data.qcow2) is used by domain old, too" in two
 
 
 def test_what_is_no_conflict_is_refused(house: House) -> None:
@@ -209,7 +246,7 @@ def test_while_everything_is_suspended_nothing_is_adopted(house: House) -> None:
     write(house)
     house.fleets.suspend_all()
     with raises("resume --all"):
-        house.adoptions.adopt("web")
+        house.adoptions.adopt("web", "")
     assert view(house).ownership is None
 
 
@@ -232,7 +269,7 @@ def test_a_domain_is_adopted_with_the_document_that_export_wrote(
     write(house, made.text)
     shown = house.adoptions.preview("web")
     assert (shown.problems, shown.changes) == ((), ())
-    house.adoptions.adopt("web")
+    house.adoptions.adopt("web", shown.digest)
     status(house, lambda one: one.plan.settled, "it is looked after")
     ours = exported(house, settings, monkeypatch)
     assert not ours.foreign

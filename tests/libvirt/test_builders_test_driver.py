@@ -185,12 +185,46 @@ def test_the_files_of_every_domain_are_known(
         "<source pool='gone' volume='x'/><target dev='vdc'/></disk></devices></domain>"
     )
     assert {"/theirs.img", top.path, volume.path} <= port.file_paths("a")
+    users = hypervisor.file_users("a")
+    assert all("theirs" in users[path] for path in (top.path, volume.path)), "and what is below"
     assert "/gk/k" not in port.file_paths("a")
     port.define_builder("a", CONFIG, RECORD)
     port.start_builder("a", CONFIG)
     assert {"/gk/k", "/gk/i", volume.path} <= port.file_paths("a")
     connection.storagePoolLookupByName("gk").destroy()
     assert "/gk-a/base.qcow2" in port.file_paths("a"), "also while its pool is stopped"
+
+
+def test_what_a_disk_in_no_pool_stands_on_is_told_as_not_known(
+    hypervisor: Hypervisor, connection: libvirt.virConnect
+) -> None:
+    base = hypervisor.create_volume("a", "gk", "base.qcow2", capacity=MIB)
+    top = hypervisor.create_volume("a", "gk", "top", capacity=MIB, backing=(base.path, "qcow2"))
+
+    def define(name: str, source: str) -> None:
+        connection.defineXML(
+            f"<domain type='test'><name>{name}</name><memory>65536</memory><os><type>hvm</type>"
+            f"</os><devices><disk type='{'volume' if 'pool' in source else 'file'}' device='disk'>"
+            f"<driver name='qemu' type='qcow2'/><source {source}/><target dev='vda'/></disk>"
+            "</devices></domain>"
+        )
+
+    define("known", f"file='{top.path}'")
+    assert hypervisor.file_uses("a").loose == {}
+    assert hypervisor.file_uses("a").users[base.path] == {"known"}
+    define("theirs", "file='/srv/theirs.qcow2'")
+    define("lost", "pool='gone' volume='x'")
+    define("early", "pool='gk' volume='not-there'")
+    loose = {
+        "/srv/theirs.qcow2": {"theirs"},
+        "gone/x": {"lost"},
+        "gk/not-there": {"early"},
+    }
+    assert hypervisor.file_uses("a").loose == loose
+    connection.storagePoolLookupByName("gk").destroy()
+    found = hypervisor.file_uses("a").loose
+    assert found[top.path] == {"known"}
+    assert "/gk-a/not-there" in found or "gk/not-there" in found
 
 
 def test_all_volumes_are_listed_and_none_can_be_read(

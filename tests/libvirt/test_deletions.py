@@ -55,6 +55,7 @@ class Site:
         self.settings = settings
         self.root = settings.desired_dir
         self.ahead = 0.0
+        self.wrong = 0.0  # how far the clock that people set is off
         self.house: House | None = None
         self.hypervisor: Hypervisor | None = None
         monkeypatch.setattr(house_module, "Hypervisor", self._connect)
@@ -81,7 +82,10 @@ class Site:
         return self.hypervisor
 
     def now(self) -> float:
-        return time.time() + self.ahead
+        return time.time() + self.ahead + self.wrong
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
 
     # --- The daemon -------------------------------------------------------------------------------
 
@@ -89,6 +93,7 @@ class Site:
         first = self.hypervisor is None
         house = self.house = House(self.settings, journal=":memory:")
         house.reconciler._clock = self.now
+        house.catalog._monotonic = house.fleets._clock = self.monotonic
         house.on_scan(house.catalog.scan())
         if first:
             house.open()
@@ -269,6 +274,16 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
+class _Before:
+    """The documents, to a worker that read them when there was none of ``one``."""
+
+    def __init__(self, desired: Any) -> None:
+        self.problems = desired.problems
+
+    def guest(self, name: str) -> tuple[None, bool]:
+        return None, False
+
+
 def with_guests(site: Site, *names: str, policy: str = "Delete") -> None:
     for name in names:
         site.has(name, policy)
@@ -409,8 +424,47 @@ def test_one_alone_may_be_approved_and_one_that_comes_back_is_kept(site: Site) -
     site.untouched("one", "three")
     site.has("three")
     site.scan()
-    site.gone("one")  # it is the only one now, which may go unasked
+    site.later(LONG)
+    site.untouched("one", "three")  # it is the only one now, but was one of too many
+    assert site.told("one") == ("True", "DeletionBlocked")
+    assert site.blocked() == 1
+    site.desk().approve_deletions(["one"])
+    site.gone("one")
     site.untouched("three")
+    assert not site.memory("three").deletion_blocked
+
+
+@pytest.mark.parametrize("how", ["suspended", "restarted"])
+def test_one_of_too_many_stays_held_whatever_becomes_of_the_others(site: Site, how: str) -> None:
+    with_guests(site, "one", "two")
+    site.remove("one", "two")
+    site.scan()
+    site.later(GRACE + 1)
+    if how == "suspended":
+        site.at_work.executor.record(HOST, "two", suspended=True)
+    else:
+        site.libvirt.destroy(HOST, "two")
+        site.libvirt.undefine(HOST, "two")
+        site.restart()
+    site.look()
+    site.later(LONG)
+    site.untouched("one")
+    assert site.told("one") == ("True", "DeletionBlocked")
+
+
+def test_a_document_that_came_back_is_seen_by_who_still_thinks_it_gone(site: Site) -> None:
+    with_guests(site, "one")
+    site.remove("one")
+    site.scan()
+    site.later(GRACE - 30)
+    site.stop()
+    site.ahead += 60
+    site.has("one")
+    site.at_work.catalog.scan()  # the worker below took its turn before that
+    house = site.at_work
+    house.reconciler._desired = _Before(house.reconciler._desired)
+    house.reconciler.reconcile("one")
+    site.untouched("one")
 
 
 def test_a_larger_limit_lets_more_go(make_site: Callable[..., Site]) -> None:
@@ -594,17 +648,95 @@ def test_an_older_commit_lets_one_guest_go_and_holds_several(site: Site) -> None
 # --- A restart ------------------------------------------------------------------------------------
 
 
-def test_the_grace_goes_on_over_a_restart(site: Site) -> None:
+def test_the_grace_begins_anew_with_the_daemon(site: Site) -> None:
+    """What became of the document while it was off is not known."""
     site.has("keep")
     with_guests(site, "one")
     site.remove("one")
     site.scan()
     site.later(GRACE - 30)
-    site.restart()
+    site.stop()
+    site.ahead += LONG
+    site.start()
+    site.look()
+    site.later(GRACE - 30)
     site.untouched("one", "keep")
     assert site.told("one") == ("True", "DocumentVanished")
     site.later(60)
     site.gone("one")
+
+
+def test_a_clock_that_jumps_takes_nothing_from_the_grace(site: Site) -> None:
+    site.has("keep")
+    with_guests(site, "one")
+    site.remove("one")
+    site.scan()
+    site.wrong = LONG
+    site.look()
+    site.later(GRACE - 30)
+    site.untouched("one", "keep")
+    site.later(60)
+    site.gone("one")
+
+
+def test_an_absence_that_was_over_unnoticed_takes_nothing_from_the_next_grace(site: Site) -> None:
+    site.has("keep")
+    with_guests(site, "one")
+    site.remove("one")
+    site.scan()
+    site.stop()
+    site.has("one")
+    site.at_work.catalog.scan()  # nobody looked at its domain then: its host was lost, say
+    site.ahead += LONG
+    site.remove("one")
+    site.at_work.catalog.scan()
+    house = site.at_work
+    house.reconciler.reconcile("one")
+    assert site.memory("one").orphaned_since is not None
+    site.untouched("one")
+    site.ahead += GRACE - 30
+    house.reconciler.reconcile("one")
+    site.untouched("one")
+
+
+def test_the_milder_of_what_the_domain_knows_and_its_last_document_counts(site: Site) -> None:
+    site.has("keep")
+    with_guests(site, "one", policy="Retain")
+    site.at_work.executor.record(HOST, "one", deletion_policy="Delete")
+    site.remove("one")
+    site.scan()
+    site.later(LONG)
+    site.untouched("one")
+
+
+# --- Cut off --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["gone", "broken", "gone for good"])
+def test_what_the_daemon_took_down_runs_again_without_its_document(site: Site, how: str) -> None:
+    site.has("keep")
+    with_guests(site, "one", policy="Delete" if how == "gone for good" else "Retain")
+    run = site.domain("one")
+    assert run is not None
+    site.stop()
+    at = site.now()
+    site.at_work.executor.record(
+        HOST, "one", stop_for="restart", shutdown_requested=at, stop_run=run.run
+    )
+    site.libvirt.destroy(HOST, "one")
+    if how == "broken":
+        site.write("one", "kind: [")
+    else:
+        site.remove("one")
+    site.start()
+    site.look()
+    site.untouched("one")
+    assert site.memory("one").stop_for == ""
+    site.libvirt.destroy(HOST, "one")
+    site.look()
+    off = site.domain("one")
+    assert off is not None
+    assert off.state is DomainState.SHUTOFF, "who turns it off now wants that"
 
 
 def test_documents_that_went_while_the_daemon_was_off_are_counted_too(site: Site) -> None:

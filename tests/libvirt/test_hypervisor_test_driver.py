@@ -322,6 +322,28 @@ def test_what_others_do_is_seen_by_event_and_by_resync(
     assert view is not None and view.started_at is not None
 
 
+def test_a_saved_run_is_told_by_event_and_when_everything_is_listed(
+    hypervisor: Hypervisor,
+) -> None:
+    one = hypervisor._hosts["a"]
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.define("a", config_of("web2"), ours("web2"))
+    hypervisor.start("a", "web1")
+    one.link.call(Role.ACT, "save", lambda it: it.lookupByName("web1").managedSave(0), 5)
+
+    def saved() -> list[bool]:
+        views = [hypervisor.domain("a", name) for name in ("web1", "web2")]
+        return [view.saved for view in views if view is not None]
+
+    wait_until(lambda: saved() == [True, False], 5, "it is seen to be saved")
+    with one.index._lock:
+        one.index._entries.clear()
+    one.index._relist(one.link._session)
+    assert saved() == [True, False]
+    hypervisor.start("a", "web1")
+    assert saved() == [False, False]
+
+
 def test_resync_finds_what_no_event_told(hypervisor: Hypervisor) -> None:
     hypervisor.define("a", config_of(), ours())
     hypervisor.define("a", config_of("web2"), ours("web2"))

@@ -1,5 +1,5 @@
-"""Random histories of one document over libvirt's test driver: wherever a guest comes from, it ends as
-one that was made from its last document, and nothing was made, stopped or deleted without need.
+"""Random histories of one document over libvirt's test driver: wherever a guest comes from, it ends
+as one that was made from its last document, and nothing was made, stopped or deleted without need.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from tests.factories import NOW, POLICY, a_guest, an_image
 from tests.fakes import Documents, FakeWorld, InlineOperations
 
 pytestmark = pytest.mark.libvirt
-CHAIN, CHAINS = 10, 40  # 3,000 transitions
+CHAIN, CHAINS = 20, 150  # 3,000 transitions
 SIZES = ("64Mi", "128Mi", "256Mi")
 COUNTED = ("create_volume", "start", "shutdown", "destroy", "delete_volume", "undefine")
 _names = (f"guest{number}" for number in itertools.count())

@@ -192,8 +192,9 @@ def test_a_replacement_is_approved_and_rolled_back(site: Site) -> None:
     assert site.post("guests/one/approve")[0] == 409
     another_image(site)
     site.until("it waits for approval", lambda status: status.plan.replace_to)
-    assert site.get("guests/one")["item"]["approval"]
-    assert site.post("guests/one/approve")[0] == 202
+    base = site.get("guests/one")["item"]["approval"]
+    assert base in site.post("guests/one/approve", base="another")[1]
+    assert site.post("guests/one/approve", base=base)[0] == 202
     site.until("it has another disk", lambda _: system_disk(site.domain()) != system_disk(first))
     second = site.settled()
     assert (second.uuid, second.state) == (first.uuid, DomainState.RUNNING)

@@ -119,22 +119,22 @@ def cold_swap(domain: DomainView) -> steps.DefineDomain:
 
 
 @pytest.mark.parametrize(
-    ("phase", "why", "result", "seconds"),
+    ("phase", "why", "refused", "result", "seconds"),
     [
-        (ReplacePhase.CONFIRMING, "image", "success", 40),
-        (ReplacePhase.CONFIRMING, "rollback", "rolled-back", 40),
-        (ReplacePhase.RETURNED, "image", "failed", 40),
-        (ReplacePhase.PREPARING, "image", "cancelled", None),
+        (ReplacePhase.CONFIRMING, "image", "", "success", 40),
+        (ReplacePhase.CONFIRMING, "rollback", "", "rolled-back", 40),
+        (ReplacePhase.RETURNING, "image", NEW.base, "failed", 40),
+        (ReplacePhase.PREPARING, "image", "", "cancelled", None),
     ],
 )
 def test_the_end_of_a_replacement_is_counted_and_timed(
-    told: Told, phase: ReplacePhase, why: str, result: str, seconds: float | None
+    told: Told, phase: ReplacePhase, why: str, refused: str, result: str, seconds: float | None
 ) -> None:
     domain = replacing(phase, why)
     told.did(domain, remember(start_attempts=1))
     told.did(domain, remember(replacement=domain.ownership.memory.replacement))  # type: ignore[union-attr]
     assert told.counted("guest_replacements_total") == {}
-    told.did(domain, remember(replacement=None, approved=""))
+    told.did(domain, remember(replacement=None, approved="", refused=refused))
     assert told.counted("guest_replacements_total") == {f'result="{result}"': 1}
     timed = told.counted("guest_phase_transition_seconds_sum")
     assert timed == ({} if seconds is None else {'phase="Replacing"': seconds})

@@ -571,3 +571,38 @@ def test_a_directory_on_another_file_system_lost_its_mount(root: Path, tmp_path:
         assert subject.scan().snapshot.uncertain == ""
         (Path(other) / "web.yaml").unlink()
         assert set(subject.scan().snapshot.orphans) == {"web1"}
+
+
+# --- Since when a document is gone ----------------------------------------------------------------
+
+
+def test_an_absence_is_counted_from_the_pass_that_missed_the_document(root: Path) -> None:
+    now = [100.0]
+    subject = Catalog(root, None, check_permissions=False, monotonic=lambda: now[0])
+    assert subject.snapshot.absent("db1", 100.0) == 0.0
+    subject.scan()
+    assert subject.snapshot.absent("db1", 200.0) == 0.0
+    assert subject.snapshot.absent("never-there", 200.0) == 100.0
+    text = (root / "db.yaml").read_text()
+    for gone, back in ((200.0, 300.0), (400.0, 500.0)):
+        now[0] = gone
+        (root / "db.yaml").unlink()
+        subject.scan()
+        assert subject.scan().snapshot.absent("db1", gone + 50) == 50.0
+        now[0] = back
+        put(root / "db.yaml", text)
+        subject.scan()
+        assert subject.snapshot.absent("db1", back + 50) == 0.0
+
+
+def test_until_the_directory_is_believed_nothing_is_known_to_be_gone(root: Path) -> None:
+    now = [100.0]
+    text = (root / "db.yaml").read_text()
+    put(root / "db.yaml", "kind: [")
+    subject = Catalog(root, None, check_permissions=False, monotonic=lambda: now[0])
+    subject.scan()
+    now[0] = 200.0
+    assert subject.snapshot.absent("db1", 200.0) == 0.0
+    put(root / "db.yaml", text)
+    subject.scan()
+    assert subject.snapshot.absent("never-there", 250.0) == 50.0

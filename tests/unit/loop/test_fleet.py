@@ -74,7 +74,7 @@ def world(tmp_path: Path) -> World:
 def test_a_guest_with_its_document_costs_nothing_and_sees_no_count(world: World) -> None:
     world.has("gone")
     world.wants(a_guest("web1"), uncertain="something", empty=True)
-    assert world.fleets.of("web1") == Fleet()
+    assert world.fleets.of("web1") == Fleet(uncertain="its document is there")
     assert world.asked == 0
 
 
@@ -90,7 +90,7 @@ def test_what_would_go_unasked_is_counted_over_all_hosts(world: World) -> None:
     world.has("here")
     world.wants(a_guest("here"))
     fleet = world.fleets.of("one")
-    assert (fleet.deletions, fleet.max_deletions) == (2, 1)
+    assert (fleet.deletions, fleet.max_deletions) == (5, 1), "one, two, and these"
     assert world.fleets.deletions_blocked() == ("one", "two")
     assert [one.domain.name for one in world.fleets.to_approve()] == ["one", "two"]
     assert {one.host for one in world.fleets.to_approve()} == {"a", "b"}
@@ -141,6 +141,56 @@ def test_orphans_on_a_silent_host_count_too(world: World) -> None:
     world.wants(orphans={guest.name: guest for guest in (*gone, kept)})
     assert world.fleets.of("one").deletions == 4
     assert world.fleets.deletions_blocked() == ("b0", "b1", "b2", "one")
+
+
+def test_a_host_that_was_never_heard_may_have_any_number_of_them(world: World) -> None:
+    world.has("one")
+    world.has("two", host="b")
+    world.lost.add("b")
+    assert (world.fleets.of("one").deletions, world.fleets.of("one").unheard) == (1, "b")
+    assert world.fleets.deletions_blocked() == ("one",)
+    world.lost.clear()
+    world.now += 1.0
+    assert (world.fleets.of("one").deletions, world.fleets.of("one").unheard) == (2, "")
+    world.lost.add("b")
+    world.now += 1.0
+    assert (world.fleets.of("one").deletions, world.fleets.of("one").unheard) == (2, "")
+    assert [one.domain.name for one in world.fleets.to_approve()] == ["one"]
+
+
+def test_one_that_cannot_be_read_for_a_moment_counts_as_it_last_did(world: World) -> None:
+    world.has("one")
+    world.has("kept", "Retain")
+    assert world.fleets.of("one").deletions == 1
+    world.has("new")
+    world.unreadable |= {"one", "kept", "new"}
+    world.now += 1.0
+    assert world.fleets.of("one").deletions == 2
+
+
+def test_one_that_was_held_back_before_still_waits(world: World) -> None:
+    world.has("one", deletion_blocked=True)
+    assert world.fleets.of("one").deletions == 1
+    assert world.fleets.deletions_blocked() == ("one",)
+
+
+def test_the_milder_policy_counts(world: World) -> None:
+    world.has("one")
+    world.has("two", "Retain")
+    documents = (a_guest("one"), a_guest("two", deletionPolicy="Delete"))
+    world.wants(orphans={guest.name: guest for guest in documents})
+    assert world.fleets.of("one").last_policy == "Retain"
+    assert (world.fleets.of("two").deletions, world.fleets.deletions_blocked()) == (0, ())
+
+
+def test_an_absence_is_as_long_as_this_daemon_saw_it(world: World) -> None:
+    world.has("one")
+    world.now = 1000.0
+    assert world.fleets.of("one").absent == 0.0, "nothing was believed yet"
+    world.wants(believed_since=100.0)
+    assert world.fleets.of("one").absent == 900.0
+    world.wants(believed_since=100.0, gone={"one": 300.0})
+    assert world.fleets.of("one").absent == 700.0
 
 
 def test_what_the_directory_says_of_itself_is_passed_on(world: World) -> None:
@@ -201,7 +251,7 @@ def test_a_wish_about_all_guests_outlives_the_daemon(world: World) -> None:
     assert not world.fleets.suspended
     world.fleets.suspend_all()
     world.fleets.suspend_all()
-    assert world.daemon(Limit(1, 10)).of("web1") == Fleet(suspended=True)
+    assert world.daemon(Limit(1, 10)).of("web1").suspended
     assert world.fleets.of("gone").suspended
     world.fleets.resume_all()
     world.fleets.resume_all()

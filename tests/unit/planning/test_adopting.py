@@ -131,7 +131,41 @@ def test_of_two_pools_with_one_directory_the_first_by_name_counts() -> None:
     assert located(a_config(SYSTEM), pools).disks[0].pool == "another"
 
 
+def test_a_path_is_the_same_however_many_slashes_it_has() -> None:
+    drive = DiskConfig("sda", "", "/fast//a.iso", format="raw", device="cdrom", target="sda")
+    found = located(a_config(SYSTEM, drive), HOST.pools)
+    assert (found.disks[1].pool, found.disks[1].volume) == ("fast", "a.iso")
+
+
 # --- disks ----------------------------------------------------------------------------------------
+
+
+def test_the_system_disk_is_the_one_it_boots_from() -> None:
+    guest = a_guest(disks=[disk("data")])
+    found = match(guest, a_foreign(SYSTEM, DATA, boot_disk="vdb"), HOST)
+    assert found.problems == ()
+    assert dict(found.aliases) == {"vdb": "disk-system", "vda": "disk-data"}
+
+
+def test_what_it_boots_from_has_to_be_known() -> None:
+    made = planned(a_guest(disks=[disk("data")]), a_foreign(SYSTEM, DATA, boot_doubt="who knows"))
+    assert made.problems == ("who knows",)
+    assert (made.step, made.digest) == (None, "")
+
+
+def test_a_disk_of_another_domain_is_not_taken() -> None:
+    domain = a_foreign(SYSTEM, replace(DRIVE, pool="fast", volume="a.iso"))
+    guest = a_guest(cdroms=[{"name": "cd", "pool": "fast", "volume": "a.iso"}])
+    there = {
+        ("default", "web1.img"): VolumeView("default", "web1.img", "/pool/a", "raw", GIB, 0, None),
+        ("fast", "a.iso"): VolumeView("fast", "a.iso", "/fast/a.iso", "raw", GIB, 0, None),
+    }
+    seen = Observed(HOST, domain, volumes=there)
+    users = {"/pool/a": {"web1"}, "/fast/a.iso": {"web1", "other"}}
+    assert plan_adoption(guest, seen, NOW, POLICY, users).problems == ()
+    users["/pool/a"].add("other")
+    (problem,) = plan_adoption(guest, seen, NOW, POLICY, users).problems
+    assert "its disk vda (default/web1.img) is used by domain other, too" in problem
 
 
 def test_the_first_disk_by_target_is_the_system_disk_and_the_others_follow_in_order() -> None:
@@ -313,6 +347,13 @@ def test_an_old_model_is_taken_over_where_its_mac_is_named_and_the_change_is_sho
     ]
 
 
+def test_two_interfaces_of_one_mac_are_a_problem_before_anything_is_done() -> None:
+    twin = replace(LAN, source="other")
+    made = planned(a_guest(interfaces=[nic("lan", network="lan")]), a_foreign(nics=(LAN, twin)))
+    assert made.step is None
+    assert f"2 of its interfaces have the MAC address {LAN.mac}" in made.problems[0]
+
+
 def test_a_mac_of_an_interface_of_another_kind_is_a_problem() -> None:
     made = planned(
         a_guest(interfaces=[nic("lan", network="lan", mac=DMZ.mac)]),
@@ -378,6 +419,22 @@ def test_what_would_change_is_what_the_planner_says_of_it_afterwards() -> None:
         "domain.on_crash": "restart",
         "domain.agentChannel": "restart",
     }
+
+
+def test_its_digest_is_another_where_something_else_would_be_done() -> None:
+    guest, domain = a_guest(disks=[disk("data")]), a_foreign(SYSTEM, DATA)
+    first = planned(guest, domain)
+    assert first.digest
+    assert planned(guest, domain).digest == first.digest
+    others = [
+        planned(a_guest(disks=[disk("data")], title="x"), domain),
+        planned(a_guest(disks=[disk("logs")]), domain),
+        planned(guest, a_foreign(replace(SYSTEM, volume="/pool/x.img"), DATA)),
+        planned(guest, domain, volumes=volumes(data_qcow2=GIB // 2)),
+    ]
+    assert len({first.digest, *(one.digest for one in others)}) == 5
+    assert first.step is not None
+    assert first.step.disks == (("vda", "", "/pool/web1.img"), ("vdb", "default", "data.qcow2"))
 
 
 def test_a_smaller_size_in_the_document_is_refused_not_carried_out() -> None:

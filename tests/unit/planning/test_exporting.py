@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ from controller.planning.exporting import (
     fitting_images,
 )
 from controller.planning.planner import plan
+from controller.planning.writing import document_text
 from tests.factories import NOW, a_domain, a_guest, a_service, an_image, an_install_image
 from tests.unit.planning.test_adopting import (
     DATA,
@@ -78,6 +80,38 @@ def loaded(tmp: Path, text: str, boot: bool = False) -> EffectiveGuest:
 
 
 # --- what it says ---------------------------------------------------------------------------------
+
+
+def test_the_system_disk_is_the_one_it_boots_from() -> None:
+    made = exported(a_foreign(SYSTEM, LOGS, boot_disk="vdc"))
+    assert "systemDisk:\n    pool: fast" in made.text
+    assert "- name: vda\n    pool: default" in made.text
+    with pytest.raises(ValueError, match="who knows"):
+        exported(a_foreign(SYSTEM, LOGS, boot_doubt="who knows"))
+
+
+def test_of_interfaces_with_one_mac_the_first_is_written() -> None:
+    made = exported(a_foreign(nics=(LAN, replace(LAN, source="other"))))
+    assert made.text.count(f'mac: "{LAN.mac}"') == 1
+    assert f"several of its interfaces have the MAC address {LAN.mac}" in "".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    "odd", ["\x7f", "\x9b2J", "\u202e", "\u2028", "\x85", "\ufeff", "\U000e0001"]
+)
+def test_what_steers_a_terminal_or_breaks_yaml_is_written_out(tmp_path: Path, odd: str) -> None:
+    drive = replace(DRIVE, volume=f"/isos/{odd}x.iso")
+    disk = replace(SYSTEM, volume=f"/pool/{odd}.img")
+    made = exported(a_foreign(disk, drive), others=[f"a {odd}"])
+    assert made.text.replace("\n", "").isprintable()
+    assert loaded(tmp_path, made.text).name == "web1"
+
+
+def test_text_comes_back_as_it_was() -> None:
+    text = 'back\\slash "q" \u202e \\\u202e \xa0 \U0001f600 \U000e0001 \x9b \u2028 null'
+    written = document_text("x", {"a": text}, [text])
+    assert yaml.safe_load(written)["spec"]["a"] == text
+    assert written.replace("\n", "").isprintable()
 
 
 def test_the_document_says_all_that_documents_have_words_for() -> None:

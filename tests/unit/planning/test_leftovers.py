@@ -32,7 +32,7 @@ def a_volume(name: str, pool: str = "default", backing: str | None = None) -> Vo
 
 
 def told(volumes: list[VolumeView], **users: Any) -> dict[str, tuple[Any, ...]]:
-    given = {"domains": (), "paths": (), "seed": make.POLICY.seed, **users}
+    given = {"domains": (), "paths": {}, "seed": make.POLICY.seed, **users}
     found = volume_uses(volumes, Users(**given), image_of)
     return {use.volume.name: (str(use.use), use.guest, use.disk) for use in found}
 
@@ -85,7 +85,7 @@ def test_a_retired_disk_is_told_with_its_end() -> None:
     domain = a_server()
     old = SystemDisk("default", of(domain, "system-1"))
     server = remembering(domain, retired=(RetiredDisk(old, make.NOW, "replaced"),))
-    users = Users([server], (), ttl={"web1": WEEK}, seed=make.POLICY.seed)
+    users = Users([server], {}, ttl={"web1": WEEK}, seed=make.POLICY.seed)
     volume = a_volume(old.volume)
     (use,) = volume_uses([volume], users, image_of)
     assert use == VolumeUse(volume, Use.RETIRED, "web1", "system", until=make.NOW + WEEK)
@@ -120,7 +120,7 @@ def test_what_was_made_for_a_guest_and_nobody_uses_is_orphaned() -> None:
 def test_volumes_of_a_guest_that_is_being_made_are_not_orphaned() -> None:
     stem = f"new1-{guest_uuid(make.POLICY.seed, 'new1')[:8]}-"
     volumes = [a_volume(f"{stem}{disk}") for disk in ("system.qcow2", "data.qcow2", "seed.iso")]
-    found = told(volumes, expected=["new1"])
+    found = told(volumes, expected={"new1": None})
     assert [use for use, _, _ in found.values()] == ["data", "seed", "system"]
 
 
@@ -128,7 +128,9 @@ def test_volumes_of_a_guest_that_is_being_made_are_not_orphaned() -> None:
 def test_what_a_foreign_domain_stands_on_is_not_orphaned(path: str) -> None:
     """Of two pools on one directory each has the file; by whatever path it is named, it is used."""
     name = of(a_server(), "data")
-    assert told([a_volume(name)], paths=[path + name]) == {name: ("foreign", "web1", "data")}
+    assert told([a_volume(name)], paths={path + name: ["clone"]}) == {
+        name: ("foreign", "web1", "data")
+    }
 
 
 def test_what_another_volume_is_an_overlay_of_is_not_orphaned() -> None:
@@ -137,11 +139,49 @@ def test_what_another_volume_is_an_overlay_of_is_not_orphaned() -> None:
     assert told([a_volume(name), clone]) == {name: ("foreign", "web1", "system")}
 
 
+def test_what_stands_on_it_is_named() -> None:
+    name = of(a_server(), "system")
+    for users, why in (
+        ({"others": [a_volume("clone.qcow2", "far", backing=f"/x/{name}")]}, "volume far/clone"),
+        ({"paths": {f"/x/{name}": ["zebra", "clone"]}}, "domain clone"),
+        ({"paths": {f"/x/{name}": []}}, "a guest that remembers it"),
+    ):
+        known = Users((), **{"paths": {}, **users})  # type: ignore[arg-type]
+        (use,) = volume_uses([a_volume(name)], known, image_of)
+        assert use.use is Use.FOREIGN
+        assert use.why.startswith(why)
+
+
+def test_a_disk_that_a_document_names_is_not_orphaned() -> None:
+    domain = a_server()
+    names = [of(domain, "logs"), of(domain, "more"), of(domain, "system-3")]
+    assert told([a_volume(name) for name in names], expected={"web1": {"logs", "system"}}) == {
+        names[0]: ("data", "web1", "logs"),
+        names[1]: ("orphaned", "web1", "more"),
+        names[2]: ("system", "web1", "system"),
+    }
+    odd = f"web1-{'0' * 8}-x-{'1' * 8}-data.qcow2"  # whichever part of it is the UUID's
+    assert told([a_volume(odd)], expected={f"web1-{'0' * 8}-x": ["data"]}) == {
+        odd: ("data", f"web1-{'0' * 8}-x", "data")
+    }
+
+
+def test_while_not_all_is_known_nothing_is_orphaned() -> None:
+    name = of(a_server(), "data")
+    for doubts, use in (
+        ({"hidden": "a pool is stopped"}, Use.POSSIBLY),
+        ({"unknown": "no route", "hidden": "a pool is stopped"}, Use.UNKNOWN),
+    ):
+        (found,) = volume_uses([a_volume(name)], Users((), {}, **doubts), image_of)  # type: ignore[arg-type]
+        assert (found.use, found.guest, found.disk) == (use, "web1", "data")
+        assert found.why == next(iter(doubts.values()))
+
+
 def test_bases_are_told_with_their_image_and_overlays() -> None:
     domain = a_server()
     system = a_volume(of(domain, "system"), backing=f"/default/{BASE}")
     boot = "gk-kernel-rocky-9-0123456789ab-01234567"
-    users = Users([domain], (), seed=make.POLICY.seed)
+    users = Users([domain], {}, seed=make.POLICY.seed)
     bases = [a_volume(BASE), a_volume(boot), a_volume(f"{BASE}.ok")]
     found = [use for use in volume_uses([*bases, system], users, image_of) if use.image]
     assert [(use.volume.name, use.image, use.overlays) for use in found] == [

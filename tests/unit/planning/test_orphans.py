@@ -19,21 +19,20 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Failure, Fleet
 from controller.planning.conditions import Printable, Status
-from controller.planning.doomed import doomed_volumes
-from controller.planning.orphans import (
+from controller.planning.doomed import doomed_volumes, may_delete
+from controller.planning.orphan_facts import (
     Ending,
     approved,
     awaits_approval,
     ending,
-    finish_deletion,
-    plan_orphan,
-    returned,
+    is_ending,
 )
+from controller.planning.orphans import finish_deletion, plan_orphan, returned
 from controller.planning.plan import Plan
 from controller.planning.steps import RecordMemory, remember, step_name
 from tests.factories import NOW, POLICY, a_domain, a_guest, an_image
 
-ME = replace(POLICY, controller="me", prune_grace=600.0)
+ME = replace(POLICY, controller="me", prune_grace=600.0, daemon_started=NOW - 5000)
 GUEST = a_guest(disks=[{"name": "data", "size": "1Gi"}])
 GONE = NOW - 700  # its grace is over
 DUE = NOW - 100
@@ -114,7 +113,7 @@ def test_a_disappearance_in_the_future_is_another_clocks_and_begins_anew() -> No
 @pytest.mark.parametrize("state", [DomainState.RUNNING, DomainState.SHUTOFF])
 @pytest.mark.parametrize("policy", ["Retain", "", "Later"])
 def test_a_retained_guest_is_left_for_ever(policy: str, state: DomainState) -> None:
-    made = planned(an_orphan(policy, state, since=NOW - 1e6))
+    made = planned(an_orphan(policy, state, since=NOW - 3000))
     assert (made.steps, made.recheck_at) == ((), None)
     assert "deletionPolicy Retain" in made.sentence
     assert f"({state})" in made.sentence
@@ -137,6 +136,10 @@ HELD = {
         "DirectoryUncertain",
     ),
     "too many": (Fleet(deletions=2, max_deletions=1), {}, "DeletionBlocked"),
+    "a host that was not heard": (Fleet(deletions=1, unheard="b"), {}, "DeletionBlocked"),
+    "one of too many before": (Fleet(deletions=1), {"deletion_blocked": True}, "DeletionBlocked"),
+    "not seen to be gone for long": (Fleet(absent=599.0), {}, "DocumentVanished"),
+    "its last document says so": (Fleet(last_policy="Retain"), {}, "DocumentVanished"),
     "another daemon's": (Fleet(), {"controller": "you"}, "OtherController"),
     "suspended": (Fleet(), {"suspended": True}, "DocumentVanished"),
     "all suspended": (Fleet(suspended=True), {}, "DocumentVanished"),
@@ -153,7 +156,8 @@ def test_what_holds_it_back_holds_everything_back(
 ) -> None:
     fleet, memory, _ = HELD[why]
     made = planned(an_orphan(policy, state, since=since, **memory), fleet=fleet)
-    assert changed(made).keys() <= {"orphaned_since"} or policy == "Stop"
+    noted = {"orphaned_since", "deletion_blocked"}
+    assert changed(made).keys() <= noted or policy == "Stop"
     assert not {*names(made)} & {"ShutdownDomain", "DestroyDomain", "DeleteVolume"}
     assert "UndefineDomain" not in names(made)
     assert "deleting" not in changed(made)
@@ -174,6 +178,94 @@ def test_a_blocked_deletion_tells_how_many_the_limit_and_the_way_out() -> None:
     assert "guestkeeper approve --deletions" in made.sentence
 
 
+def test_that_it_was_one_of_too_many_is_written_down_until_it_is_back() -> None:
+    made = planned(an_orphan(), fleet=Fleet(deletions=2))
+    assert changed(made) == {"deletion_blocked": True}
+    assert planned(an_orphan(deletion_blocked=True), fleet=Fleet(deletions=2)).steps == ()
+    assert changed(planned(an_orphan(suspended=True), fleet=Fleet(deletions=2)))
+    assert planned(an_orphan(), fleet=Fleet(deletions=1, unheard="b")).steps == ()
+    approved_since = an_orphan(deletion_blocked=True, deletion_approved=GONE)
+    assert names(planned(approved_since, fleet=Fleet(deletions=2))) == [
+        "ShutdownDomain",
+        "RecordMemory",
+    ]
+    assert returned(Memory(deletion_blocked=True)) == remember(deletion_blocked=False)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "memory", "why"),
+    [
+        (Fleet(deletions=1, unheard="b"), {}, "host b was not heard since the daemon started"),
+        (Fleet(deletions=1), {"deletion_blocked": True}, "it was one of more than 1"),
+    ],
+)
+def test_why_one_alone_is_blocked_is_told(fleet: Fleet, memory: dict[str, Any], why: str) -> None:
+    sentence = planned(an_orphan(**memory), fleet=fleet).sentence
+    assert why in sentence
+    assert "guestkeeper approve --deletions" in sentence
+
+
+def test_the_grace_is_of_an_absence_that_this_daemon_saw() -> None:
+    made = planned(an_orphan(), fleet=Fleet(absent=100.0))
+    assert (made.steps, made.recheck_at) == ((), NOW + 500)
+
+
+@pytest.mark.parametrize("since", [0.0, 86400.0 * 365, NOW - 3601])
+def test_a_disappearance_before_the_guest_was_made_begins_anew(since: float) -> None:
+    assert planned(an_orphan(since=since)).steps == (remember(orphaned_since=NOW),)
+
+
+# --- A stop of ours that was cut off --------------------------------------------------------------
+
+CUT_OFF = {"stop_for": "restart", "shutdown_requested": NOW - 20, "stop_run": 7}
+
+
+@pytest.mark.parametrize(
+    "memory", [CUT_OFF, {**CUT_OFF, "stop_for": "replace"}, {"starting": True}]
+)
+@pytest.mark.parametrize(
+    ("policy", "fleet", "problems"),
+    [
+        ("Retain", Fleet(), ()),
+        ("Retain", Fleet(uncertain="x"), ()),
+        ("Retain", Fleet(), ("bad",)),
+        ("Delete", Fleet(deletions=9), ()),
+        ("Stop", Fleet(absent=1.0), ()),
+    ],
+)
+def test_what_we_took_down_for_something_else_is_put_up_again(
+    memory: dict[str, Any], policy: str, fleet: Fleet, problems: tuple[str, ...]
+) -> None:
+    off = an_orphan(policy, DomainState.SHUTOFF, **memory)
+    made = plan_orphan("web1", off, fleet, NOW, ME, problems=problems)
+    assert names(made)[-2:] == ["RecordMemory", "StartDomain"]
+    noted = dict(next(s for s in made.steps[::-1] if isinstance(s, RecordMemory)).changes)
+    assert (noted["stop_for"], noted["starting"]) == ("", True)
+    assert "starting it" in made.sentence
+    runs = an_orphan(policy, **{**memory, "starting": True, "stop_run": 6})
+    after = plan_orphan("web1", runs, fleet, NOW, ME, problems=problems)
+    assert changed(after)["starting"] is False
+    assert "StartDomain" not in names(after)
+
+
+@pytest.mark.parametrize(
+    ("state", "memory", "fleet"),
+    [
+        (DomainState.SHUTOFF, {"controller": "you"}, Fleet()),
+        (DomainState.SHUTOFF, {"suspended": True}, Fleet()),
+        (DomainState.SHUTOFF, {}, Fleet(suspended=True)),
+        (DomainState.SHUTOFF, {"stop_for": "halt"}, Fleet()),
+        (DomainState.SHUTOFF, {"stop_for": ""}, Fleet()),
+        (DomainState.SHUTOFF, {"deletion_policy": "Delete"}, Fleet()),
+        (DomainState.PAUSED, {}, Fleet()),
+    ],
+)
+def test_nothing_else_is_started(state: DomainState, memory: dict[str, Any], fleet: Fleet) -> None:
+    policy = memory.pop("deletion_policy", "Retain")
+    made = planned(an_orphan(policy, state, **{**CUT_OFF, **memory}), fleet=fleet)
+    assert "StartDomain" not in names(made)
+
+
 def test_a_retained_guest_is_not_blocked_by_others() -> None:
     made = planned(an_orphan("Retain"), fleet=Fleet(deletions=12, max_deletions=3))
     assert orphaned(made) == ("True", "DocumentVanished")
@@ -184,7 +276,7 @@ def test_an_approved_deletion_goes_on_once_its_grace_is_over(fleet: Fleet) -> No
     waiting = planned(an_orphan(since=NOW - 10, deletion_approved=NOW - 5), fleet=fleet)
     assert waiting.steps == ()
     due = planned(an_orphan(deletion_approved=GONE), fleet=fleet)
-    assert names(due) == ["RecordMemory", "ShutdownDomain"]
+    assert names(due) == ["ShutdownDomain", "RecordMemory"]
 
 
 def test_approval_does_not_help_a_directory_that_cannot_be_read() -> None:
@@ -242,7 +334,7 @@ def test_in_an_empty_directory_that_is_meant_a_retained_guest_is_let_go(state: D
 @pytest.mark.parametrize(
     ("step", "state", "left"),
     [
-        ("ShutdownDomain", DomainState.RUNNING, ["RecordMemory"]),
+        ("ShutdownDomain", DomainState.RUNNING, []),
         ("DeleteVolume", DomainState.SHUTOFF, ["RecordMemory"]),
         ("UndefineDomain", DomainState.SHUTOFF, ["RecordMemory", "DeleteVolume"]),
     ],
@@ -268,13 +360,19 @@ ASKED = {"shutdown_requested": NOW - 20, "stop_for": "delete", "stop_run": 7}
 )
 def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Printable) -> None:
     asking = planned(an_orphan(policy))
-    assert names(asking) == ["RecordMemory", "ShutdownDomain"]
+    assert names(asking) == ["ShutdownDomain", "RecordMemory"]
     assert changed(asking) == {"shutdown_requested": NOW, "stop_for": "delete", "stop_run": 7}
     waiting = planned(an_orphan(policy, DomainState.SHUTDOWN, **ASKED))
     assert (waiting.steps, waiting.recheck_at) == ((), NOW + 100)
     late = planned(an_orphan(policy, **ASKED), now=NOW + 101)
     assert names(late) == ["DestroyDomain"]
     assert {one.printable for one in (asking, waiting, late)} == {printable}
+
+
+def test_a_request_of_before_the_daemon_started_costs_nobody_an_orderly_shutdown() -> None:
+    late = replace(ME, daemon_started=NOW - 10)
+    made = plan_orphan("web1", an_orphan(**ASKED), Fleet(), NOW + 101, late)
+    assert names(made) == ["ShutdownDomain", "RecordMemory"]
 
 
 def test_the_documents_own_timeout_counts_where_it_is_known() -> None:
@@ -308,7 +406,7 @@ def test_a_guest_found_off_counts_as_stopped_and_whoever_starts_it_keeps_it() ->
 
 def test_a_stopped_guest_does_not_come_back_with_its_host() -> None:
     made = planned(replace(an_orphan("Stop"), autostart=True))
-    assert names(made) == ["SetAutostart", "RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["SetAutostart", "ShutdownDomain", "RecordMemory"]
 
 
 # --- Delete ---------------------------------------------------------------------------------------
@@ -355,7 +453,7 @@ def test_a_deletion_that_began_waits_for_an_operator_and_is_never_another_daemon
 
 def test_one_that_was_started_while_it_is_deleted_is_stopped_first() -> None:
     made = finish_deletion("web1", an_orphan(deleting=True), NOW, ME)
-    assert names(made) == ["RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["ShutdownDomain", "RecordMemory"]
 
 
 def disk(volume: str, base: str = "gk-base-x.qcow2") -> SystemDisk:
@@ -402,6 +500,24 @@ def test_whatever_another_disk_is_on_stays(alias: str) -> None:
     system = next(one for one in domain.config.disks if one.alias == "disk-system")
     both = with_disks(domain, DiskConfig(alias, "default", system.volume, target="vdz"))
     assert list(doomed_volumes(both)) == []
+
+
+def test_of_a_guest_that_stays_nothing_goes_that_it_uses() -> None:
+    domain = an_orphan(
+        volumes=(DiskVolume("disk-data", "default", "data.qcow2"),),
+        retired=(RetiredDisk(disk("old.qcow2", "gk-base-old.qcow2"), NOW, "replaced"),),
+        replacement=Replacement(
+            disk("next.qcow2"), disk("back.qcow2"), "image", ReplacePhase.PREPARING, NOW
+        ),
+    )
+    owner = domain.ownership
+    assert owner is not None
+    system = next(one.volume for one in domain.config.disks if one.alias == "disk-system")
+    kept = ("data.qcow2", "gk-base-old.qcow2", "gk-base-x.qcow2", owner.base, "back.qcow2", "")
+    for volume in (*kept, system or ""):
+        assert not may_delete(domain, owner.memory, "default", volume), volume
+    for volume in ("old.qcow2", "next.qcow2"):
+        assert may_delete(domain, owner.memory, "default", volume), volume
 
 
 def test_a_base_is_never_deleted_with_a_guest() -> None:
@@ -485,6 +601,29 @@ def test_only_who_looked_after_it_ends_it() -> None:
 )
 def test_the_guard_counts_what_would_go_unasked(memory: dict[str, Any], counts: bool) -> None:
     assert awaits_approval(an_orphan(**memory), ME) is counts
+
+
+@pytest.mark.parametrize("memory", [{"suspended": True}, {"deletion_approved": NOW}])
+def test_the_guard_counts_also_what_needs_no_word_of_an_operator(memory: dict[str, Any]) -> None:
+    assert is_ending(an_orphan(**memory), ME)
+    assert not awaits_approval(an_orphan(**memory), ME)
+
+
+@pytest.mark.parametrize(
+    ("noted", "last", "counts"),
+    [
+        ("Delete", "Retain", "Retain"),
+        ("Retain", "Delete", "Retain"),
+        ("Delete", "Stop", "Stop"),
+        ("Stop", "Delete", "Stop"),
+        ("Delete", "", "Delete"),
+        ("Delete", "Later", "Delete"),
+    ],
+)
+def test_the_milder_of_what_is_noted_and_what_was_last_read_counts(
+    noted: str, last: str, counts: str
+) -> None:
+    assert ending(Memory(controller="me", deletion_policy=noted), ME, last) == counts
 
 
 def test_an_approval_is_of_the_disappearance_it_followed() -> None:

@@ -85,7 +85,9 @@ def test_creation_is_disks_then_definition_then_start() -> None:
 def test_what_an_earlier_try_made_is_not_made_again() -> None:
     first = planned(seen=observed(image=a_ready_image()))
     overlay = first.steps[0].volume  # type: ignore[union-attr]
-    again = planned(seen=observed(image=a_ready_image(), volumes={("default", overlay): object()}))
+    backing = "/pool/gk-base-debian12-abc.qcow2"
+    there = VolumeView("default", overlay, f"/pool/{overlay}", "qcow2", 2**31, 0, backing)
+    again = planned(seen=observed(image=a_ready_image(), volumes={("default", overlay): there}))
     assert names(again) == ["DefineDomain", "StartDomain"]
 
 
@@ -251,7 +253,7 @@ def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float, r
     guest = a_guest(runStrategy="Halted")
     memory = Memory(shutdown_requested=asked, stop_for="halt", stop_run=run)
     made = planned(guest, observed(a_domain(guest, memory=memory)))
-    assert names(made) == ["RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["ShutdownDomain", "RecordMemory"]
 
 
 def test_a_guest_that_runs_again_forgets_an_earlier_wish_to_halt() -> None:
@@ -270,9 +272,13 @@ def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
 
     def asked(ago: float) -> Plan:
         memory = Memory(shutdown_requested=NOW - ago, stop_for="halt", stop_run=1)
-        return planned(guest, observed(a_domain(guest, memory=memory)))
+        seen = observed(a_domain(guest, memory=memory))
+        assert seen.domain is not None
+        assert seen.domain.ownership is not None
+        memory = seen.domain.ownership.memory
+        return plan(guest, seen, memory, NOW, replace(POLICY, daemon_started=NOW - 500))
 
-    assert names(planned(guest, observed(a_domain(guest)))) == ["RecordMemory", "ShutdownDomain"]
+    assert names(planned(guest, observed(a_domain(guest)))) == ["ShutdownDomain", "RecordMemory"]
     assert asked(30).steps == ()
     assert names(asked(61)) == ["DestroyDomain"]
 

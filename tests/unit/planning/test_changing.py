@@ -1,0 +1,132 @@
+"""Cold boots and new disks: when they come, whatever else is amiss, and what they wait for."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.desired.effective import EffectiveGuest
+from controller.errors import TransientError
+from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.guest import Fleet, Observed
+from controller.planning.conditions import ConditionType
+from controller.planning.planner import plan
+from tests.factories import NOW, POLICY, a_domain, a_guest, a_ready_image, an_inside, observed
+from tests.unit.loop.test_replacing import NEW, SERVICES, Site, guest
+from tests.unit.loop.test_replacing_hard import passes, wishes
+
+
+def test_a_cold_boot_is_not_asked_for_again_by_one_that_was_forgotten() -> None:
+    def sized(largest: str, restart: str) -> EffectiveGuest:
+        memory = {"size": "512Mi", "max": largest}
+        return a_guest(memory=memory, updatePolicy={"restart": restart})
+
+    site = Site(sized("1Gi", "Automatic"))
+
+    def largest() -> int:
+        assert site.domain.live is not None
+        return site.domain.live.max_memory
+
+    for size, restart in (("2Gi", "Automatic"), ("1Gi", "Staged"), ("2Gi", "Automatic")):
+        site.documents.guests["web1"] = sized(size, restart)
+        site.settle()
+        if restart == "Staged":  # applied by a crash
+            site.world.now += 5000
+            site.world.stop("web1", StateReason.CRASHED)
+            site.settle()
+        assert largest() == int(size[0]) * 2**30
+
+
+@pytest.mark.parametrize(
+    ("call", "before", "after"),
+    [
+        ("unplug", {"disks": [{"name": "data", "size": "1Gi"}]}, {}),
+        ("set_memory", {"memory": {"size": "512Mi", "max": "1Gi"}},
+         {"memory": {"size": "256Mi", "max": "1Gi"}}),
+    ],
+)  # fmt: skip
+def test_a_cold_boot_does_not_wait_for_a_live_change_that_fails(
+    call: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    site = Site(a_guest(services=SERVICES, **before))
+    site.world.now += 3600
+    site.world.fail[call] = TransientError("no effect", reason="LiveChangeIneffective")
+    site.documents.guests["web1"] = a_guest(services=SERVICES, **after)
+    passes(site, 10, step=20.0)
+    assert site.reason() == "LiveChangeIneffective"
+    wishes(site, restart_requested=site.world.now)
+    site.world.effects.clear()
+    passes(site, 30, step=30.0)
+    assert site.downs() == ["shutdown", "start"]
+    assert site.plan.settled, "the boot applied it"
+
+
+def test_a_cold_boot_asked_for_is_done_once_though_it_went_off_by_itself() -> None:
+    site = Site()
+    wishes(site, restart_requested=site.world.now)
+    site.world.stop("web1", StateReason.CRASHED)
+    site.world.effects.clear()
+    site.settle()
+    assert site.downs() == ["start"]
+
+
+def test_a_second_wish_that_comes_while_the_first_is_fulfilled_is_not_lost() -> None:
+    site = Site()
+    wishes(site, restart_requested=site.world.now)
+    site.daemon.reconcile("web1")
+    assert site.domain.state is DomainState.SHUTOFF
+    site.world.now += 1
+    look = site.daemon.reconciler._look
+    real = look.at
+
+    def meanwhile(wanted: EffectiveGuest) -> Observed:
+        seen = real(wanted)
+        look.at = real  # type: ignore[method-assign]
+        wishes(site, restart_requested=site.world.now)
+        return seen
+
+    look.at = meanwhile  # type: ignore[method-assign]
+    site.world.effects.clear()
+    site.settle()
+    assert site.downs() == ["start", "shutdown", "start"]
+    assert site.memory.restart_requested is None
+
+
+def test_a_disk_too_small_for_its_new_image_is_refused_at_once() -> None:
+    small = a_guest(systemDisk={"size": "1Gi"}, updatePolicy={"replace": "Automatic"})
+    domain = a_domain(small)
+    assert domain.ownership is not None
+    image = a_ready_image(base=NEW, capacity=4 * 2**30)
+    seen = observed(domain, image=image, inside=an_inside(small))
+    made = plan(small, seen, domain.ownership.memory, NOW, POLICY)
+    synced = made.condition(ConditionType.SYNCED)
+    assert synced is not None
+    assert (synced.reason, made.steps) == ("ChangeRefused", ())
+    assert "write at least 4Gi" in synced.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "memory", "fleet", "reason"),
+    [
+        ({"replace": "Automatic"}, {}, Fleet(), "Replacing"),
+        ({"replace": "Automatic"}, {}, Fleet(hold="web0 comes first"), "ReplaceHeld"),
+        ({"replace": "Automatic"}, {"refused": NEW}, Fleet(), "ReplaceFailed"),
+        ({"replace": "Manual"}, {}, Fleet(), "ReplaceRequired"),
+        ({"replace": "Manual"}, {"approved": "another"}, Fleet(), "ReplaceRequired"),
+        ({}, {"approved": NEW, "refused": NEW}, Fleet(hold="web0 comes first"), "Replacing"),
+    ],
+)  # fmt: skip
+def test_what_a_new_disk_waits_for(
+    fields: dict[str, Any], memory: dict[str, Any], fleet: Fleet, reason: str
+) -> None:
+    wanted = guest(updatePolicy=fields)
+    domain = a_domain(wanted, DomainState.RUNNING, memory=Memory(**memory))
+    assert domain.ownership is not None
+    seen = observed(domain, image=a_ready_image(base=NEW), inside=an_inside(wanted), fleet=fleet)
+    made = plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+    synced = made.condition(ConditionType.SYNCED)
+    assert synced is not None
+    assert synced.reason == reason
+    assert bool(made.steps) is (reason == "Replacing")
+    while_busy = replace(seen, domain=replace(domain, running_job=True))
+    assert plan(wanted, while_busy, domain.ownership.memory, NOW, POLICY).steps == ()

@@ -1,0 +1,112 @@
+"""Should a guest that is off be started? Whatever it was stopped for, and whoever stopped it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.observed.domain import DomainState, Memory, StateReason
+from controller.planning.plan import Plan
+from controller.planning.planner import plan
+from controller.planning.steps import step_name
+from tests.factories import NOW, POLICY, a_domain, a_guest, a_ready_image, observed
+from tests.unit.loop.test_replacing import Site, guest
+from tests.unit.loop.test_replacing_hard import breaks, passes, vanishes, wishes
+
+STRATEGIES = ["Always", "RerunOnFailure", "Manual", "Halted"]
+
+
+def of(strategy: str, reason: StateReason, **memory: Any) -> Plan:
+    wanted = a_guest(runStrategy=strategy)
+    domain = a_domain(wanted, DomainState.SHUTOFF, reason, memory=Memory(**memory))
+    assert domain.ownership is not None
+    seen = observed(domain, image=a_ready_image())
+    return plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+
+
+def starts(made: Plan) -> bool:
+    return "StartDomain" in [step_name(step) for step in made.steps]
+
+
+def test_a_crashed_domain_whose_qemu_is_kept_is_powered_off_before_it_is_started() -> None:
+    wanted = guest()
+    domain = a_domain(wanted, DomainState.CRASHED, StateReason.PANICKED)
+    assert domain.ownership is not None
+    kept = replace(domain, live=domain.config, run=7)
+    made = plan(wanted, observed(kept), domain.ownership.memory, NOW, POLICY)
+    assert [step_name(step) for step in made.steps] == ["DestroyDomain"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_guest_that_was_migrated_away_is_not_started_a_second_time(strategy: str) -> None:
+    assert not starts(of(strategy, StateReason.MIGRATED))
+
+
+@pytest.mark.parametrize("stop_for", ["restart", "replace"])
+@pytest.mark.parametrize(
+    ("strategy", "ago", "expected"),
+    [
+        ("Always", 60, True),
+        ("RerunOnFailure", 60, True),
+        ("Manual", 60, True),
+        ("Manual", 30 * 86400, False),
+        ("Manual", -60, False),
+        ("Halted", 60, False),
+    ],
+)
+def test_what_was_stopped_to_come_up_again_does_unless_that_is_long_ago(
+    stop_for: str, strategy: str, ago: float, expected: bool
+) -> None:
+    made = of(
+        strategy,
+        StateReason.SHUTDOWN,
+        stop_for=stop_for,
+        shutdown_requested=NOW - ago,
+        stop_run=1,
+    )
+    assert starts(made) is expected
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("attempts", [0, 2, 3])
+def test_a_promised_start_is_tried_thrice_whatever_the_run_strategy(
+    strategy: str, attempts: int
+) -> None:
+    made = of(
+        strategy,
+        StateReason.SHUTDOWN,
+        starting=True,
+        start_attempts=attempts,
+        last_start_attempt=NOW - 1000,
+    )
+    kept_on = strategy == "Always"
+    assert starts(made) is (strategy != "Halted" and (attempts < 3 or kept_on))
+
+
+def test_a_wish_from_before_it_was_halted_does_not_start_it_a_month_later() -> None:
+    site = Site()
+    wishes(site, restart_requested=site.world.now)
+    site.world.deaf.add("web1")
+    site.daemon.reconcile("web1")
+    site.world.stop("web1", StateReason.SHUTDOWN)
+    site.documents.guests["web1"] = guest(runStrategy="Halted")
+    site.settle()
+    site.world.now += 30 * 86400
+    site.world.effects.clear()
+    site.documents.guests["web1"] = guest(runStrategy="Manual")
+    site.settle()
+    assert site.downs() == []
+
+
+@pytest.mark.parametrize("happens", [vanishes, breaks])
+def test_a_cold_boot_that_began_ends_without_its_document(happens: Any) -> None:
+    site = Site()
+    wishes(site, restart_requested=site.world.now)
+    site.daemon.reconcile("web1")
+    assert site.domain.state is DomainState.SHUTOFF
+    happens(site.documents)
+    passes(site, 10, step=100.0)
+    assert site.domain.state is DomainState.RUNNING
+    site.world.stop("web1", StateReason.SHUTDOWN)
+    passes(site, 10, step=100.0)
+    assert site.domain.state is DomainState.SHUTOFF, "once"
