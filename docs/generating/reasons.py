@@ -28,6 +28,7 @@ _POSITION = {
     "false": 1,
     "unknown": 1,
     "_waiting": 1,
+    "_waits": 0,
     "unseen": 1,
     "ServiceState": 2,
     "ChangeDecision": 1,

@@ -292,7 +292,8 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     ),
     "DeletionBlocked": Reason(
         "More guests would be stopped or deleted than `max_deletions` and `max_deletions_percent`"
-        " allow, so none is.",
+        " allow, or a host was not heard since the daemon started, so none is. One that was held"
+        " back once stays so.",
         "Put the documents back, or: `guestkeeper approve --deletions`.",
     ),
     "DeletionHeld": Reason(
@@ -561,6 +562,11 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "`pip install pykickstart` beside Guestkeeper; `guestkeeper doctor`.",
     ),
     "ListenFailed": Reason("`listen` or `socket` cannot be used.", "See the message."),
+    "JobRunning": Reason(
+        "A job of the domain runs (backup, migration, a copy of a disk), which a stop would cut"
+        " off.",
+        "It is tried again by itself; wait for the job, or end it.",
+    ),
     "LiveChangeIneffective": Reason(
         "libvirt said that it changed the running domain, and a look says that it did not."
     ),
@@ -622,6 +628,11 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     ),
     "VolumeMissing": Reason("libvirt does not know the volume."),
     "VolumeVanished": Reason("A volume vanished while it was made."),
+    "VolumeInUse": Reason(
+        "A system disk that is not needed any more was to be deleted, and something else uses it:"
+        " another domain, an overlay.",
+        "Delete or move what uses it; the message names that.",
+    ),
     "WouldShrink": Reason(
         "A disk would become smaller, which would cut off what is on it.",
         "Make a new disk and move the data.",
