@@ -153,8 +153,10 @@ def _replaced(guest: Guest, daemon: DaemonProcess, image: str) -> Down:
     before = guest.system_volume()
     guest.put(image)
     wait_until(lambda: _of(daemon, guest).get("approval"), TIMEOUT, "it waits for approval")
+    base = _of(daemon, guest)["approval"]
     began = perf_counter()
-    answer = daemon.client.post(f"/api/v1/guests/{guest.name}/approve")
+    path = f"/api/v1/guests/{guest.name}/approve"
+    answer = daemon.client.post(path, params={"base": base})
     if answer.status_code != httpx.codes.ACCEPTED:
         raise RuntimeError(f"the replacement is not approved: {answer.text}")
     down = _watched(guest, began)

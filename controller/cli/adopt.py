@@ -4,15 +4,15 @@
 """
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import typer
 from rich.text import Text
 
+from controller.cli.asking import confirm
 from controller.cli.client import Client, Json
 from controller.cli.describe import step_lines
-from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.errors import DIFFERENT, DONE
 from controller.cli.formats import dump
 from controller.cli.options import Output
 from controller.cli.terminal import (
@@ -23,6 +23,7 @@ from controller.cli.terminal import (
     columns,
     hint,
     person_looks,
+    printable,
     say,
     show,
     stdout,
@@ -46,9 +47,8 @@ def adopt(client: Client, name: str, *, yes: bool, dry_run: bool, output: Output
         if not people:
             _print(item, output)
         return DIFFERENT if item["problems"] else DONE
-    if not yes:
-        _ask(name)
-    done = client.post(path, uuid=item["uuid"], digest=item["digest"])["item"]
+    confirm(f"take over domain {name}?", yes=yes, undone="nothing was adopted")
+    done = client.post(path, digest=item["digest"])["item"]
     if people:
         stdout().print(f"{name} is Guestkeeper's now; it was not stopped")
         hint(f"how it goes on: guestkeeper describe {name}")
@@ -64,19 +64,9 @@ def _print(item: Json, output: Output) -> None:
         dump({"item": item}, output)
 
 
-def _ask(name: str) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CliError(
-            "nothing was adopted: there is nobody to ask; to do it: guestkeeper adopt"
-            f" {name} --yes",
-            INVALID,
-        )
-    if not typer.confirm(f"take over domain {name}?", err=True):
-        raise CliError("nothing was adopted")
-
-
 def lines(item: Json) -> list[Text]:
-    """The whole answer for people."""
+    """The whole answer for people. Names, titles and paths are whatever somebody made up."""
+    item = _printable(item)
     head = Text(item["name"], "bold")
     head.append(f"  (domain {item['uuid']} on host {item['host']}, {item['state']})", FAINT)
     page = [head]
@@ -102,6 +92,14 @@ def lines(item: Json) -> list[Text]:
         page.append(Text(f"  {arrow()} then, as for every guest:"))
         page += step_lines(item["then"], indent=4)
     return page
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _rows(item: Json) -> list[tuple[Cell, ...]]:

@@ -56,9 +56,10 @@ class Commands(TyperGroup):
 def _fail(message: str, code: int) -> None:
     from rich.text import Text
 
-    from controller.cli.terminal import BAD, stderr
+    from controller.cli.terminal import BAD, printable, stderr
 
-    stderr().print(Text("error: ", BAD).append(message, "default not bold"))
+    shown = "\n".join(printable(line) for line in message.split("\n"))
+    stderr().print(Text("error: ", BAD).append(shown, "default not bold"))
     raise typer.Exit(code)
 
 

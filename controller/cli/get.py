@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -19,6 +20,7 @@ from controller.cli.terminal import (
     hint,
     nobody_has,
     person_looks,
+    printable,
     say,
     show,
     stdout,
@@ -30,6 +32,7 @@ POLL = 20.0
 """Seconds of one long poll."""
 _READABLE = 20
 """Columns of a message that still say something."""
+_DOUBTFUL = ("possibly-orphaned", "unknown")
 _SCAN = 60.0
 """Seconds that a host may take to look through its pools."""
 
@@ -71,6 +74,9 @@ def _volumes(client: Client, names: Sequence[str], output: Output, *, orphaned: 
         _print("volumes", items, output, single=len(names) == 1)
     elif output is not Output.NAME and not names:
         say("no volumes that nobody uses" if orphaned else KINDS["volumes"].nothing)
+    doubts = Counter(item["why"] for item in answer["items"] if item["use"] in _DOUBTFUL)
+    for why, number in sorted(doubts.items()) if output is not Output.NAME else ():
+        say(f"who uses {count(number, 'volume')} is not certain: {printable(why)}")
     if orphaned and items and output in (Output.TABLE, Output.WIDE):
         hint("\nthey are never deleted unasked; to delete one: virsh vol-delete NAME --pool POOL")
     missing = [name for name in names if name not in {item["name"] for item in items}]

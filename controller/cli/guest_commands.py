@@ -115,7 +115,7 @@ def approve(
         if deletions:
             code = guests.approve_deletions(client, names or [], yes=yes)
         else:
-            code = guests.wish(client, names or [], "approve", now="1" if now else None)
+            code = guests.approve(client, names or [], now=now)
     raise typer.Exit(code)
 
 

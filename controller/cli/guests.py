@@ -4,16 +4,15 @@ The daemon notes the wish and says what comes of it; that sentence is what is pr
 something away (a guest's present disk, a guest) is shown first, and asked for where a person sits.
 """
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
-import typer
 from rich.text import Text
 
+from controller.cli.asking import confirm
 from controller.cli.client import Client, Json, NoDaemonError
-from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
+from controller.cli.errors import DIFFERENT, DONE, CliError
 from controller.cli.follow import POLL
 from controller.cli.terminal import Cell, age, columns, one_line, say, show, stderr, stdout
 
@@ -22,12 +21,20 @@ RETRY = 0.5
 """Seconds between two tries to reach a daemon that restarts."""
 
 
-def wish(client: Client, names: Sequence[str], word: str, **parameters: str | None) -> int:
+def wish(client: Client, names: Sequence[str], word: str) -> int:
     """Has it noted of each; one that is refused does not keep the others from it."""
+    return _each(names, lambda name: client.post(_path(name, word)))
+
+
+def _path(name: str, word: str) -> str:
+    return f"guests/{quote(name, safe='')}/{word}"
+
+
+def _each(names: Sequence[str], ask: Callable[[str], Json]) -> int:
     code = DONE
     for name in names:
         try:
-            answer = client.post(f"guests/{quote(name, safe='')}/{word}", **parameters)
+            answer = ask(name)
         except NoDaemonError:
             raise
         except CliError as error:
@@ -103,6 +110,16 @@ def _restarted(item: Json, before: int | None) -> bool:
 # --- approve, rollback ----------------------------------------------------------------------------
 
 
+def approve(client: Client, names: Sequence[str], *, now: bool) -> int:
+    """Of each the replacement that waits as it is asked; the answer tells of which base."""
+    return _each(names, lambda name: _approve(client, name, now=now))
+
+
+def _approve(client: Client, name: str, *, now: bool) -> Json:
+    base = _item(client, name)["approval"]
+    return client.post(_path(name, "approve"), base=base, now="1" if now else None)
+
+
 def approve_deletions(client: Client, names: Sequence[str], *, yes: bool) -> int:
     """Shows what would be stopped and deleted, asks, and has it done; ``names`` empty means all."""
     waiting = client.get("deletions")["items"]
@@ -126,7 +143,7 @@ def approve_deletions(client: Client, names: Sequence[str], *, yes: bool) -> int
         for item in chosen
     ]
     show(stderr(), columns(("NAME", "WILL BE", "GONE FOR", "SYSTEM DISK"), rows))
-    _confirm("their documents are meant to be gone, and this to happen?", yes=yes)
+    confirm("their documents are meant to be gone, and this to happen?", yes=yes)
     # By their names: what vanishes while somebody thinks about it is not meant.
     shown = [item["name"] for item in chosen]
     for told in client.post("deletions/approve", name=shown)["items"]:
@@ -145,7 +162,7 @@ def rollback(client: Client, name: str, *, yes: bool) -> int:
             f" {age(disk['since'])} ago; what was written to {_system_disk(item)} since then stays"
             " on that disk, which is kept"
         )
-        _confirm(f"go back to the earlier system disk of {name}?", yes=yes)
+        confirm(f"go back to the earlier system disk of {name}?", yes=yes)
     return wish(client, [name], "rollback")
 
 
@@ -153,18 +170,3 @@ def _system_disk(item: Json) -> str:
     disks = item["domain"]["disks"] if item["domain"] is not None else []
     found = [f"{disk['pool']}/{disk['volume']}" for disk in disks if disk["name"] == "disk-system"]
     return found[0] if found else "the present disk"
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Raises ``CliError`` where nobody says yes."""
-    if yes:
-        return
-    if not somebody_is_there():
-        raise CliError("nobody can be asked here; add --yes where that is meant", INVALID)
-    if not typer.confirm(question, err=True):
-        raise CliError("nothing was done")
-
-
-def somebody_is_there() -> bool:
-    """Can a person be asked?"""
-    return sys.stdin.isatty() and sys.stderr.isatty()

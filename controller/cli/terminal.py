@@ -54,7 +54,7 @@ def stderr() -> Console:
 
 def say(message: str) -> None:
     """A message to the person at the terminal."""
-    stderr().print(message)
+    stderr().print("\n".join(printable(line) for line in message.split("\n")))
 
 
 def hint(message: str) -> None:
@@ -66,6 +66,15 @@ def hint(message: str) -> None:
 def person_looks() -> bool:
     """Does a person look at the output?"""
     return sys.stdout.isatty()
+
+
+def printable(text: str) -> str:
+    """One line, in which what steers a terminal or turns its lines around is written out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _code(c) for c in text)
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def one_line(text: str) -> str:

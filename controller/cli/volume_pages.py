@@ -3,19 +3,31 @@
 from rich.text import Text
 
 from controller.cli.client import Json
-from controller.cli.terminal import BAD, FAINT, Cell, count, duration, now, seconds, size
+from controller.cli.terminal import (
+    BAD,
+    FAINT,
+    WAITING,
+    Cell,
+    count,
+    duration,
+    now,
+    printable,
+    seconds,
+    size,
+)
 
 HEADERS = ("NAME", "POOL", "HOST", "SIZE")
 WIDE = ("ALLOCATED", "OVERLAY OF")
 
 
 def row(item: Json) -> list[Cell]:
-    return [Text(item["name"]), Text(item["pool"]), Text(item["host"]), size(item["size"])]
+    name = printable(item["name"])
+    return [Text(name), Text(item["pool"]), Text(item["host"]), size(item["size"])]
 
 
 def wide_row(item: Json) -> list[Cell]:
     backing = (item["backing"] or "").rpartition("/")[2]
-    return [size(item["allocation"]), Text(backing or "-")]
+    return [size(item["allocation"]), Text(printable(backing) or "-")]
 
 
 def used_by(item: Json) -> Text:
@@ -27,8 +39,13 @@ def used_by(item: Json) -> Text:
             return Text(f"image {item['image']}{overlays}")
         case "orphaned":
             return Text(f"nobody; it was the {disk} of {guest}", BAD)
+        case "possibly-orphaned":
+            return Text(f"perhaps nobody; it was the {disk} of {guest}", WAITING)
+        case "unknown":
+            return Text(f"not known; it was the {disk} of {guest}", WAITING)
         case "foreign":
-            return Text(f"not a guest; it is named like the {disk} of {guest}", FAINT)
+            by = printable(item["why"])
+            return Text(f"{by}, no guest; it is named like the {disk} of {guest}", FAINT)
         case "retired":
             return Text(f"{guest} (retired system disk{_kept(item)})")
         case "replacement":

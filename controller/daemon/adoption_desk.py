@@ -66,11 +66,11 @@ class AdoptionDesk:
         guest = self._guest(name)
         return self._planned(guest, self._observed(guest))
 
-    def adopt(self, name: str, uuid: str | None = None, digest: str | None = None) -> AdoptionPlan:
+    def adopt(self, name: str, digest: str) -> AdoptionPlan:
         """Takes the domain over, running or not, without stopping it.
 
-        ``uuid`` and ``digest`` are those of the domain and of the guest that somebody was shown.
-        Raises ``PermanentError`` where either is another one now, and where there are problems.
+        ``digest`` is that of the plan that somebody was shown. Raises ``PermanentError`` where it
+        is another one now, and where there are problems.
         """
         guest = self._guest(name)
         observed = self._observed(guest)
@@ -80,10 +80,10 @@ class AdoptionDesk:
                 f"domain {name} cannot be adopted: {'; '.join(made.problems)}",
                 reason="AdoptionRefused",
             )
-        if uuid not in (None, made.domain.uuid) or digest not in (None, guest.digest):
+        if digest != made.digest:
             raise PermanentError(
-                f"domain {name} or its document is another one than was shown; look again:"
-                f" guestkeeper adopt {name}",
+                f"domain {name}, its document, or what adopting it would change, is another by now"
+                f" than was shown; look again: guestkeeper adopt {name}",
                 reason="AdoptionOutdated",
             )
         log.info("adopting", guest=name, host=guest.spec.host, uuid=made.domain.uuid)
@@ -163,7 +163,8 @@ class AdoptionDesk:
         self, guest: EffectiveGuest, observed: Observed, *, inside: bool = True
     ) -> AdoptionPlan:
         domain = observed.domain
-        made = plan_adoption(guest, observed, self._clock(), self._policy)
+        users = self._ports.hypervisor.file_users(observed.host.name)
+        made = plan_adoption(guest, observed, self._clock(), self._policy, users)
         if made.step is None or domain is None or not domain.agent_connected or not inside:
             return made
         try:
@@ -172,4 +173,6 @@ class AdoptionDesk:
             # What differs inside is not known then, and the plan that is shown says so.
             log.info("inside was not seen", guest=guest.name, why=str(error))
             return made
-        return plan_adoption(guest, replace(observed, inside=seen), self._clock(), self._policy)
+        whole = replace(observed, inside=seen)
+        shown = plan_adoption(guest, whole, self._clock(), self._policy, users)
+        return replace(shown, digest=made.digest)

@@ -190,16 +190,21 @@ class GuestDesk:
         limit = f" (it has {wanted.spec.shutdown_timeout:.0f} s)" if wanted is not None else ""
         return f"{name} is asked to shut down now{limit}, and started again"
 
-    def approve(self, name: str, *, now: bool = False) -> str:
-        """The replacement that its present plan waits with."""
+    def approve(self, name: str, base: str, *, now: bool = False) -> str:
+        """The replacement that its present plan waits with, if it is one by ``base``."""
         guest = self._owned(name)
         self._check_kept(guest)
         self._check_not_replacing(guest)
-        base = guest.status.plan.replace_to
-        if not base:
+        waits = guest.status.plan.replace_to
+        if not waits:
             raise NotNowError(
                 f"nothing of {name} waits for approval; what it waits for: guestkeeper explain"
                 f" {name}"
+            )
+        if base != waits:
+            raise NotNowError(
+                f"it is a system disk of {waits} that {name} waits for approval of, not one of"
+                f" {base or '(no base was named)'}; look again: guestkeeper explain {name}"
             )
         self._note(guest, approved=base, approved_now=now)
         when = ", at once" if now else ""
@@ -306,8 +311,10 @@ class GuestDesk:
         self._journal.record(
             name, "DeletionApproved", f"an operator approved its deletionPolicy {policy}"
         )
-        left = max(0.0, began + self._policy.prune_grace - now)
-        when = f" in {left:.0f} s, unless its document comes back" if left else ""
+        grace = self._policy.prune_grace
+        when = (
+            f" once its document was gone for {grace:.0f} s, unless it comes back" if grace else ""
+        )
         if policy == "Delete":
             return f"{name} is stopped and deleted with its system disk{when}; its data disks stay"
         return f"{name} is stopped{when}; its disks stay"

@@ -19,7 +19,6 @@ from controller.errors import (
     HostBusyError,
     HostUnreachableError,
     PermanentError,
-    TransientError,
 )
 from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
@@ -187,22 +186,13 @@ class Executor:
                 world.start(host, name)
                 return "DomainStarted", f"started: {step.why}"
             case steps.ShutdownDomain():
-                self._shutdown(host, name)
+                world.shutdown(host, name)
                 return "ShutdownRequested", "asked the guest to shut down"
             case steps.DestroyDomain():
                 world.destroy(host, name)
                 return "DomainDestroyed", f"powered off: {step.why}"
             case _:
                 return self._change_live(host, name, observed, step)
-
-    def _shutdown(self, host: str, name: str) -> None:
-        try:
-            self._ports.hypervisor.shutdown(host, name)
-        except TransientError as error:
-            if error.reason == "JobRunning":
-                # Nobody asked the guest: else it would lose its power for not having heard.
-                self.record(host, name, shutdown_requested=None)
-            raise
 
     def _change_live(
         self, host: str, name: str, observed: Observed, step: Step

@@ -7,14 +7,14 @@ keeps its own aliases until it stops; a note says which of its devices are ours
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import libvirt
 
-from controller.errors import TransientError
+from controller.errors import PermanentError, TransientError
 from controller.observed.adopted_devices import ADOPTED_NAMESPACE, adopted_note, place_of
 from controller.observed.domain import ALIAS_PREFIX, NAMESPACE, Ownership
-from controller.observed.domain_xml import ownership_element
+from controller.observed.domain_xml import ownership_element, parse_config
 from controller.observed.qemu_arguments import argument_lines, user_nics
 
 
@@ -44,6 +44,21 @@ def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> s
         )
     _mark(root, ownership)
     return ET.tostring(root, encoding="unicode")
+
+
+def check_disks(inactive: str, disks: Collection[tuple[str, str, str]]) -> None:
+    """Are its disks those that were looked at: (target, pool, volume or path) of each?
+
+    None given are not compared. Raises ``PermanentError(reason='AdoptionOutdated')``.
+    """
+    config = parse_config(inactive)
+    has = {(d.target, d.pool, d.volume or "") for d in config.disks if d.device == "disk"}
+    if disks and has != set(disks):
+        raise PermanentError(
+            f"domain {config.name} has other disks by now than were shown; look again: guestkeeper"
+            f" adopt {config.name}",
+            reason="AdoptionOutdated",
+        )
 
 
 def set_note(domain: libvirt.virDomain, aliases: Mapping[str, str]) -> None:

@@ -61,13 +61,17 @@ def put_source(device: ET.Element, new: ET.Element) -> None:
 
 
 def relink(device: ET.Element, new: ET.Element) -> None:
-    """Connects the interface ``device`` as ``new`` is.
+    """Connects the interface ``device`` of a running domain as ``new``, its definition, is.
 
     Whole: a running one says which bridge its network has led it to, as if that had been asked for.
     """
+    _lead(device, new)
+    _replace(device, new, "link")
+
+
+def _lead(device: ET.Element, new: ET.Element) -> None:
     device.set("type", new.get("type", ""))
-    for tag in ("source", "link"):
-        _replace(device, new, tag)
+    _replace(device, new, "source")
 
 
 def _disk(device: ET.Element, new: ET.Element) -> None:
@@ -96,8 +100,10 @@ def _disk(device: ET.Element, new: ET.Element) -> None:
 
 def _interface(device: ET.Element, new: ET.Element) -> None:
     has, wanted = nic_of(device, ""), nic_of(new, "")
-    if (has.kind, has.source, has.link) != (wanted.kind, wanted.source, wanted.link):
-        relink(device, new)
+    if (has.kind, has.source) != (wanted.kind, wanted.source):
+        _lead(device, new)
+    if has.link != wanted.link:
+        _replace(device, new, "link")
     if has.mac != wanted.mac:
         _replace(device, new, "mac")
     if has.model != wanted.model:

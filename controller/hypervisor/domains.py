@@ -4,19 +4,21 @@ Ours is what carries the ownership element, and was made with it: a clone carrie
 freshly before each write (``writes``), whatever the index believed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import libvirt
 
 from controller.errors import TransientError
-from controller.hypervisor.adoption import marked, set_note
+from controller.hypervisor.adoption import check_disks, marked, set_note
 from controller.hypervisor.device_calls import find_device, put_medium
 from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import Dialect, render, render_ownership
 from controller.hypervisor.guard import guest_guard
 from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.jobs import refuse_during_job
 from controller.hypervisor.refusals import conflict
+from controller.hypervisor.saved import drop_outdated
 from controller.hypervisor.serial_log import serial_log
 from controller.hypervisor.writes import Writes, element_of, find, set_element, unless
 from controller.observed.domain import NAMESPACE, DomainConfig, Ownership
@@ -36,7 +38,8 @@ class Domains:
     def define(self, config: DomainConfig, ownership: Ownership) -> None:
         """``virDomainDefineXMLFlags(VALIDATE)``: makes the domain, or changes its definition.
 
-        Of an existing definition only what we own is changed (``domain_update``).
+        Of an existing definition only what we own is changed (``domain_update``). A run that
+        libvirt saved is dropped when it does not fit any more (``saved``).
 
         Raises ``PermanentError(reason='NameConflict')`` when a domain of that name exists that is
         not ours or has another UUID.
@@ -55,7 +58,9 @@ class Domains:
                     )
                 inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
                 wanted = update(domain.XMLDesc(inactive), xml)
-            connection.defineXMLFlags(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            defined = connection.defineXMLFlags(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            # Not first at the start: it may be libvirt that starts it when its host boots.
+            self._drop_outdated(connection, defined)
 
         self._writes.run(config.name, "define", define)
 
@@ -69,20 +74,29 @@ class Domains:
         self._writes.write(name, "set metadata", write)
 
     def start(self, name: str) -> None:
-        """``virDomainCreate``; a running domain is fine."""
+        """``virDomainCreate``; a running domain is fine.
 
-        def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
+        One that libvirt saved goes on from there; but never with what is not its own any more
+        (``saved``).
+        """
+
+        def write(connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             if not domain.isActive():
+                self._drop_outdated(connection, domain)
                 unless(lambda: bool(domain.isActive()), domain.create)
 
         self._writes.write(name, "start", write)
 
     def shutdown(self, name: str) -> None:
-        """``virDomainShutdownFlags``, by the guest agent, else by ACPI; does not wait for it."""
+        """``virDomainShutdownFlags``, by the guest agent, else by ACPI; does not wait for it.
+
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup.
+        """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             if not domain.isActive():
                 return
+            refuse_during_job(domain)
             flags = 0
             if self._dialect is Dialect.QEMU:
                 flags = (
@@ -97,9 +111,9 @@ class Domains:
         """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
 
         A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup.
         """
-
-        self._writes.destroy(name)
+        self._writes.destroy(name, spare_jobs=True)
 
     def eject(self, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}`` (``virDomainUpdateDeviceFlags``).
@@ -153,12 +167,20 @@ class Domains:
 
         self._writes.run(name, "undefine", undefine)
 
-    def adopt(self, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        uuid: str,
+        ownership: Ownership,
+        aliases: Mapping[str, str],
+        disks: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         """Marks a foreign domain as ours, running or not; see ``adoption.marked``.
 
         One without a persistent definition gets it. Done again, it writes the same again. Raises
-        ``PermanentError(reason='NameConflict')`` for another UUID or another's mark, and
-        ``TransientError(reason='DeviceMissing')`` where ``aliases`` names no device of it.
+        ``PermanentError``: ``NameConflict`` for another UUID or another's mark,
+        ``AdoptionOutdated`` where it has others than ``disks`` (``adoption.check_disks``); and
+        ``TransientError``: ``DeviceMissing`` where ``aliases`` names no device of it,
+        ``JobRunning`` while it has a job, whose end may change its definition.
         """
         name = ownership.name
         element = render_ownership(ownership)
@@ -169,8 +191,12 @@ class Domains:
                 raise conflict(self._host, name, f"has another UUID ({domain.UUIDString()})")
             if element_of(domain, NAMESPACE) is not None:
                 self._guard(domain)
+            if domain.isActive():
+                refuse_during_job(domain)
             inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-            xml = marked(domain.XMLDesc(inactive), ownership, aliases)
+            before = domain.XMLDesc(inactive)
+            check_disks(before, disks)
+            xml = marked(before, ownership, aliases)
             if domain.isActive():
                 # First: once it is ours, its running devices have to be known.
                 set_note(domain, aliases)
@@ -178,6 +204,10 @@ class Domains:
             set_element(defined, element, "gk", NAMESPACE)
 
         self._writes.run(name, "adopt", adopt)
+
+    def _drop_outdated(self, connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
+        if self._dialect is Dialect.QEMU:  # the test driver starts anew always
+            drop_outdated(connection, domain, self._host)
 
     def _redefine(
         self, connection: libvirt.virConnect, config: DomainConfig, xml: str, alias: str

@@ -38,6 +38,7 @@ _PLAIN = {
     "REBOOT": "reboot",
     "IO_ERROR": "io-error",
     "JOB_COMPLETED": JOB_COMPLETED,
+    "BLOCK_JOB_2": "block-job",
     "WATCHDOG": "watchdog",
     "TUNABLE": "tunable",
 }

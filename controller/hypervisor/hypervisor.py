@@ -16,7 +16,7 @@ from controller.hypervisor.capabilities import Capabilities, read_capabilities
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.console import Console, open_console
 from controller.hypervisor.domains import Domains
-from controller.hypervisor.file_paths import file_paths
+from controller.hypervisor.file_paths import file_paths, file_uses
 from controller.hypervisor.guard import guest_guard
 from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
 from controller.hypervisor.hotplug import Hotplug
@@ -29,6 +29,7 @@ from controller.hypervisor.storage import Storage
 from controller.hypervisor.writes import Writes
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership
+from controller.observed.file_uses import FileUses
 from controller.observed.host import HostView, VolumeView
 
 
@@ -241,15 +242,30 @@ class Hypervisor:
         """Every path that any domain there names or stands on; see ``file_paths``."""
         return file_paths(self._of(host).link)
 
+    def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
+        """The same, each with the domains that use it, without what only a guest's memory names."""
+        return self.file_uses(host).users
+
+    def file_uses(self, host: str) -> FileUses:
+        """The same, and which of them may stand on others that nobody knows; see ``file_uses``."""
+        return file_uses(self._of(host).link)
+
     # --- Domains ----------------------------------------------------------------------------------
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
         """Makes or changes the definition; see ``Domains.define``."""
         self._of(host).domains.define(config, ownership)
 
-    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        host: str,
+        uuid: str,
+        ownership: Ownership,
+        aliases: Mapping[str, str],
+        disks: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         """Marks a foreign domain as ours without stopping it; see ``Domains.adopt``."""
-        self._of(host).domains.adopt(uuid, ownership, aliases)
+        self._of(host).domains.adopt(uuid, ownership, aliases, disks)
 
     def undefine(self, host: str, name: str) -> None:
         """Removes the definition of one that is off; none there is fine."""
@@ -260,7 +276,7 @@ class Hypervisor:
         self._of(host).domains.set_ownership(name, ownership)
 
     def start(self, host: str, name: str) -> None:
-        """Starts the domain; a running one is fine."""
+        """Starts the domain, or goes on with its saved run; see ``Domains.start``."""
         self._of(host).domains.start(name)
 
     def shutdown(self, host: str, name: str) -> None:

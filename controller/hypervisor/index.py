@@ -347,6 +347,7 @@ class HostIndex:
             running_job=read.job,
             run=read.identity if read.identity >= 0 else None,
             autostart=read.autostart,
+            saved=read.saved,
         )
         return entry
 
@@ -369,4 +370,4 @@ class HostIndex:
 
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
     """One object for two equal ones: most domains run as they are defined."""
-    return config if live == config else live
+    return config if live == config and live.taken == config.taken else live

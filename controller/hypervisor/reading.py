@@ -12,6 +12,7 @@ from typing import Any
 import libvirt
 import structlog
 
+from controller.hypervisor.jobs import has_job
 from controller.hypervisor.translate import lost
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.domain_xml import ParsedDomain, parse_domain
@@ -31,6 +32,8 @@ _REASONS = {
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason.CRASHED,
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason.FAILED,
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): StateReason.DAEMON,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED): StateReason.MIGRATED,
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED): StateReason.SAVED,
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason.USER,
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): StateReason.IO_ERROR,
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason.PANICKED,
@@ -49,6 +52,7 @@ class Listed:
     raw: tuple[int, int]
     persistent: bool
     autostart: bool
+    saved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Read:
     """libvirt's number of this run of the domain; -1 while it is off."""
     persistent: bool
     autostart: bool
+    saved: bool
     inactive: ParsedDomain
     live: ParsedDomain | None
     job: bool
@@ -103,8 +108,16 @@ def list_all(
 
     persistent = names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     autostart = names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+    saved = names(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
     return [
-        Listed(name := domain.name(), domain, _raw(stats), name in persistent, name in autostart)
+        Listed(
+            name := domain.name(),
+            domain,
+            _raw(stats),
+            name in persistent,
+            name in autostart,
+            name in saved,
+        )
         for domain, stats in _stats(connection)
     ]
 
@@ -120,7 +133,8 @@ def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | N
         domain = connection.lookupByName(name)
         state, reason = domain.state()
         persistent, autostart = bool(domain.isPersistent()), bool(domain.autostart())
-        return _read(Listed(name, domain, (state, reason), persistent, autostart))
+        saved = bool(domain.hasManagedSaveImage(0))
+        return _read(Listed(name, domain, (state, reason), persistent, autostart, saved))
 
     return _tried(read)
 
@@ -149,7 +163,9 @@ def _tried(read: Callable[[], Read]) -> Read | Unreadable | None:
 def _read(listed: Listed) -> Read:
     """``virDomainGetXMLDesc`` of both definitions."""
     domain = listed.domain
-    active = STATES.get(listed.raw[0], DomainState.UNKNOWN).active
+    state = STATES.get(listed.raw[0], DomainState.UNKNOWN)
+    # A crashed domain may have its QEMU still (on_crash=preserve): no state tells that.
+    active = state.active or (state is not DomainState.SHUTOFF and bool(domain.isActive()))
     inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     live = parse_domain(domain.XMLDesc(0), inactive) if active else None
     return Read(
@@ -158,20 +174,8 @@ def _read(listed: Listed) -> Read:
         identity=domain.ID() if active else -1,
         persistent=listed.persistent,
         autostart=listed.autostart,
+        saved=listed.saved,
         inactive=inactive,
         live=live,
-        job=active and _job(domain),
+        job=live is not None and (live.block_job or has_job(domain)),
     )
-
-
-def _job(domain: libvirt.virDomain) -> bool:
-    """Does a job (backup, migration, save) run? ``virDomainGetJobInfo`` takes no job itself."""
-    try:
-        return domain.jobInfo()[0] in (
-            libvirt.VIR_DOMAIN_JOB_BOUNDED,
-            libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
-        )
-    except libvirt.libvirtError as error:
-        if lost(error):
-            raise
-        return False

@@ -13,13 +13,14 @@ import libvirt
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.jobs import refuse_during_job
 from controller.hypervisor.places import Places
 
 T = TypeVar("T")
 LIFECYCLE = 90.0
 """libvirt itself waits up to 30 s for a domain's lock, and a start may format a TPM or NVRAM."""
 
-_NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "NoThread"})
+_NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "JobRunning", "NoThread"})
 
 Guard = Callable[[libvirt.virDomain], object]
 """Raises ``PermanentError(reason='NameConflict')`` for a domain that is not ours."""
@@ -64,15 +65,18 @@ class Writes:
 
         return self.run(name, operation, guarded)
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, *, spare_jobs: bool = False) -> None:
         """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
 
         A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
+        With ``spare_jobs`` raises ``TransientError(reason='JobRunning')`` while it has a job.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             if not domain.isActive():
                 return
+            if spare_jobs:
+                refuse_during_job(domain)
             graceful = libvirt.VIR_DOMAIN_DESTROY_GRACEFUL
             unless(lambda: not domain.isActive(), lambda: domain.destroyFlags(graceful))
 

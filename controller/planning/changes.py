@@ -235,7 +235,7 @@ def _disk(disk: DiskConfig | None) -> str:
 
 
 def _medium(disk: DiskConfig) -> str:
-    return f"{disk.pool}/{disk.volume}" if disk.volume else "empty"
+    return "/".join(part for part in (disk.pool, disk.volume) if part) or "empty"
 
 
 def _limits(limits: IoTune) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainState, DomainView, Memory
-from controller.observed.guest import Observed
+from controller.observed.guest import Failure, Observed
 from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, too_small
 from controller.planning.image import Outdated, image_state
@@ -71,7 +71,7 @@ def _decide(
     since = policy.daemon_started
     if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART, since=since):
         return replacing  # which boots it cold, too
-    restart = _restart(desired, domain, memory, todo, now, since)
+    restart = _restart(desired, domain, memory, todo, now, since, observed.failure)
     if restart.steps or todo.outdated is None:
         return restart
     # Both wait; another disk is the larger thing to know.
@@ -95,6 +95,7 @@ def _restart(
     todo: Pending,
     now: float,
     since: float,
+    failure: Failure | None,
 ) -> ChangeDecision:
     if domain.state not in (DomainState.RUNNING, DomainState.BLOCKED):
         return ChangeDecision()
@@ -109,7 +110,9 @@ def _restart(
             (), reason, message if reason else "", decided.waits, "", decided.recheck_at
         )
     timeout = desired.spec.shutdown_timeout
-    halting = stop(domain, memory, StopFor.RESTART, timeout=timeout, now=now, since=since)
+    halting = stop(
+        domain, memory, StopFor.RESTART, timeout=timeout, now=now, since=since, failure=failure
+    )
     key = restart_key(todo.restart) if todo.restart else ""
     noted = (remember(restarted_for=key),) if memory.restarted_for != key else ()
     return ChangeDecision(

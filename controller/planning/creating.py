@@ -103,8 +103,8 @@ def _of_other_content(observed: Observed, system: WantedVolume, image: ImageView
         return ""
     return (
         f"its domain is gone, and its system disk {system.pool}/{system.volume} is of another"
-        f" content of image {image.name} ({_base_of(there, image) or 'none known'}), whose kernel is not"
-        " known any more: put that image back, or move the disk away (virsh vol-clone, virsh"
+        f" content of image {image.name} ({_base_of(there, image) or 'none known'}), whose kernel"
+        " is not known any more: put that image back, or move the disk away (virsh vol-clone, virsh"
         " vol-delete)"
     )
 

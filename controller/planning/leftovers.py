@@ -60,13 +60,12 @@ class Users:
     """Who may use volumes of a host; of all hosts, as some may share a directory.
 
     ``domains``: those of ours; what the last says of a volume counts. ``paths``: every path that
-    any domain names or stands on, with the names of those domains; none where only a guest's memory
-    does. ``expected``: by guest, the
-    disks that its document wants and that may be there (``system``, ``seed``, data disks' names);
-    None for whatever disk. ``others``: volumes of other hosts. ``unknown`` says why not all users
-    are known, ``hidden`` what may stand on volumes and cannot be looked into; '' where all is
-    known. ``ttl``: by guest, the seconds for which its retired disks are kept. ``seed`` tells
-    controllers apart, as in ``identity``.
+    any domain names or stands on, with the names of those domains; without, where it is only a
+    guest's memory that names it. ``expected``: by guest, the disks that its document wants and that
+    may be there (``system``, ``seed``, data disks' names); None for whatever disk. ``others``:
+    volumes of other hosts. ``unknown`` says why not all users are known, ``hidden`` what may stand
+    on volumes and cannot be looked into; '' where all is known. ``ttl``: by guest, the seconds for
+    which its retired disks are kept. ``seed`` tells controllers apart, as in ``identity``.
     """
 
     domains: Collection[DomainView]

@@ -217,6 +217,8 @@ def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
                 f"{number} of its interfaces have the MAC address {mac or '(none)'}, so nobody can"
                 f" tell which is which; give each its own: virsh edit {config.name}"
             )
+    if made.problems:
+        return made
     for wish in desired.spec.interfaces:
         nic = there.get(wish.mac or "")
         if nic is None:

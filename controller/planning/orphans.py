@@ -49,7 +49,7 @@ from controller.planning.steps import (
     remember,
     step_name,
 )
-from controller.planning.stopping import StopFor, Stopping, asked_to_stop, steps_before, stop
+from controller.planning.stopping import StopFor, Stopping, asked_to_stop, stop
 from controller.planning.suspending import suspended
 
 C = ConditionType
@@ -99,7 +99,7 @@ def plan_orphan(
         return Plan(guest=name, sentence=f"doing nothing: {message}")
     memory = memory_of(domain)
     alone = memory.suspended or fleet.suspended
-    seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout)
+    seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure)
     if memory.deleting:
         made = finish_deletion(name, domain, now, policy, shutdown_timeout=shutdown_timeout)
     elif problems:
@@ -151,6 +151,7 @@ class _Orphan:
     now: float
     policy: Policy
     timeout: float
+    failure: Failure | None = None
 
     def plan(self) -> Plan:
         noted: dict[str, object] = {}
@@ -267,6 +268,7 @@ class _Orphan:
             timeout=self.timeout,
             now=self.now,
             since=since,
+            failure=self.failure,
         )
 
     def _held(self, why: str) -> Plan:
@@ -325,7 +327,7 @@ def _hold(made: Plan, failure: Failure, now: float) -> Plan:
     return replace(
         made,
         sentence=message,
-        steps=steps_before(made.steps, failure.step),
+        steps=made.steps[: names.index(failure.step)],
         conditions=conditions,
         recheck_at=failure.retry_at,
     )

@@ -35,7 +35,7 @@ from controller.planning.plan import Plan, Policy
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
 from controller.planning.steps import DestroyDomain, StartDomain, Step, remember, step_name
-from controller.planning.stopping import StopFor, steps_before, stop
+from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
 
 C = ConditionType
@@ -92,7 +92,7 @@ def _decide(
     if off:
         return _off(desired, observed, domain, memory, now, policy)
     if halted:
-        return _halt(desired, domain, memory, now, policy)
+        return _halt(desired, observed, domain, memory, now, policy)
     return plan_running(desired, observed, domain, memory, now, policy)
 
 
@@ -118,7 +118,7 @@ def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> 
     return replace(
         made,
         sentence=f"{message}; it is tried again later",
-        steps=steps_before(made.steps, failure.step),
+        steps=made.steps[: names.index(failure.step)],
         conditions=conditions,
         sync=Sync.OUT_OF_SYNC,
         recheck_at=min(failure.retry_at, made.recheck_at or failure.retry_at),
@@ -281,12 +281,25 @@ def _stopping(
 
 
 def _halt(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, now: float, policy: Policy
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    now: float,
+    policy: Policy,
 ) -> Plan:
     """Ask once, wait for ``shutdownTimeout``, then pull the plug."""
     timeout = desired.spec.shutdown_timeout
     since = policy.daemon_started
-    halting = stop(domain, memory, StopFor.HALT, timeout=timeout, now=now, since=since)
+    halting = stop(
+        domain,
+        memory,
+        StopFor.HALT,
+        timeout=timeout,
+        now=now,
+        since=since,
+        failure=observed.failure,
+    )
     message = f"it runs and should be halted; {halting.message}"
     return _stopping(desired, message, halting.recheck_at, halting.steps)
 

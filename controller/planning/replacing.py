@@ -203,8 +203,9 @@ class _View:
     def _halting(self, timeout: float) -> Stopping:
         since = self.policy.daemon_started
         return stop(
-            self.domain, self.memory, StopFor.REPLACE, timeout=timeout, now=self.now, since=since
-        )
+            self.domain, self.memory, StopFor.REPLACE,
+            timeout=timeout, now=self.now, since=since, failure=self.observed.failure,
+        )  # fmt: skip
 
     def swap(self) -> Plan:
         asked = self._watched(self.memory.shutdown_requested or self.going.since)

@@ -65,12 +65,12 @@ def decide_start(
     last = memory.last_start_attempt
     attempts = memory.start_attempts
     stopped = memory.shutdown_requested
+    if domain.reason is StateReason.MIGRATED:
+        return StartDecision(None, "it was migrated to another host", attempts)
     if strategy is RunStrategy.HALTED:
         why = ""
     elif (memory.starting or _wished(memory, now)) and attempts < _PROMISED:
         why = why or "it was about to be started"
-    elif domain.reason is StateReason.MIGRATED:
-        return StartDecision(None, "it was migrated to another host", attempts)
     elif memory.stop_for and stopped is not None and 0 <= now - stopped < STOP_FORGET:
         why = _WHY_AGAIN.get(memory.stop_for, why)
         if memory.stop_for == StopFor.HALT and strategy not in _KEPT_ON:

@@ -1,15 +1,15 @@
 """Stopping a running guest in good order, whatever for: asked once, waited for, then powered off.
 
-That it was asked, when, which run and what for stands in the domain's metadata, so that a restarted
-daemon knows why the guest is off.
+That it was asked, when, which run and what for stands in the domain's metadata before it is asked,
+so that a restarted daemon knows why the guest is off.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.observed.domain import DomainView, Memory
-from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember, step_name
+from controller.observed.guest import Failure
+from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
 
 _FORGOTTEN = 600.0
 """Seconds after its deadline from which on a request counts for nothing."""
@@ -57,20 +57,30 @@ def stop(
     timeout: float,
     now: float,
     since: float = 0.0,
+    failure: Failure | None = None,
 ) -> Stopping:
     """For a running domain. ``timeout`` in seconds, from the request to pulling the plug; ``since``
     as for ``asked_to_stop``.
 
-    A request to another run is none; nor is one from the future, by another clock, nor one of long
+    A request that the host refused (a job runs) was none: ``failure`` tells. A request to another
+    run is none; nor is one from the future, by another clock, nor one of long
     ago. None of them may cost a guest its orderly shutdown.
     """
     asked = memory.shutdown_requested
     old = asked is not None and not 0 <= now - asked < timeout + _FORGOTTEN
-    if not asked_to_stop(domain, memory, why, since=since) or asked is None or old:
-        # Noted afterwards: a request that the host refused (a job runs) was none.
+    refused = (
+        failure is not None and failure.step == "ShutdownDomain" and failure.at >= (asked or 0)
+    )
+    if refused and failure is not None and now < failure.retry_at:
+        return Stopping(
+            (),
+            f"ShutdownDomain failed: {failure.message}; it is tried again later",
+            failure.retry_at,
+        )
+    if not asked_to_stop(domain, memory, why, since=since) or asked is None or old or refused:
         steps = (
-            ShutdownDomain(),
             remember(shutdown_requested=now, stop_for=why.value, stop_run=domain.run),
+            ShutdownDomain(),
         )
         return Stopping(steps, "asking it to shut down", now + timeout)
     if now < asked + timeout:
@@ -78,13 +88,3 @@ def stop(
         return Stopping((), message, asked + timeout)
     message = f"it did not shut down within {timeout:.0f} s; powering it off"
     return Stopping((DestroyDomain("shutdown timed out"),), message, now + 5)
-
-
-def steps_before(steps: Sequence[Step], failed: str) -> tuple[Step, ...]:
-    """Those before the one of that name, which waits for its next try.
-
-    Not the note that goes with a request to shut down: a guest that is not asked would be powered
-    off for not having heard.
-    """
-    before = tuple(steps[: [step_name(step) for step in steps].index(failed)])
-    return before[:-1] if failed == step_name(ShutdownDomain()) else before

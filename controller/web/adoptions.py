@@ -29,10 +29,11 @@ def routes(application: Application) -> list[Route]:
         return answer({"item": view(application.adoptions.preview(known(request)))})
 
     def adopt(request: Request) -> Response:
-        query = request.query_params
-        made = application.adoptions.adopt(
-            known(request), query.get("uuid") or None, query.get("digest") or None
-        )
+        name, digest = known(request), request.query_params.get("digest")
+        if not digest:
+            message = "digest is missing: that of the answer to GET, which shows what is adopted"
+            raise ApiError(400, "BadRequest", message)
+        made = application.adoptions.adopt(name, digest)
         return answer({"item": view(made, adopted=True)})
 
     path = "/api/v1/guests/{name}/adoption"
@@ -47,7 +48,7 @@ def view(plan: AdoptionPlan, *, adopted: bool = False) -> Json:
         "host": plan.desired.spec.host,
         "uuid": plan.domain.uuid,
         "state": str(plan.domain.state),
-        "digest": plan.desired.digest,
+        "digest": plan.digest or None,
         "adopted": adopted,
         "problems": list(plan.problems),
         "devices": [

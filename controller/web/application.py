@@ -101,8 +101,10 @@ class Guests(Protocol):
     def restart(self, name: str) -> str:
         """A cold boot, now: what is staged is applied."""
 
-    def approve(self, name: str, *, now: bool = False) -> str:
-        """The replacement that its plan waits with; ``now`` does not wait for a window."""
+    def approve(self, name: str, base: str, *, now: bool = False) -> str:
+        """The replacement that its plan waits with, if that is the one by ``base``; ``now`` does
+        not wait for a window.
+        """
 
     def rollback(self, name: str) -> str:
         """The last system disk that worked comes back."""
@@ -131,8 +133,8 @@ class Adoptions(Protocol):
     def preview(self, name: str) -> AdoptionPlan:
         """What it would change; looks inside the guest where its agent answers."""
 
-    def adopt(self, name: str, uuid: str | None, digest: str | None) -> AdoptionPlan:
-        """Does it, if the domain (by UUID) and the guest (by digest) are those that were shown."""
+    def adopt(self, name: str, digest: str) -> AdoptionPlan:
+        """Does it, if the plan is the one that was shown, by its ``digest``."""
 
 
 class Console(Protocol):

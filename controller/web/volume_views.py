@@ -26,6 +26,7 @@ def _volume(host: str, use: VolumeUse) -> Json:
         "backing": volume.backing,
         "use": str(use.use),
         "orphaned": use.use is Use.ORPHANED,
+        "why": use.why or None,
         "guest": use.guest or None,
         "disk": use.disk or None,
         "image": use.image or None,

@@ -40,7 +40,8 @@ def routes(application: Application) -> list[Route]:
 
     def approve(request: Request) -> Response:
         name, now = known(request), yes(request, "now")
-        return answer({"name": name, "message": guests.approve(name, now=now)}, status=202)
+        message = guests.approve(name, request.query_params.get("base", ""), now=now)
+        return answer({"name": name, "message": message}, status=202)
 
     def deletions(_: Request) -> Response:
         items = [

@@ -214,7 +214,7 @@ def test_a_replacement_is_approved_and_rolled_back(site: Site) -> None:
         assert f'guest_replacements_total{{guest="one",result="{result}"}} 1.0' in text
     assert 'phase_transition_seconds_count{phase="Replacing"} 2.0' in text
     assert site.post("guests/one/retry")[0] == 202
-    assert site.get("guests/one")["item"]["refused"] is None
+    site.until("it may be tried", lambda _: not site.get("guests/one")["item"]["refused"])
 
 
 class Kept:

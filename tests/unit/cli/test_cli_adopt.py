@@ -42,18 +42,16 @@ def test_a_dry_run_shows_and_does_nothing(cli: Cli, adoptions: FakeAdoptions) ->
 def test_without_a_terminal_it_has_to_be_said(cli: Cli, adoptions: FakeAdoptions) -> None:
     done = cli("adopt", "db1")
     assert done.exit_code == 2
-    assert "guestkeeper adopt db1 --yes" in done.stderr
+    assert "nothing was adopted: nobody can be asked here; add --yes" in done.stderr
     assert adoptions.adopted == []
 
 
-def test_what_was_shown_is_what_is_adopted(
-    cli: Cli, adoptions: FakeAdoptions, world: World
-) -> None:
+def test_what_was_shown_is_what_is_adopted(cli: Cli, adoptions: FakeAdoptions) -> None:
     done = cli("adopt", "db1", "--yes")
     assert done.exit_code == 0
     assert done.stdout.startswith(SHOWN)
     assert "db1 is Guestkeeper's now; it was not stopped" in done.stdout
-    assert adoptions.adopted == [("db1", UUID, world.snapshot.guests["db1"].digest)]
+    assert adoptions.adopted == [("db1", adoptions.preview("db1").digest)]
 
 
 def test_problems_end_it(cli: Cli, adoptions: FakeAdoptions) -> None:
@@ -64,6 +62,17 @@ def test_problems_end_it(cli: Cli, adoptions: FakeAdoptions) -> None:
     assert "its disk vdb (default/more.qcow2) is not in the document" in done.stdout
     assert "it cannot be adopted before" in done.stdout
     assert adoptions.adopted == []
+
+
+def test_what_a_foreign_domain_calls_itself_forges_no_lines(
+    cli: Cli, adoptions: FakeAdoptions
+) -> None:
+    forged = "a\n  would change nothing\n\x9b2J\u202e"
+    adoptions.config = replace(CONFIG, title=forged)
+    shown = cli("adopt", "db1", "--dry-run").stdout
+    assert "\n  would change nothing" not in shown
+    assert not {"\x9b", "\u202e"} & set(shown)
+    assert r"a\n  would change nothing\n\x9b2J\u202e" in shown
 
 
 def test_as_json_it_is_the_api_s(cli: Cli, adoptions: FakeAdoptions) -> None:

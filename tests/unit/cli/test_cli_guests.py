@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer
 
+from controller.cli import asking, terminal
 from controller.cli import get as listing
-from controller.cli import guests, terminal
 from controller.observed.domain import (
     DomainView,
     Memory,
@@ -63,7 +63,7 @@ def person(monkeypatch: pytest.MonkeyPatch, *, agrees: bool) -> list[str]:
         asked.append(question)
         return agrees
 
-    monkeypatch.setattr(guests, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(asking, "somebody_is_there", lambda: True)
     monkeypatch.setattr(typer, "confirm", confirm)
     return asked
 
@@ -360,7 +360,7 @@ def volumes(world: World, **unseen: str) -> None:
                     "web1-0-system.qcow2", Use.RETIRED, "web1", "system",
                     until=time.time() + 3 * 86400 + 60,
                 ),
-                one("web9-0-data.qcow2", Use.FOREIGN, "web9", "data"),
+                one("web9-0-data.qcow2", Use.FOREIGN, "web9", "data", why="domain clone"),
             )
         },
         unseen,
@@ -384,7 +384,7 @@ def test_volumes_are_listed_with_who_uses_them(cli: Cli, world: World) -> None:
         "web1 (system disk)",
         "web1 (system disk, being replaced)",
         "web1 (retired system disk, kept for 3d)",
-        "not a guest; it is named like the disk data of web9",
+        "domain clone, no guest; it is named like the disk data of web9",
     ]
     wide = cli("get", "volumes", "-o", "wide").stdout.splitlines()
     assert wide[0].split() == [
@@ -403,6 +403,40 @@ def test_orphaned_volumes_are_told_apart(
     assert "old1-0-data.qcow2" in result.stdout
     assert "never deleted unasked; to delete one: virsh vol-delete" in result.stderr
     assert cli("get", "volumes", "--orphaned", "-o", "name").stdout == "old1-0-data.qcow2\n"
+
+
+def test_volumes_that_may_be_used_are_not_among_the_orphaned(cli: Cli, world: World) -> None:
+    def one(name: str, use: Use, why: str) -> VolumeUse:
+        volume = VolumeView("default", name, f"/pool/{name}", "qcow2", 2**30, 2**20, None)
+        return VolumeUse(volume, use, "old1", "data", why=why)
+
+    world.volumes = VolumesSeen(
+        {
+            "local": (
+                one("a", Use.POSSIBLY, "pool p2 is\n\x9bstopped"),
+                one("b", Use.POSSIBLY, "pool p2 is\n\x9bstopped"),
+                one("c", Use.UNKNOWN, "host far cannot be asked"),
+            )
+        },
+        {},
+    )
+    result = cli("get", "volumes", "--orphaned")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.splitlines() == [
+        "no volumes that nobody uses",
+        "who uses 1 volume is not certain: host far cannot be asked",
+        r"who uses 2 volumes is not certain: pool p2 is\n\x9bstopped",
+    ]
+    lines = cli("get", "volumes").stdout.splitlines()
+    assert lines[1].endswith("perhaps nobody; it was the disk data of old1")
+    assert lines[3].endswith("not known; it was the disk data of old1")
+
+
+def test_what_an_argument_does_to_a_terminal_is_written_out(cli: Cli) -> None:
+    result = cli("suspend", "\x1b[31mx\u202e")
+    assert result.exit_code == 1
+    assert r"\x1b[31mx\u202e" in result.stderr
+    assert not {"\x1b", "\u202e"} & set(result.stderr)
 
 
 def test_a_host_whose_volumes_cannot_be_told_is_exit_code_3(cli: Cli, world: World) -> None:

@@ -1,6 +1,6 @@
 """The adoption desk over a world in memory; what libvirt has to say is in ``tests/libvirt``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -26,7 +26,14 @@ GUEST = a_guest("web1", services=(a_service(),))
 class World(FakeWorld):
     """One in which a mark is all that adopting puts on a domain."""
 
-    def adopt(self, host: str, uuid: str, ownership: Ownership, aliases: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        host: str,
+        uuid: str,
+        ownership: Ownership,
+        aliases: Mapping[str, str],
+        disks: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         with self._effect(f"adopt {ownership.name}"):
             assert self.domains[ownership.name].uuid == uuid
             self.domains[ownership.name] = replace(
@@ -76,7 +83,7 @@ class Fixture:
         with pytest.raises(kind, match=words):
             self.desk.preview("web1")
         with pytest.raises(kind, match=words):
-            self.desk.adopt("web1")
+            self.desk.adopt("web1", "")
         assert self.queued == []
         assert [effect for effect in self.world.effects if effect.startswith("adopt")] == []
 
@@ -99,10 +106,11 @@ def test_an_inside_that_gives_no_answer_is_told_as_not_known(agent: bool) -> Non
 
 def test_adopting_needs_no_look_inside_and_hands_the_guest_to_the_loop() -> None:
     made = Fixture()
-    uuid = made.world.domains["web1"].uuid
-    done = made.desk.adopt("web1", uuid, GUEST.digest)
+    digest = made.desk.preview("web1").digest
+    looks = made.inside.looks
+    done = made.desk.adopt("web1", digest)
     assert done.step is not None
-    assert made.inside.looks == 0
+    assert made.inside.looks == looks
     assert made.queued == ["web1"]
     assert made.world.domains["web1"].ours
     assert ("web1", "DomainAdopted") in made.world.events

@@ -60,6 +60,8 @@ class Office(World):
         return [event.reason for event in self.journal.events(name)]
 
     def refusal(self, wish: str, *arguments: Any, **more: Any) -> str:
+        if wish == "approve" and len(arguments) == 1:
+            arguments = (*arguments, NEW)
         with pytest.raises(NotNowError) as refused:
             getattr(self.desk, wish)(*arguments, **more)
         assert self.metadata.written == []
@@ -100,8 +102,9 @@ def test_where_the_host_is_silent_nothing_is_noted(office: Office, wish: str) ->
     office.has()
     lost = Observed(make.a_host(reachable=False, why="connection refused"))
     a_status(office.snapshot.guests["web1"], lost, office.store, office.now)
+    shown = [NEW] if wish == "approve" else []
     with pytest.raises(HostUnreachableError, match=r"host local of web1 does not answer \(conn"):
-        getattr(office.desk, wish)("web1")
+        getattr(office.desk, wish)("web1", *shown)
     assert office.metadata.written == []
 
 
@@ -228,7 +231,7 @@ def outdated(office: Office, **fields: Any) -> None:
 
 def test_the_base_of_the_present_plan_is_approved(office: Office) -> None:
     outdated(office)
-    assert NEW in office.desk.approve("web1")
+    assert NEW in office.desk.approve("web1", NEW)
     assert (office.memory().approved, office.memory().approved_now) == (NEW, False)
     assert office.events("web1") == ["ReplacementApproved"]
     status = office.store.get("web1")
@@ -238,9 +241,17 @@ def test_the_base_of_the_present_plan_is_approved(office: Office) -> None:
 
 def test_an_approval_waits_for_the_window_unless_it_says_now(office: Office) -> None:
     outdated(office, updatePolicy={"maintenanceWindows": NIGHTLY})
-    assert "guestkeeper approve web1 --now" in office.desk.approve("web1")
-    assert "as soon as" not in office.desk.approve("web1", now=True)
+    assert "guestkeeper approve web1 --now" in office.desk.approve("web1", NEW)
+    assert "as soon as" not in office.desk.approve("web1", NEW, now=True)
     assert office.memory().approved_now
+
+
+@pytest.mark.parametrize("shown", ["gk-base-debian12-older.qcow2", ""])
+def test_what_nobody_was_shown_is_not_approved(office: Office, shown: str) -> None:
+    outdated(office)
+    told = office.refusal("approve", "web1", shown)
+    assert f"a system disk of {NEW} that web1 waits" in told
+    assert (shown or "no base was named") in told
 
 
 def test_where_nothing_waits_nothing_is_approved(office: Office) -> None:
@@ -250,7 +261,7 @@ def test_where_nothing_waits_nothing_is_approved(office: Office) -> None:
 
 def test_what_failed_can_be_approved_again(office: Office) -> None:
     outdated(office, memory=Memory(refused=NEW, refused_why="not ready"))
-    office.desk.approve("web1")
+    office.desk.approve("web1", NEW)
     assert office.memory().approved == NEW
 
 
@@ -309,8 +320,10 @@ def test_the_ends_of_orphans_are_approved(office: Office) -> None:
         ("old2", "Stop"),
     ]
     told = office.desk.approve_deletions(())
-    assert told["old1"].startswith("old1 is stopped and deleted with its system disk in 540 s")
-    assert told["old2"].startswith("old2 is stopped in 540 s")
+    assert told["old1"].startswith(
+        "old1 is stopped and deleted with its system disk once its document was gone"
+    )
+    assert told["old2"].startswith("old2 is stopped once its document was gone")
     for name in ("old1", "old2"):
         memory = office.memory(name)
         assert memory.deletion_approved == office.now

@@ -158,6 +158,25 @@ def test_what_an_operator_set_on_a_device_of_ours_stays() -> None:
     assert root.find("devices/interface/bandwidth/inbound") is not None
 
 
+def test_a_cable_that_is_pulled_leads_where_it_led() -> None:
+    has = defined()
+    nic = has.find("devices/interface")
+    assert nic is not None
+    source = nic.find("source")
+    assert source is not None
+    source.set("portgroup", "dmz")
+
+    def source_of(wanted: DomainConfig) -> dict[str, str]:
+        found = updated(has, wanted).find("devices/interface/source")
+        assert found is not None
+        return found.attrib
+
+    pulled = replace(CONFIG.nics[0], link="down")
+    other = replace(pulled, source="other")
+    assert source_of(replace(CONFIG, nics=(pulled, CONFIG.nics[1]))) == source.attrib
+    assert source_of(replace(CONFIG, nics=(other, CONFIG.nics[1]))) == {"network": "other"}
+
+
 def test_what_libvirt_knew_of_a_disk_goes_with_the_disk() -> None:
     has = defined()
     disk = has.find("devices/disk")

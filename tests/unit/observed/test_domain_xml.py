@@ -154,6 +154,7 @@ def test_a_running_interface_that_its_network_led_to_a_bridge_is_still_of_the_ne
 def test_of_a_domain_of_ours_only_our_devices_count() -> None:
     config = parse_config(made_ours(FOREIGN))
     assert (config.disks, config.nics) == ((), ())
+    assert config.taken == parse_config(FOREIGN).taken == {"vda", "sda"}
 
 
 def test_two_configs_that_mean_the_same_domain_are_equal() -> None:

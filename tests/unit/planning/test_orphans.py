@@ -186,8 +186,8 @@ def test_that_it_was_one_of_too_many_is_written_down_until_it_is_back() -> None:
     assert planned(an_orphan(), fleet=Fleet(deletions=1, unheard="b")).steps == ()
     approved_since = an_orphan(deletion_blocked=True, deletion_approved=GONE)
     assert names(planned(approved_since, fleet=Fleet(deletions=2))) == [
-        "ShutdownDomain",
         "RecordMemory",
+        "ShutdownDomain",
     ]
     assert returned(Memory(deletion_blocked=True)) == remember(deletion_blocked=False)
 
@@ -276,7 +276,7 @@ def test_an_approved_deletion_goes_on_once_its_grace_is_over(fleet: Fleet) -> No
     waiting = planned(an_orphan(since=NOW - 10, deletion_approved=NOW - 5), fleet=fleet)
     assert waiting.steps == ()
     due = planned(an_orphan(deletion_approved=GONE), fleet=fleet)
-    assert names(due) == ["ShutdownDomain", "RecordMemory"]
+    assert names(due) == ["RecordMemory", "ShutdownDomain"]
 
 
 def test_approval_does_not_help_a_directory_that_cannot_be_read() -> None:
@@ -360,7 +360,7 @@ ASKED = {"shutdown_requested": NOW - 20, "stop_for": "delete", "stop_run": 7}
 )
 def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Printable) -> None:
     asking = planned(an_orphan(policy))
-    assert names(asking) == ["ShutdownDomain", "RecordMemory"]
+    assert names(asking) == ["RecordMemory", "ShutdownDomain"]
     assert changed(asking) == {"shutdown_requested": NOW, "stop_for": "delete", "stop_run": 7}
     waiting = planned(an_orphan(policy, DomainState.SHUTDOWN, **ASKED))
     assert (waiting.steps, waiting.recheck_at) == ((), NOW + 100)
@@ -372,7 +372,7 @@ def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Pri
 def test_a_request_of_before_the_daemon_started_costs_nobody_an_orderly_shutdown() -> None:
     late = replace(ME, daemon_started=NOW - 10)
     made = plan_orphan("web1", an_orphan(**ASKED), Fleet(), NOW + 101, late)
-    assert names(made) == ["ShutdownDomain", "RecordMemory"]
+    assert names(made) == ["RecordMemory", "ShutdownDomain"]
 
 
 def test_the_documents_own_timeout_counts_where_it_is_known() -> None:
@@ -406,7 +406,7 @@ def test_a_guest_found_off_counts_as_stopped_and_whoever_starts_it_keeps_it() ->
 
 def test_a_stopped_guest_does_not_come_back_with_its_host() -> None:
     made = planned(replace(an_orphan("Stop"), autostart=True))
-    assert names(made) == ["SetAutostart", "ShutdownDomain", "RecordMemory"]
+    assert names(made) == ["SetAutostart", "RecordMemory", "ShutdownDomain"]
 
 
 # --- Delete ---------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ def test_a_deletion_that_began_waits_for_an_operator_and_is_never_another_daemon
 
 def test_one_that_was_started_while_it_is_deleted_is_stopped_first() -> None:
     made = finish_deletion("web1", an_orphan(deleting=True), NOW, ME)
-    assert names(made) == ["ShutdownDomain", "RecordMemory"]
+    assert names(made) == ["RecordMemory", "ShutdownDomain"]
 
 
 def disk(volume: str, base: str = "gk-base-x.qcow2") -> SystemDisk:

@@ -253,7 +253,7 @@ def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float, r
     guest = a_guest(runStrategy="Halted")
     memory = Memory(shutdown_requested=asked, stop_for="halt", stop_run=run)
     made = planned(guest, observed(a_domain(guest, memory=memory)))
-    assert names(made) == ["ShutdownDomain", "RecordMemory"]
+    assert names(made) == ["RecordMemory", "ShutdownDomain"]
 
 
 def test_a_guest_that_runs_again_forgets_an_earlier_wish_to_halt() -> None:
@@ -278,7 +278,7 @@ def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
         memory = seen.domain.ownership.memory
         return plan(guest, seen, memory, NOW, replace(POLICY, daemon_started=NOW - 500))
 
-    assert names(planned(guest, observed(a_domain(guest)))) == ["ShutdownDomain", "RecordMemory"]
+    assert names(planned(guest, observed(a_domain(guest)))) == ["RecordMemory", "ShutdownDomain"]
     assert asked(30).steps == ()
     assert names(asked(61)) == ["DestroyDomain"]
 

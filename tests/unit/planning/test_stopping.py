@@ -15,7 +15,7 @@ from tests.fakes import Daemon
 from tests.unit.loop.test_replacing import Site, guest
 from tests.unit.loop.test_replacing_hard import passes, vanishes, wishes
 
-ASK, WAIT, PLUG = ["ShutdownDomain", "RecordMemory"], [], ["DestroyDomain"]
+ASK, WAIT, PLUG = ["RecordMemory", "ShutdownDomain"], [], ["DestroyDomain"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class FakeAdoptions:
         self._world = world
         self.config = CONFIG
         self.view: dict[str, Any] = {}
-        self.adopted: list[tuple[str, str | None, str | None]] = []
+        self.adopted: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
     def preview(self, name: str) -> AdoptionPlan:
@@ -63,7 +63,7 @@ class FakeAdoptions:
         seen = Observed(make.a_host(), replace(domain, **self.view))
         return plan_adoption(guest, seen, self._world.now, make.POLICY)
 
-    def adopt(self, name: str, uuid: str | None, digest: str | None) -> AdoptionPlan:
+    def adopt(self, name: str, digest: str) -> AdoptionPlan:
         made = self.preview(name)
-        self.adopted.append((name, uuid, digest))
+        self.adopted.append((name, digest))
         return made

@@ -46,10 +46,13 @@ def test_what_it_would_change_is_shown_field_by_field(http: httpx.Client) -> Non
 
 
 def test_adopting_passes_on_what_was_shown(http: httpx.Client, adoptions: FakeAdoptions) -> None:
-    answer = http.post(PATH, params={"uuid": UUID, "digest": "abc"})
+    answer = http.post(PATH)
+    assert answer.status_code == 400
+    assert "digest is missing" in answer.json()["error"]["message"]
+    answer = http.post(PATH, params={"digest": "abc"})
     assert answer.status_code == 200
     assert answer.json()["item"]["adopted"] is True
-    assert adoptions.adopted == [("db1", UUID, "abc")]
+    assert adoptions.adopted == [("db1", "abc")]
 
 
 def test_a_name_that_nobody_has_is_not_found(http: httpx.Client) -> None:
@@ -60,7 +63,7 @@ def test_a_name_that_nobody_has_is_not_found(http: httpx.Client) -> None:
 
 def test_a_refusal_is_told_with_its_reason(http: httpx.Client, adoptions: FakeAdoptions) -> None:
     adoptions.error = PermanentError("it is Guestkeeper's already", reason="NothingToAdopt")
-    answer = http.post(PATH)
+    answer = http.post(PATH, params={"digest": "abc"})
     assert answer.status_code == 409
     assert answer.json()["error"] == {
         "reason": "NothingToAdopt",

@@ -94,7 +94,7 @@ def test_what_is_to_be_approved_is_shown_before(http: httpx.Client, world: World
         "disruption": "stop, swap of the system disk, boot",
         "needs": "approve",
     }
-    assert post(http, "guests/web1/approve?now=1")[0] == 202
+    assert post(http, "guests/web1/approve?now=1&base=base-2")[0] == 202
     assert item(http, "web1")["approved"] == "base-2"
     assert [one["needs"] for one in item(http, "web1")["changes"]] == [None]
 
@@ -193,6 +193,7 @@ def test_volumes_are_listed_with_their_use(http: httpx.Client, world: World) -> 
         "backing": "/base",
         "use": "orphaned",
         "orphaned": True,
+        "why": None,
         "guest": "old1",
         "disk": "data",
         "image": None,
