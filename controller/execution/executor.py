@@ -24,8 +24,9 @@ from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
+from controller.execution.wishes import unless_wished
 from controller.guest_access.inside import ApplyFailedError
-from controller.observed.domain import DomainView, Memory, Ownership
+from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
 from controller.planning.changes import all_inside_changes
@@ -168,7 +169,7 @@ class Executor:
                 disk = step.retired.disk
                 return "VolumeDeleted", f"volume {disk.pool}/{disk.volume}: {step.why}"
             case steps.RecordMemory():
-                changes = _unless_wished(observed, step.changes)
+                changes = unless_wished(observed, step.changes)
                 self._write_down(
                     host, name, lambda owner: replace(owner, memory=changes(owner.memory))
                 )
@@ -244,7 +245,7 @@ class Executor:
             return
         with self._lock_of(name):
             owner = self._owner(host, name)
-            memory = _unless_wished(observed, step.memory)(owner.memory)
+            memory = unless_wished(observed, step.memory)(owner.memory)
             owner = replace(owner, memory=memory, **dict(step.marks))
             self._ports.hypervisor.define(host, step.config, owner)
 
@@ -367,27 +368,6 @@ class Executor:
         )
         self._on_step(subject, observed, step, False)
         self._ports.journal.record(subject.name, error.reason, f"{name}: {error}", warning=True)
-
-
-_WISHES = (
-    "approved", "approved_now", "restart_requested", "rollback", "suspended", "deletion_approved",
-)  # fmt: skip
-"""Fields of ``Memory`` that an operator writes at any time."""
-
-
-def _unless_wished(
-    observed: Observed, changes: tuple[tuple[str, Any], ...]
-) -> Callable[[Memory], Memory]:
-    """The change, without fields in which a wish was noted since the plan was made."""
-    domain = observed.domain
-    owner = domain.ownership if domain is not None else None
-    planned_from = owner.memory if owner is not None else Memory()
-
-    def change(memory: Memory) -> Memory:
-        newer = [f for f in _WISHES if getattr(memory, f) != getattr(planned_from, f)]
-        return replace(memory, **{f: value for f, value in changes if f not in newer})
-
-    return change
 
 
 def _owned(observed: Observed) -> DomainView:
