@@ -253,7 +253,9 @@ def _kept(
 def _drives(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None
 ) -> Iterator[DiskConfig]:
-    there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    there: dict[str, DiskConfig] = {}
+    for config in (domain.live, domain.config) if domain is not None else ():
+        there |= {disk.alias: disk for disk in config.disks} if config is not None else {}
     taken = {disk.target for disk in there.values()} | _targets(domain)
     free = _free_targets("sd", taken)
     next(free)  # the seed's, whether there is one or not
