@@ -11,6 +11,7 @@ from controller.observed.domain import DomainState, DomainView, Memory
 from controller.observed.guest import Failure, Observed
 from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, too_small
+from controller.planning.domain import SYSTEM, moved_disks
 from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
 from controller.planning.plan import Policy
@@ -62,6 +63,9 @@ def _decide(
     now: float,
     policy: Policy,
 ) -> ChangeDecision:
+    if SYSTEM in moved_disks(domain):
+        # What it would come back to is somebody's snapshot: that has to be merged first.
+        return _restart(desired, domain, memory, todo, now, policy.daemon_started, observed.failure)
     if memory.rollback and memory.replacement is None:
         began = begin_rollback(domain, memory, now)
         return ChangeDecision((began,), "Replacing", "an operator wants its last system disk back")

@@ -12,7 +12,7 @@ from controller.observed.guest import Fleet, Observed
 from controller.planning.conditions import ConditionType
 from controller.planning.planner import plan
 from tests.factories import NOW, POLICY, a_domain, a_guest, a_ready_image, an_inside, observed
-from tests.unit.loop.test_replacing import NEW, SERVICES, Site, guest
+from tests.unit.loop.test_replacing import NEW, SERVICES, Site, automatic, guest
 from tests.unit.loop.test_replacing_hard import passes, wishes
 
 
@@ -130,3 +130,21 @@ def test_what_a_new_disk_waits_for(
     assert bool(made.steps) is (reason == "Replacing")
     while_busy = replace(seen, domain=replace(domain, running_job=True))
     assert plan(wanted, while_busy, domain.ownership.memory, NOW, POLICY).steps == ()
+
+
+def test_a_system_disk_that_somebody_made_a_snapshot_of_is_not_replaced() -> None:
+    site = Site(automatic())
+    site.world.base = NEW
+    domain = site.domain
+    disks = tuple(
+        replace(disk, pool="", volume="/elsewhere/snapshot.qcow2")
+        if disk.alias == "disk-system"
+        else disk
+        for disk in domain.config.disks
+    )
+    config = replace(domain.config, disks=disks)
+    site.world.domains["web1"] = replace(domain, config=config, live=config)
+    site.settle()
+    assert site.downs() == ["start"]
+    assert site.reason() == "DiskMoved"
+    assert site.memory.replacement is None
