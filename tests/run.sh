@@ -4,8 +4,8 @@
 #
 #   run.sh [PYTEST'S ARGUMENTS]     with arguments: one run of pytest with these, in the foreground
 #
-# Images, installs and the demo are the one stream of guests, all other guests the second, which begins
-# when the tests without guests are through. The streams with guests report last. Exits with the first
+# Images, installs and the hypervisor room are the one stream of guests, all other guests the second,
+# which begins when the tests without guests are through. The streams with guests report last. Exits with the first
 # status that is not 0.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -14,7 +14,10 @@ if (($#)); then
     exec "${pytest[@]}" "$@"
 fi
 
-first=(tests/e2e/test_{builders,images,installs}_real.py tests/e2e/test_{demo_real,standin}.py)
+first=(
+    tests/e2e/test_{builders,images,installs,demo,adopt,hypervisor,live_changes}_real.py
+    tests/e2e/test_standin.py
+)
 second=()
 for file in tests/e2e/test_*.py; do
     [[ " ${first[*]} " == *" $file "* ]] || second+=("$file")

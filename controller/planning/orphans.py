@@ -101,7 +101,9 @@ def plan_orphan(
     alone = memory.suspended or fleet.suspended
     seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure)
     if memory.deleting:
-        made = finish_deletion(name, domain, now, policy, shutdown_timeout=shutdown_timeout)
+        made = finish_deletion(
+            name, domain, now, policy, shutdown_timeout=shutdown_timeout, failure=failure
+        )
     elif problems:
         made = goes_on(invalid(name, domain, problems), going_on(domain, memory, now, policy))
     elif of_another(memory, policy):
@@ -128,6 +130,7 @@ def finish_deletion(
     policy: Policy,
     *,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    failure: Failure | None = None,
 ) -> Plan:
     """Goes on with a deletion that has begun, whether or not the document has come back since.
 
@@ -137,7 +140,7 @@ def finish_deletion(
     if of_another(memory, policy):
         return others(name, domain, memory)
     fleet = Fleet()
-    return _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout).delete()
+    return _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure).delete()
 
 
 @dataclass(frozen=True, slots=True)

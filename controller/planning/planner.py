@@ -73,7 +73,14 @@ def _decide(
         return plan_creation(desired, observed, now, policy)
     domain = located_view(domain, observed.host.pools)
     if memory.deleting:
-        return finish_deletion(desired.name, domain, now, policy)
+        return finish_deletion(
+            desired.name,
+            domain,
+            now,
+            policy,
+            shutdown_timeout=desired.spec.shutdown_timeout,
+            failure=observed.failure,
+        )
     if domain.state is DomainState.SHUTDOWN:
         return _stopping(desired, "it is shutting down", now + 5)
     if domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):

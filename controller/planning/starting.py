@@ -69,14 +69,14 @@ def decide_start(
         return StartDecision(None, "it was migrated to another host", attempts)
     if strategy is RunStrategy.HALTED:
         why = ""
-    elif (memory.starting or _wished(memory, now)) and attempts < _PROMISED:
-        why = why or "it was about to be started"
     elif memory.stop_for and stopped is not None and 0 <= now - stopped < STOP_FORGET:
         why = _WHY_AGAIN.get(memory.stop_for, why)
         if memory.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
             why = ""
         if last is None or last <= stopped:
             last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
+    elif (memory.starting or _wished(memory, now)) and attempts < _PROMISED:
+        why = why or "it was about to be started"
     if not why:
         reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"
         return StartDecision(None, reason, attempts)

@@ -197,7 +197,7 @@ def test_one_build_serves_two_guests_and_the_next_one_takes_seconds(
     install.write(values={"standin": ["root tiny"]})
     wait_until(lambda: len(install.bases()) == 2, INSTALL, "the newer base")
     wait_until(
-        lambda: condition(site.guest(first), "Synced")["reason"] == "ImageOutdated",
+        lambda: condition(site.guest(first), "Synced")["reason"] == "ReplaceRequired",
         60,
         "the guest is told as outdated",
     )
