@@ -1,6 +1,7 @@
 """An operator's wishes about guests: noted where they outlive the daemon, carried out by the loop.
 
-A wish is a few fields in the metadata of the guest's domain; noting it is all that happens here.
+A wish is a few fields in the metadata of the guest's domain (about all guests, a file of the
+daemon's); noting it is all that happens here.
 The guest is then looked at like after any event, and its plan finds what it is to do. So a wish
 survives whatever happens to the daemon, and is never carried out twice.
 """

@@ -48,7 +48,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a step is about. ``guest`` is None where its document is gone: no step needs it then."""
+    """Whom a step is about. ``guest`` is None where no document of it was ever read."""
 
     name: str
     host: str

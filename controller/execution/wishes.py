@@ -14,7 +14,7 @@ from controller.observed.guest import Observed
 _WISHES = (
     "approved", "approved_now", "restart_requested", "rollback", "suspended", "deletion_approved",
 )  # fmt: skip
-"""Fields of ``Memory`` that an operator writes at any time."""
+"""Fields of ``Memory`` that hold an operator's wish until the loop has carried it out."""
 
 
 def unless_wished(

@@ -21,7 +21,7 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """``text`` is what the guest notices; ``needs`` who has to say so first."""
+    """``text`` is what the guest notices; ``needs`` which command it waits for."""
 
     text: str
     needs: Needs = Needs.NOTHING

@@ -57,5 +57,6 @@ def decide_restart(
             recheck_at=window.changes_at,
         )
     if domain.running_job:
-        return RestartDecision(waits="it waits for a job of its domain (backup, migration)")
+        waits = "it waits for a job of its domain (backup, migration)"
+        return RestartDecision(waits=waits, recheck_at=now + 15)
     return RestartDecision("updatePolicy.restart is Automatic")

@@ -71,7 +71,7 @@ class DeleteSeed:
 
 @dataclass(frozen=True, slots=True)
 class DeleteVolume:
-    """Delete a system disk that is not needed any more; never a data disk."""
+    """Delete a system disk, or a seed, that is not needed any more; never a data disk."""
 
     pool: str
     volume: str
@@ -194,7 +194,7 @@ class DestroyDomain:
         return f"power off the domain ({self.why})"
 
 
-# --- Changes of a running domain: the definition has them already ---------------------------------
+# --- Changes of a domain, most of them while it runs: the definition has them already -------------
 
 
 @dataclass(frozen=True, slots=True)
