@@ -5,7 +5,7 @@ here is one step, through the executor as every other; then the loop finds a dom
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,9 +15,9 @@ from controller.desired.effective import EffectiveGuest
 from controller.desired.snapshot import Snapshot
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.execution.executor import Executor, Ports, Subject
+from controller.loop.look import volumes_there
 from controller.observed.domain import DomainState
 from controller.observed.guest import Observed
-from controller.observed.host import VolumeView
 from controller.planning.adopting import AdoptionPlan, plan_adoption
 from controller.planning.domain import wanted_volumes
 from controller.planning.locating import located_view
@@ -140,24 +140,13 @@ class AdoptionDesk:
         assert observed.domain is not None  # noqa: S101 - the caller saw to it
         host = observed.host
         domain = located_view(observed.domain, host.pools)
-        names = [(disk.pool, disk.volume or "") for disk in domain.config.disks]
-        volumes = self._volumes(observed, names)
+        hypervisor = self._ports.hypervisor
+        places = [(disk.pool, disk.volume) for disk in domain.config.disks if disk.volume]
+        volumes = volumes_there(hypervisor, host, places)
         adopted = match(guest, domain, host, volumes).adopted
         wanted = wanted_volumes(guest, host, adopted, self._policy.seed)
-        volumes |= self._volumes(observed, [(one.pool, one.volume) for one in wanted])
+        volumes |= volumes_there(hypervisor, host, [one.place for one in wanted])
         return replace(observed, volumes=volumes)
-
-    def _volumes(
-        self, observed: Observed, names: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], VolumeView]:
-        host = observed.host
-        found: dict[tuple[str, str], VolumeView] = {}
-        for pool, volume in names:
-            if volume and pool in host.pools and host.pools[pool].active:
-                view = self._ports.hypervisor.volume(host.name, pool, volume)
-                if view is not None:
-                    found[pool, volume] = view
-        return found
 
     def _planned(
         self, guest: EffectiveGuest, observed: Observed, *, inside: bool = True

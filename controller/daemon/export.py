@@ -4,6 +4,7 @@ from controller.daemon.house import House
 from controller.daemon.once import opened
 from controller.desired.problems import suggestion
 from controller.errors import HostUnreachableError, PermanentError
+from controller.loop.look import volumes_there
 from controller.observed.domain import DomainView
 from controller.observed.host import HostView
 from controller.observed.other_devices import other_devices
@@ -25,12 +26,7 @@ def export_once(settings: Settings, name: str, host: str | None, image: str | No
     """
     with opened(settings, read_only=True) as house:
         where, domain = _found(house, name, host)
-        volumes = {}
-        for pool, volume in disk_volumes(domain, where):
-            if where.pools[pool].active:
-                view = house.hypervisor.volume(where.name, pool, volume)
-                if view is not None:
-                    volumes[pool, volume] = view
+        volumes = volumes_there(house.hypervisor, where, disk_volumes(domain, where))
         others = other_devices(house.hypervisor.domain_xml(where.name, name))
         try:
             return export(domain, where, _image(house, domain, image), volumes, others)

@@ -63,8 +63,7 @@ class _Guest:
 
     @property
     def memory(self) -> Memory:
-        owner = self.domain.ownership
-        return owner.memory if owner is not None else Memory()
+        return self.domain.memory
 
     @property
     def orphaned(self) -> bool:
@@ -271,8 +270,7 @@ class GuestDesk:
         """
         found = {}
         for orphan in self._fleet.to_approve():
-            owner = orphan.domain.ownership
-            memory = owner.memory if owner is not None else Memory()
+            memory = orphan.domain.memory
             found[orphan.domain.name] = _deletion(
                 orphan.domain, memory.deletion_policy, memory.orphaned_since
             )
@@ -387,6 +385,6 @@ def _state_dir() -> Iterator[None]:
 
 
 def _deletion(domain: DomainView, policy: str, since: float | None) -> Deletion:
-    disk = next((disk for disk in domain.config.disks if disk.alias == SYSTEM), None)
+    disk = domain.config.disk(SYSTEM)
     volume = f"{disk.pool}/{disk.volume}" if disk is not None else ""
     return Deletion(domain.name, policy, since, volume)

@@ -89,7 +89,7 @@ class InUse:
             return False
         owner, places = domain.ownership, ((volume.pool, volume.name), ("", volume.path))
         deleting = owner is not None and owner.memory.deleting
-        return deleting and any((one.pool, one.volume) in places for one in domain.config.disks)
+        return deleting and any(one.place in places for one in domain.config.disks)
 
     def _look(self, host: str) -> _Seen:
         """One thread asks, the others wait for its answer."""

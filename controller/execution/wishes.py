@@ -22,8 +22,7 @@ def unless_wished(
 ) -> Callable[[Memory], Memory]:
     """The change, without fields in which a wish was noted since the plan was made."""
     domain = observed.domain
-    owner = domain.ownership if domain is not None else None
-    planned_from = owner.memory if owner is not None else Memory()
+    planned_from = domain.memory if domain is not None else Memory()
 
     def change(memory: Memory) -> Memory:
         newer = [f for f in _WISHES if getattr(memory, f) != getattr(planned_from, f)]

@@ -13,7 +13,7 @@ from controller.errors import PermanentError, TransientError
 from controller.hypervisor.device_update import put_source
 from controller.hypervisor.refusals import missing
 from controller.hypervisor.translate import lost
-from controller.observed.domain import DiskConfig, DomainConfig, NicConfig
+from controller.observed.domain import DomainConfig, NicConfig
 from controller.observed.domain_xml import ParsedDomain, owned_elements, parse_domain
 
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -74,16 +74,6 @@ def find_device(xml: str, kind: str, alias: str) -> ET.Element | None:
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own
     found = owned_elements(root, kind)
     return next((element for name, element in found if name == alias), None)
-
-
-def live_alias(device: ET.Element) -> str:
-    """What libvirt calls a device of a running domain; only an adopted one's is not ours."""
-    alias = device.find("alias")
-    return alias.get("name", "") if alias is not None else ""
-
-
-def disk_in(config: DomainConfig, alias: str) -> DiskConfig | None:
-    return next((disk for disk in config.disks if disk.alias == alias), None)
 
 
 def nic_in(config: DomainConfig, alias: str) -> NicConfig | None:

@@ -23,12 +23,12 @@ def update_devices(devices: ET.Element, wanted: ET.Element) -> None:
         old = {
             alias: device
             for device in devices.findall(kind)
-            if (alias := _alias(device)).startswith(ALIAS_PREFIX)
+            if (alias := device_alias(device)).startswith(ALIAS_PREFIX)
         }
         for device in old.values():
             devices.remove(device)
         for new in wanted.findall(kind):
-            there = old.get(_alias(new))
+            there = old.get(device_alias(new))
             if there is None:
                 _make_room(devices, new, kind)
                 there = new
@@ -76,7 +76,7 @@ def _lead(device: ET.Element, new: ET.Element) -> None:
 
 def _disk(device: ET.Element, new: ET.Element) -> None:
     has, wanted = disk_of(device, ""), disk_of(new, "")
-    if (has.pool, has.volume) != (wanted.pool, wanted.volume):
+    if has.place != wanted.place:
         put_source(device, new)
     if has.device != wanted.device:
         device.set("device", wanted.device)
@@ -114,18 +114,14 @@ def _interface(device: ET.Element, new: ET.Element) -> None:
 def _make_room(devices: ET.Element, new: ET.Element, kind: str) -> None:
     """The same device under no alias is the one we mean."""
     for device in devices.findall(kind):
-        if _alias(device).startswith(ALIAS_PREFIX) or place_of(device) != place_of(new):
+        if device_alias(device).startswith(ALIAS_PREFIX) or place_of(device) != place_of(new):
             continue
-        if kind == "interface" or _volume(device) == _volume(new):
+        if kind == "interface" or disk_of(device, "").place == disk_of(new, "").place:
             devices.remove(device)
 
 
-def _volume(device: ET.Element) -> tuple[str, str | None]:
-    disk = disk_of(device, "")
-    return disk.pool, disk.volume
-
-
-def _alias(device: ET.Element) -> str:
+def device_alias(device: ET.Element) -> str:
+    """With its prefix, where it is ours; of a running domain that was adopted, libvirt's own."""
     alias = device.find("alias")
     return alias.get("name", "") if alias is not None else ""
 

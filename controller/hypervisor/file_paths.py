@@ -160,7 +160,7 @@ def note_remembered(xml: str, into: Named) -> None:
         into.paths.update(path for path in (disk.kernel, disk.initrd) if path)
         # The base, too: an overlay that is not made yet stands on it already.
         into.volumes.update((disk.pool, name) for name in (disk.volume, disk.base) if name)
-    into.volumes.update((one.pool, one.volume) for one in memory.volumes)
+    into.volumes.update(one.place for one in memory.volumes)
 
 
 def _read(

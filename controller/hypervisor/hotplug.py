@@ -16,13 +16,11 @@ from controller.hypervisor.connection import HostLink
 from controller.hypervisor.device_calls import (
     Running,
     attach,
-    disk_in,
-    live_alias,
     look,
     nic_in,
     put_medium,
 )
-from controller.hypervisor.device_update import relink
+from controller.hypervisor.device_update import device_alias, relink
 from controller.hypervisor.events import REMOVAL_FAILED
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.index import HostIndex
@@ -119,7 +117,7 @@ class Hotplug:
             device = look(domain).device(alias)
             if device is None:
                 return ""
-            asked = live_alias(device)
+            asked = device_alias(device)
             try:
                 # By alias it does not wait in libvirt for the guest, as by XML it does.
                 domain.detachDeviceAlias(asked, _LIVE)
@@ -146,9 +144,9 @@ class Hotplug:
 
 
 def _as_defined(now: Running, alias: str) -> bool:
-    drive, wanted_drive = (disk_in(one.config, alias) for one in (now.live, now.stored))
+    drive, wanted_drive = (one.config.disk(alias) for one in (now.live, now.stored))
     if drive is not None and wanted_drive is not None:
-        return (drive.pool, drive.volume) == (wanted_drive.pool, wanted_drive.volume)
+        return drive.place == wanted_drive.place
     nic, wanted = (nic_in(one.config, alias) for one in (now.live, now.stored))
     return (
         nic is not None

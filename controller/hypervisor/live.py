@@ -17,7 +17,7 @@ import structlog
 from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.agent import Agents
 from controller.hypervisor.connection import HostLink
-from controller.hypervisor.device_calls import disk_in, look
+from controller.hypervisor.device_calls import look
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.index import HostIndex
 from controller.hypervisor.refusals import ineffective, missing, would_shrink
@@ -120,11 +120,11 @@ class LiveChanges:
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             now = look(domain)
-            wanted = disk_in(now.stored.config, alias)
+            wanted = now.stored.config.disk(alias)
             if wanted is None:
                 raise missing(name, alias, "definition")
             domain.setBlockIoTune(place_of(now.running(alias)), asdict(wanted.io_tune), _LIVE)
-            found = disk_in(look(domain).live.config, alias)
+            found = look(domain).live.config.disk(alias)
             if found is None or found.io_tune != wanted.io_tune:
                 raise ineffective(f"domain {name}", f"setting the I/O limits of {alias}")
 

@@ -21,7 +21,7 @@ from controller.desired.snapshot import Snapshot
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet
-from controller.planning.orphan_facts import Ending, awaits_approval, is_ending, memory_of
+from controller.planning.orphan_facts import Ending, awaits_approval, is_ending, of_another
 from controller.planning.plan import Policy
 
 log = structlog.get_logger(__name__)
@@ -199,9 +199,7 @@ class Fleets:
         }
         awaiting = {one.domain.name for one in orphans if one.awaits}
         blocked = [
-            one.domain.name
-            for one in orphans
-            if one.awaits and memory_of(one.domain).deletion_blocked
+            one.domain.name for one in orphans if one.awaits and one.domain.memory.deletion_blocked
         ]
         return Census(
             guests=len(guests),
@@ -246,7 +244,7 @@ class Fleets:
         owner = domain.ownership if domain is not None and domain.ours else None
         if domain is None or owner is None:
             return None
-        if owner.memory.controller not in ("", self._policy.controller):
+        if of_another(owner.memory, self._policy):
             return None
         awaits = awaits_approval(domain, self._policy, policy)
         return Orphan(host, domain, awaits, is_ending(domain, self._policy, policy))

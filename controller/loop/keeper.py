@@ -78,7 +78,7 @@ class Keeper:
                 for guest in snapshot.guests.values()
                 if guest.spec.host == host.name
             }
-            there = sorted(pool for pool in pools if pool in host.pools and host.pools[pool].active)
+            there = sorted(pool for pool in pools if host.has_running(pool))
             try:
                 self._images.tend(host.name, self._wanted, there, certain=certain)
             except GuestkeeperError as error:

@@ -9,7 +9,8 @@ from controller.errors import HostUnreachableError
 from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
-from controller.observed.domain import DomainView, Memory
+from controller.execution.ports import Hypervisor
+from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
@@ -109,7 +110,7 @@ class Look:
 
     def _image(self, guest: EffectiveGuest, host: HostView, pool: str) -> ImageView | None:
         """Mostly known from memory."""
-        if not _usable(host, pool):
+        if not host.has_running(pool):
             return None
         return self._ports.images.view(guest.spec.host, pool, guest.image)
 
@@ -151,8 +152,7 @@ class Look:
         self, guest: EffectiveGuest, host: HostView, domain: DomainView
     ) -> Mapping[tuple[str, str], VolumeView]:
         """Asked for each time while something is to be made, else every ten minutes."""
-        memory = domain.ownership.memory if domain.ownership is not None else Memory()
-        going = memory.replacement
+        going = domain.memory.replacement
         unsettled = going is not None or bool(missing_disks(guest, domain))
         now = self._clock()
         known = None if unsettled else self._knowledge.volumes(guest.name, now)
@@ -161,8 +161,8 @@ class Look:
             return known
         names = self._places(guest, host, domain)
         if going is not None:
-            names.append((going.to.pool, going.to.volume))
-        found = self._look_up(guest, host, names)
+            names.append(going.to.place)
+        found = volumes_there(self._ports.hypervisor, host, names)
         self._knowledge.saw_volumes(guest.name, found, now)
         return found
 
@@ -170,29 +170,18 @@ class Look:
         self, guest: EffectiveGuest, host: HostView, domain: DomainView | None
     ) -> list[tuple[str, str]]:
         volumes = wanted_volumes(guest, host, domain, self._seed)
-        names = [(wanted.pool, wanted.volume) for wanted in volumes]
+        names = [wanted.place for wanted in volumes]
         seed = seed_volume(guest, host, domain, self._seed)
         if seed is not None:
             names.append(seed)
         return names
-
-    def _look_up(
-        self, guest: EffectiveGuest, host: HostView, names: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], VolumeView]:
-        found: dict[tuple[str, str], VolumeView] = {}
-        for pool, volume in names:
-            if _usable(host, pool):
-                view = self._ports.hypervisor.volume(guest.spec.host, pool, volume)
-                if view is not None:
-                    found[pool, volume] = view
-        return found
 
     def _with_new(self, guest: EffectiveGuest, host: HostView, observed: Observed) -> Observed:
         """There is no domain: what of it is there already, and is it really nowhere else?"""
         names = self._places(guest, host, None)
         pool, system = names[0]
         image = self._image(guest, host, pool)
-        volumes = self._look_up(guest, host, names)
+        volumes = volumes_there(self._ports.hypervisor, host, names)
         if image is not None and image.state is ImageState.READY:
             # Of a domain that somebody undefined there may be disks under later names, too.
             stem = system.removesuffix(".qcow2")
@@ -226,5 +215,14 @@ class Look:
         return [name for name in self._ports.hypervisor.hosts() if name != guest.spec.host]
 
 
-def _usable(host: HostView, pool: str) -> bool:
-    return pool in host.pools and host.pools[pool].active
+def volumes_there(
+    hypervisor: Hypervisor, host: HostView, places: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], VolumeView]:
+    """The volumes at those places (pool, name) that are there, of pools that run."""
+    found: dict[tuple[str, str], VolumeView] = {}
+    for pool, name in places:
+        if host.has_running(pool):
+            view = hypervisor.volume(host.name, pool, name)
+            if view is not None:
+                found[pool, name] = view
+    return found

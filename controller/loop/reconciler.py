@@ -200,8 +200,7 @@ class Reconciler:
 
     def _plan(self, guest: EffectiveGuest, observed: Observed) -> Plan:
         domain = observed.domain
-        owner = domain.ownership if domain is not None else None
-        memory = owner.memory if owner is not None else Memory()
+        memory = domain.memory if domain is not None else Memory()
         return plan(guest, observed, memory, self._clock(), self._policy)
 
     def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:

@@ -89,6 +89,10 @@ class DiskConfig:
             object.__setattr__(self, "pool", "")
             object.__setattr__(self, "format", "raw")
 
+    @property
+    def place(self) -> tuple[str, str | None]:
+        return self.pool, self.volume
+
 
 LIBVIRT_USER = "libvirt"
 """The source of ``<interface type='user'>``; ours stand among QEMU's arguments."""
@@ -162,6 +166,9 @@ class DomainConfig:
         object.__setattr__(self, "disks", tuple(sorted(self.disks, key=_disk_order)))
         object.__setattr__(self, "nics", tuple(sorted(self.nics, key=_nic_order)))
 
+    def disk(self, alias: str) -> DiskConfig | None:
+        return next((disk for disk in self.disks if disk.alias == alias), None)
+
 
 @dataclass(frozen=True, slots=True)
 class SystemDisk:
@@ -176,6 +183,10 @@ class SystemDisk:
     args: str = ""
     format: str = "qcow2"
 
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.pool, self.volume
+
 
 @dataclass(frozen=True, slots=True)
 class DiskVolume:
@@ -187,6 +198,10 @@ class DiskVolume:
     format: str = ""
     target: str = ""
     """'' where an older version wrote it down."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.pool, self.volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,3 +354,8 @@ class DomainView:
         """Carries our element, and as its own: a clone of one of our domains is foreign."""
         owner = self.ownership
         return owner is not None and owner.uid == self.uuid and owner.name == self.name
+
+    @property
+    def memory(self) -> Memory:
+        """What our element remembers; of a domain without one, nothing."""
+        return self.ownership.memory if self.ownership is not None else Memory()

@@ -272,7 +272,7 @@ def owned_elements(root: ET.Element, kind: str) -> Iterator[tuple[str, ET.Elemen
 def _same_volume(disk: DiskConfig, other: DiskConfig) -> bool:
     """Also where one names the file that the other names as a volume."""
     if bool(disk.pool) == bool(other.pool):
-        return (disk.pool, disk.volume) == (other.pool, other.volume)
+        return disk.place == other.place
     names = {(one.volume or "").rpartition("/")[2] for one in (disk, other)}
     return len(names) == 1
 

@@ -44,3 +44,7 @@ class HostView:
     pools: Mapping[str, PoolView] = field(default_factory=dict)
     libvirt_version: str = ""
     hypervisor_version: str = ""
+
+    def has_running(self, pool: str) -> bool:
+        """Does it have a pool of that name, which runs?"""
+        return pool in self.pools and self.pools[pool].active

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.observed.domain import DiskConfig, DomainConfig, DomainView, Memory, Ownership
+from controller.observed.domain import DomainConfig, DomainView, Memory, Ownership
 from controller.observed.guest import Observed
-from controller.planning.changes import FieldChange
+from controller.planning.changes import FieldChange, medium
 from controller.planning.domain import placed
 from controller.planning.locating import located_view
 from controller.planning.matching import Adoption, match
@@ -121,7 +121,7 @@ def told_places(plan: AdoptionPlan) -> Sequence[tuple[str, str, str]]:
     config = plan.domain.config
     return [
         *(
-            (disk.target, _medium(disk), aliases[disk.target])
+            (disk.target, medium(disk), aliases[disk.target])
             for disk in config.disks
             if disk.target in aliases
         ),
@@ -131,7 +131,3 @@ def told_places(plan: AdoptionPlan) -> Sequence[tuple[str, str, str]]:
             if nic.mac in aliases
         ),
     ]
-
-
-def _medium(disk: DiskConfig) -> str:
-    return "/".join(part for part in (disk.pool, disk.volume) if part) or "empty"

@@ -217,7 +217,7 @@ def _disk_changes(
     # libvirt plugs no drives, and the disk that the guest runs from stays in it.
     plug = Change.RESTART if cdrom or path == "systemDisk" else Change.LIVE
     if cdrom and old is not None and new is not None:
-        media = _medium(old), _medium(new)
+        media = medium(old), medium(new)
         yield FieldChange(f"{path}.volume", *media, Change.LIVE)
         yield FieldChange(path, old.target, new.target, plug)
         return
@@ -234,7 +234,8 @@ def _disk(disk: DiskConfig | None) -> str:
     return f"{disk.pool}/{disk.volume or 'empty'} as {disk.target} ({disk.format} {disk.device})"
 
 
-def _medium(disk: DiskConfig) -> str:
+def medium(disk: DiskConfig) -> str:
+    """What is in it, as it is told."""
     return "/".join(part for part in (disk.pool, disk.volume) if part) or "empty"
 
 

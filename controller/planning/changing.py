@@ -11,10 +11,10 @@ from controller.observed.domain import DomainState, DomainView, Memory
 from controller.observed.guest import Failure, Observed
 from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, too_small
-from controller.planning.domain import SYSTEM, moved_disks
+from controller.planning.domain import SYSTEM
 from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
-from controller.planning.plan import Policy
+from controller.planning.plan import Policy, earliest
 from controller.planning.restarting import decide_restart, restart_key
 from controller.planning.steps import Step, remember
 from controller.planning.stopping import StopFor, asked_to_stop, stop
@@ -63,7 +63,7 @@ def _decide(
     now: float,
     policy: Policy,
 ) -> ChangeDecision:
-    if SYSTEM in moved_disks(domain):
+    if SYSTEM in todo.moved:
         # What it would come back to is somebody's snapshot: that has to be merged first.
         return _restart(desired, domain, memory, todo, now, policy.daemon_started, observed.failure)
     if memory.rollback and memory.replacement is None:
@@ -83,13 +83,8 @@ def _decide(
         replacing,
         steps=(),
         waits=restart.waits,
-        recheck_at=_earliest(restart.recheck_at, replacing.recheck_at),
+        recheck_at=earliest(restart.recheck_at, replacing.recheck_at),
     )
-
-
-def _earliest(*times: float | None) -> float | None:
-    known = [time for time in times if time is not None]
-    return min(known) if known else None
 
 
 def _restart(

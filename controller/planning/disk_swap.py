@@ -32,7 +32,7 @@ from controller.planning.steps import DeleteRetired, RecordMemory, Step, remembe
 
 def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
     """The system disk that the domain is defined with."""
-    disk = next((disk for disk in domain.config.disks if disk.alias == SYSTEM), None)
+    disk = domain.config.disk(SYSTEM)
     boot = domain.config.boot
     return SystemDisk(
         pool=disk.pool if disk is not None else "",
@@ -116,7 +116,7 @@ def expired(
     steps: list[Step] = []
     later: list[float] = []
     for one in memory.retired:
-        if one == back or not may_delete(domain, memory, one.disk.pool, one.disk.volume):
+        if one == back or not may_delete(domain, memory, *one.disk.place):
             continue
         superseded = one in failed[:-1]
         ends = one.since + ttl

@@ -60,7 +60,7 @@ def wanted_volumes(
     if domain is not None and owner is not None:
         moved = moved_disks(domain)
         there |= {
-            one.alias: (one.pool, one.volume)
+            one.alias: one.place
             for one in owner.memory.volumes
             if one.alias not in moved or one.alias not in there
         }
@@ -101,7 +101,7 @@ def moved_disks(domain: DomainView) -> tuple[str, ...]:
     return tuple(
         one.alias
         for one in owner.memory.volumes
-        if running.get(one.alias, defined.get(one.alias)) not in (None, (one.pool, one.volume))
+        if running.get(one.alias, defined.get(one.alias)) not in (None, one.place)
     )
 
 

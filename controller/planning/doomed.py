@@ -18,7 +18,7 @@ def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
     What any other disk of it is on is left out, whatever the metadata says; so are bases. What was
     written down counts: another volume that the definition names is somebody else's doing.
     """
-    memory = _memory(domain)
+    memory = domain.memory
     kept = set(_kept(domain))
     bases = _bases(domain, memory)
     for pool, volume, why in _candidates(domain, memory):
@@ -33,9 +33,9 @@ def may_delete(domain: DomainView, memory: Memory, pool: str, volume: str) -> bo
     Not so is whatever its definition, its running domain or its metadata has in use, be it called a
     retired disk too, nor a base of any of its system disks. ``memory`` is the domain's.
     """
-    used = {(one.pool, one.volume) for one in memory.volumes}
+    used = {one.place for one in memory.volumes}
     if memory.replacement is not None:
-        used.add((memory.replacement.back.pool, memory.replacement.back.volume))
+        used.add(memory.replacement.back.place)
     for config in (domain.config, domain.live):
         for disk in config.disks if config is not None else ():
             used.add((disk.pool, disk.volume or ""))
@@ -87,7 +87,7 @@ def _system_disks(memory: Memory) -> Iterator[SystemDisk]:
 
 def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
     """What its data disks and media are on."""
-    for one in _memory(domain).volumes:
+    for one in domain.memory.volumes:
         if one.alias != SYSTEM:
             yield one.pool, one.volume
     for config in (domain.config, domain.live):
@@ -98,14 +98,10 @@ def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
 
 def out_of_reach(domain: DomainView) -> str:
     """The path of a system disk that libvirt knows no volume of; '' where it knows one."""
-    system = _system_volume(domain, _memory(domain))
+    system = _system_volume(domain, domain.memory)
     return system[1] if system is not None and not system[0] else ""
 
 
 def _was_applied(domain: DomainView) -> bool:
     """Once its spec was applied whole, a used seed is deleted already."""
     return domain.ownership is not None and domain.ownership.digest != ""
-
-
-def _memory(domain: DomainView) -> Memory:
-    return domain.ownership.memory if domain.ownership is not None else Memory()

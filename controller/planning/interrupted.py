@@ -13,7 +13,7 @@ from controller.planning.orphan_facts import is_off
 from controller.planning.plan import Policy
 from controller.planning.starting import decide_start
 from controller.planning.steps import StartDomain, Step, remember
-from controller.planning.stopping import StopFor
+from controller.planning.stopping import NOT_STOPPED, StopFor
 
 _TO_GO_ON = (StopFor.RESTART, StopFor.REPLACE)
 
@@ -54,7 +54,7 @@ def _seen_running(domain: DomainView, memory: Memory) -> tuple[Step, ...]:
     if memory.starting:
         noted["starting"] = False
     if memory.stop_for in _TO_GO_ON and memory.stop_run != domain.run:
-        noted |= {"stop_for": "", "shutdown_requested": None, "stop_run": None}
+        noted |= NOT_STOPPED
         if memory.stop_for == StopFor.RESTART:
             noted["restart_requested"] = None
     return (remember(**noted),) if noted else ()

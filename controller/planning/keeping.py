@@ -28,8 +28,8 @@ from controller.planning.domain import SEED, holds_seed, seed_volume, unused_see
 from controller.planning.image import build_beside
 from controller.planning.inside import InsidePlan, plan_inside, wants_inside
 from controller.planning.orphans import returned
-from controller.planning.pending import AGENT_BUDGET, Pending, is_booting, pending
-from controller.planning.plan import Plan, Policy
+from controller.planning.pending import AGENT_BUDGET, Pending, is_booting, pending, told_moved
+from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.probes import probe_targets
 from controller.planning.services import service_states, services_ready
 from controller.planning.steps import (
@@ -41,7 +41,7 @@ from controller.planning.steps import (
     Step,
     remember,
 )
-from controller.planning.stopping import StopFor
+from controller.planning.stopping import NOT_STOPPED, StopFor
 
 C = ConditionType
 
@@ -60,7 +60,7 @@ def sync_of(
     elif todo.refused:
         found = "ChangeRefused", "; ".join(one.why for one in todo.refused)
     elif todo.moved:
-        found = "DiskMoved", "; ".join(todo.moved)
+        found = "DiskMoved", "; ".join(told_moved(domain, alias) for alias in todo.moved)
     elif todo.changes:
         found = "DefinitionOutdated", f"not as wanted: {_fields(todo.changes)}"
     elif inside is not None and inside.changes:
@@ -105,7 +105,7 @@ def upkeep(
             domain.started_at is not None and (memory.shutdown_requested or 0) < domain.started_at
         )
         if memory.stop_run != domain.run or over or not wanted:
-            noted |= {"stop_for": "", "shutdown_requested": None, "stop_run": None}
+            noted |= NOT_STOPPED
             if stop_for == StopFor.RESTART:
                 noted["restart_requested"] = None
     if memory.starting:
@@ -313,5 +313,4 @@ def _recheck(
 ) -> float | None:
     if agent.reason == "AgentStarting":
         times = (*times, (domain.started_at or policy.daemon_started) + AGENT_BUDGET)
-    later = [time for time in times if time is not None and time > now]
-    return min(later) if later else None
+    return earliest(*(time for time in times if time is not None and time > now))

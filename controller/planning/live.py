@@ -94,17 +94,13 @@ def _disk(
     alias: str, old: DiskConfig | None, new: DiskConfig | None
 ) -> tuple[list[Step], list[Step]]:
     if alias.startswith("cdrom-"):
-        changed = old is not None and new is not None and _medium(old) != _medium(new)
+        changed = old is not None and new is not None and old.place != new.place
         return ([UpdateDevice(alias)] if changed and alias != SEED else []), []
     if old is None:
         return ([PlugDevice(alias)] if alias != SYSTEM else []), []
     if new is None:
         return [], ([UnplugDevice(alias)] if alias != SYSTEM else [])
     return ([SetIoTune(alias)] if old.io_tune != new.io_tune else []), []
-
-
-def _medium(disk: DiskConfig) -> tuple[str, str | None]:
-    return disk.pool, disk.volume
 
 
 def _nic(alias: str, old: NicConfig | None, new: NicConfig | None) -> tuple[list[Step], list[Step]]:

@@ -33,10 +33,6 @@ def ending(memory: Memory, policy: Policy, last: str = "") -> Ending:
     return min(noted, _ENDINGS.get(last, noted), key=_MILDEST_FIRST.index)
 
 
-def memory_of(domain: DomainView) -> Memory:
-    return domain.ownership.memory if domain.ownership is not None else Memory()
-
-
 def of_another(memory: Memory, policy: Policy) -> bool:
     """Does another daemon look after it?"""
     return memory.controller not in ("", policy.controller)
@@ -54,7 +50,7 @@ def is_ending(domain: DomainView, policy: Policy, last: str = "") -> bool:
     Also one that is suspended, which may be resumed, and one that was approved: that others were
     told to go is no leave for the rest. ``last`` as in ``ending``.
     """
-    memory = memory_of(domain)
+    memory = domain.memory
     end = ending(memory, policy, last)
     if end is Ending.RETAIN:
         return False
@@ -66,7 +62,7 @@ def awaits_approval(domain: DomainView, policy: Policy, last: str = "") -> bool:
 
     ``last`` as in ``ending``.
     """
-    memory = memory_of(domain)
+    memory = domain.memory
     return is_ending(domain, policy, last) and not memory.suspended and not approved(memory)
 
 

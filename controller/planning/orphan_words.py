@@ -16,7 +16,7 @@ from controller.planning.conditions import (
     unknown,
 )
 from controller.planning.interrupted import GoingOn
-from controller.planning.plan import Plan
+from controller.planning.plan import Plan, earliest
 from controller.planning.steps import Step
 
 C = ConditionType
@@ -115,13 +115,12 @@ def goes_on(made: Plan, going: GoingOn) -> Plan:
         else found
         for found in made.conditions
     )
-    times = [time for time in (made.recheck_at, going.recheck_at) if time is not None]
     return replace(
         made,
         sentence=f"{going.message}; {made.sentence.removeprefix('doing nothing: ')}",
         steps=(*made.steps, *going.steps),
         conditions=conditions,
-        recheck_at=min(times, default=None),
+        recheck_at=earliest(made.recheck_at, going.recheck_at),
     )
 
 

@@ -26,7 +26,6 @@ from controller.planning.orphan_facts import (
     hindrance,
     is_ending,
     is_off,
-    memory_of,
     of_another,
     was_stopped,
 )
@@ -97,7 +96,7 @@ def plan_orphan(
     if not domain.ours:
         message = f"domain {domain.name} ({domain.uuid}) is not Guestkeeper's; it is left alone"
         return Plan(guest=name, sentence=f"doing nothing: {message}")
-    memory = memory_of(domain)
+    memory = domain.memory
     alone = memory.suspended or fleet.suspended
     seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure)
     if memory.deleting:
@@ -136,7 +135,7 @@ def finish_deletion(
 
     Disks may be gone already, so there is no way back; with a document the guest is made anew then.
     """
-    memory = memory_of(domain)
+    memory = domain.memory
     if of_another(memory, policy):
         return others(name, domain, memory)
     fleet = Fleet()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
-from controller.observed.domain import DiskVolume, DomainConfig, DomainView
+from controller.observed.domain import DomainConfig, DomainView
 from controller.observed.guest import Failure, Observed
 from controller.planning.changes import (
     FieldChange,
@@ -17,6 +17,7 @@ from controller.planning.changes import (
     spec_changes,
 )
 from controller.planning.domain import (
+    WantedVolume,
     missing_disks,
     moved_disks,
     placed,
@@ -55,8 +56,8 @@ class Refused:
 class Pending:
     """``changes`` are carried out by ``steps``; ``restart`` waits for a cold boot.
 
-    ``failing`` says which step waits for its next try; ``moved`` which disks are on another volume
-    than they were put on.
+    ``failing`` says which step waits for its next try; ``moved`` which disks, by alias, are on
+    another volume than they were put on.
     """
 
     steps: tuple[Step, ...] = ()
@@ -78,6 +79,7 @@ def pending(
     asked = spec_changes(owner.spec, desired) if owner.digest != desired.digest else ()
     old_image = outdated(owner, observed.image, asked)
     moved = moved_disks(domain)
+    volumes = wanted_volumes(desired, observed.host, domain, policy.seed)
     wanted = wanted_config(desired, observed.host, domain, observed.image, policy.seed)
     if old_image is not None:
         # What belongs to the other image comes with its disk.
@@ -88,7 +90,7 @@ def pending(
         changes.insert(0, FieldChange("definition", "", "persistent", Change.LIVE))
     written = placed(wanted, owner.memory, moved)
     if changes:
-        steps += _new_volumes(desired, observed, domain, policy)
+        steps += _new_volumes(desired, observed, domain, volumes)
         steps.append(DefineDomain(wanted, owner, new=False, memory=tuple(written.items())))
     elif any(getattr(owner.memory, name) != value for name, value in written.items()):
         steps.append(remember(**written))
@@ -99,7 +101,7 @@ def pending(
                 "autostart", _yes(domain.autostart), _yes(desired.spec.autostart), Change.LIVE
             )
         )
-    growing, grown, refused = _sizes(desired, observed, domain, policy)
+    growing, grown, refused = _sizes(observed, volumes)
     steps += growing
     changes += grown
     live = NOTHING
@@ -123,7 +125,7 @@ def pending(
         (*_immutable(asked), *refused),
         live.left,
         old_image,
-        tuple(_moved_message(domain, alias) for alias in moved),
+        moved,
         (failure.reason, f"{failure.step} failed: {failure.message}")
         if waits and failure
         else None,
@@ -154,16 +156,16 @@ def _unmoved(live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
     return replace(live, disks=disks)
 
 
-def _moved_message(domain: DomainView, alias: str) -> str:
-    owner = domain.ownership
-    noted = {one.alias: one for one in owner.memory.volumes} if owner is not None else {}
+def told_moved(domain: DomainView, alias: str) -> str:
+    """Of one of ``Pending.moved``: where it is, and how it comes back."""
+    noted = {one.alias: one for one in domain.memory.volumes}
     where = next(
         (
             (f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume, disk.target)
             for config in (domain.live, domain.config)
             if config is not None
             for disk in config.disks
-            if disk.alias == alias and (disk.pool, disk.volume) != _place(noted[alias])
+            if disk.alias == alias and disk.place != noted[alias].place
         ),
         ("another volume", ""),
     )
@@ -172,10 +174,6 @@ def _moved_message(domain: DomainView, alias: str) -> str:
         f" snapshot or a copy; it is left as it is. To merge it: virsh blockcommit {domain.name}"
         f" {where[1]} --active --pivot"
     )
-
-
-def _place(noted: DiskVolume) -> tuple[str, str]:
-    return noted.pool, noted.volume
 
 
 def _only(changes: list[FieldChange], live: LivePlan, *, running: bool) -> tuple[FieldChange, ...]:
@@ -197,12 +195,15 @@ def _yes(value: bool) -> str:
 
 
 def _new_volumes(
-    desired: EffectiveGuest, observed: Observed, domain: DomainView, policy: Policy
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    volumes: tuple[WantedVolume, ...],
 ) -> list[Step]:
     absent = missing_disks(desired, domain)
     return [
         CreateVolume(volume.pool, volume.volume, volume.size)
-        for volume in wanted_volumes(desired, observed.host, domain, policy.seed)
+        for volume in volumes
         if volume.alias in absent
         and volume.size is not None
         and volume.place not in observed.volumes
@@ -210,13 +211,13 @@ def _new_volumes(
 
 
 def _sizes(
-    desired: EffectiveGuest, observed: Observed, domain: DomainView, policy: Policy
+    observed: Observed, volumes: tuple[WantedVolume, ...]
 ) -> tuple[list[Step], list[FieldChange], list[Refused]]:
     """Disks that are smaller than wanted grow; one that is larger stays, and that is said."""
     steps: list[Step] = []
     changes: list[FieldChange] = []
     refused: list[Refused] = []
-    for volume in wanted_volumes(desired, observed.host, domain, policy.seed):
+    for volume in volumes:
         there = observed.volumes.get(volume.place)
         if there is None or volume.size is None:
             continue

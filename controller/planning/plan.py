@@ -70,3 +70,8 @@ class Plan:
     def is_true(self, type: ConditionType) -> bool:
         found = self.condition(type)
         return found is not None and found.status is Status.TRUE
+
+
+def earliest(*times: float | None) -> float | None:
+    """Of times to look again."""
+    return min((time for time in times if time is not None), default=None)

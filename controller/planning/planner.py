@@ -31,7 +31,7 @@ from controller.planning.keeping import plan_running, sync_of, upkeep
 from controller.planning.locating import located_view
 from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
-from controller.planning.plan import Plan, Policy
+from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
 from controller.planning.steps import DestroyDomain, StartDomain, Step, remember, step_name
@@ -48,17 +48,15 @@ def plan(
     made = _decide(desired, observed, memory, now, policy)
     if observed.failure is not None:
         made = _hold(made, desired, observed.failure, now)
-    domain = observed.domain
-    if domain is None or not domain.ours or not observed.host.reachable:
-        kept = None
-    else:
+    alone = memory.suspended or observed.fleet.suspended
+    if not alone and made.printable is not Printable.PAUSED:
+        return made
+    # What the domain has to know for when its document is gone is no act upon the guest.
+    domain, kept = observed.domain, None
+    if domain is not None and domain.ours and observed.host.reachable:
         kept = upkeep(desired, domain, memory, policy)
-    if memory.suspended or observed.fleet.suspended:
-        # What the domain has to know for when its document is gone is no act upon the guest.
-        return suspended(made, memory, (kept,) if kept is not None else ())
-    if made.printable is Printable.PAUSED and kept is not None:
-        return replace(made, steps=(kept,))
-    return made
+    steps = (kept,) if kept is not None else ()
+    return suspended(made, memory, steps) if alone else replace(made, steps=steps or made.steps)
 
 
 def _decide(
@@ -211,7 +209,7 @@ def _off(
             health=Health.SUSPENDED,
             printable=Printable.STOPPED,
             replace_to=change.replace_to,
-            recheck_at=_earliest(change.recheck_at, expires_at, todo.retry_at),
+            recheck_at=earliest(change.recheck_at, expires_at, todo.retry_at),
         )
     if change.steps:  # it gets its other disk before it starts
         message = f"off; {change.message}"
@@ -260,11 +258,6 @@ def _off(
 def _all_changes(todo: Pending) -> tuple[FieldChange, ...]:
     outdated = todo.outdated.changes if todo.outdated is not None else ()
     return (*(one.change for one in todo.refused), *todo.changes, *outdated)
-
-
-def _earliest(*times: float | None) -> float | None:
-    known = [time for time in times if time is not None]
-    return min(known) if known else None
 
 
 def _stopping(

@@ -47,7 +47,7 @@ from controller.planning.steps import (
     Step,
     remember,
 )
-from controller.planning.stopping import StopFor, Stopping, stop
+from controller.planning.stopping import NOT_STOPPED, StopFor, Stopping, stop
 from controller.planning.windows import window_state
 
 C = ConditionType
@@ -57,7 +57,7 @@ SILENT_TIMEOUT = 30.0
 """Seconds that a guest without agent has to shut down before it gets its old disk back."""
 _ENDED = (
     ("approved", ""), ("approved_now", False), ("replacement", None), ("start_attempts", 0),
-    ("shutdown_requested", None), ("stop_for", ""), ("stop_run", None), ("restart_requested", None),
+    ("restart_requested", None), *NOT_STOPPED.items(),
 )  # fmt: skip
 
 
@@ -118,10 +118,9 @@ class _View:
     def prepare(self, *, off: bool) -> Plan:
         """Whatever takes time is done before the guest stops."""
         going, observed = self.going, self.observed
-        pool = observed.host.pools.get(going.to.pool)
-        if pool is None or not pool.active:
+        if not observed.host.has_running(going.to.pool):
             return self._waiting(f"waiting for pool {going.to.pool}", self.now + 30)
-        made = (going.to.pool, going.to.volume) in observed.volumes
+        made = going.to.place in observed.volumes
         if going.why == "image" and not self._still_wanted():
             return self._told("another image is wanted by now", *self._drop(made=made))
         if going.why == "rollback" and not made:
@@ -148,13 +147,13 @@ class _View:
 
     def _gone_disks(self) -> list[str]:
         """Volumes of its other disks that are not there, as far as their pools can tell."""
-        pools, volumes = self.observed.host.pools, self.observed.volumes
+        host, volumes = self.observed.host, self.observed.volumes
         return [
             f"{disk.pool}/{disk.volume}"
             for disk in self.domain.config.disks
             if disk.alias.startswith("disk-") and disk.alias != SYSTEM and disk.volume is not None
-            if disk.pool in pools and pools[disk.pool].active
-            if (disk.pool, disk.volume) not in volumes
+            if host.has_running(disk.pool)
+            if disk.place not in volumes
         ]
 
     def _still_wanted(self) -> bool:
@@ -168,7 +167,7 @@ class _View:
     def _drop(self, *, made: bool) -> Iterator[Step]:
         """What was made beside is taken away again."""
         to = self.going.to
-        if made and may_delete(self.domain, self.memory, to.pool, to.volume):
+        if made and may_delete(self.domain, self.memory, *to.place):
             yield DeleteVolume(to.pool, to.volume, "another image is wanted")
         seed = self._seed()
         if seed is not None and seed in self.observed.volumes and not holds_seed(self.domain):
@@ -182,7 +181,7 @@ class _View:
         going, image = self.going, self.observed.image
         if going.why != "image" or image is None:
             return
-        if (going.to.pool, going.to.volume) not in self.observed.volumes:
+        if going.to.place not in self.observed.volumes:
             size = self.desired.spec.system_disk.size or image.capacity
             backing = (image.base_path or "", image.base_format)
             yield CreateVolume(going.to.pool, going.to.volume, size, backing)
@@ -288,10 +287,8 @@ class _View:
             "ConfigurationOutdated", "WaitingForAgent",
         )  # fmt: skip
         running = domain.live if domain.live is not None else domain.config
-        on_it = any(
-            disk.alias == SYSTEM and (disk.pool, disk.volume) == (going.to.pool, going.to.volume)
-            for disk in running.disks
-        )
+        system = running.disk(SYSTEM)
+        on_it = system is not None and system.place == going.to.place
         if works and on_it and not unconfigured:
             ended = remember(**(dict(_ENDED) | self._kept()))
             return self._told("it works", ended, *usual.steps)

@@ -74,11 +74,6 @@ def queue_of(peers: Iterable[Peer]) -> Queue:
     )
 
 
-def hold(name: str, peers: Iterable[Peer], max_parallel: int) -> str:
-    """Why the guest ``name`` may not be replaced by itself now; '' where it may."""
-    return hold_in(name, queue_of(peers), max_parallel)[0]
-
-
 def hold_in(
     name: str,
     queue: Queue,

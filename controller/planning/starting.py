@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
 from controller.planning.steps import RecordMemory, remember
-from controller.planning.stopping import StopFor
+from controller.planning.stopping import NOT_STOPPED, StopFor
 
 START_BACKOFF = 10.0
 START_BACKOFF_CAP = 300.0
@@ -45,10 +45,8 @@ class StartDecision:
             last_start_attempt=now,
             finished=False,
             starting=True,
-            stop_for="",
-            shutdown_requested=None,
-            stop_run=None,
             restart_requested=None,
+            **NOT_STOPPED,
         )
 
 

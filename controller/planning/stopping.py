@@ -4,8 +4,11 @@ That it was asked, when, which run and what for stands in the domain's metadata 
 so that a restarted daemon knows why the guest is off.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 from controller.observed.domain import DomainView, Memory
 from controller.observed.guest import Failure
@@ -13,6 +16,10 @@ from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remem
 
 _FORGOTTEN = 600.0
 """Seconds after its deadline from which on a request counts for nothing."""
+NOT_STOPPED: Mapping[str, Any] = MappingProxyType(
+    {"stop_for": "", "shutdown_requested": None, "stop_run": None}
+)
+"""The fields of ``Memory`` that say it was asked to shut down, where that is over."""
 
 
 class StopFor(StrEnum):

@@ -20,10 +20,7 @@ def routes(application: Application) -> list[Route]:
 
     def known(request: Request) -> str:
         application.read_documents()
-        name = str(request.path_params["name"])
-        if name not in listing.names(application):
-            raise ApiError(404, "NotFound", listing.unknown_guest(application, name))
-        return name
+        return listing.known(application, str(request.path_params["name"]))
 
     def preview(request: Request) -> Response:
         return answer({"item": view(application.adoptions.preview(known(request)))})

@@ -62,8 +62,7 @@ def life(status: GuestStatus) -> Json:
 
 def _memory(status: GuestStatus) -> Memory:
     domain = status.observed.domain
-    owner = domain.ownership if domain is not None and domain.ours else None
-    return owner.memory if owner is not None else Memory()
+    return domain.memory if domain is not None and domain.ours else Memory()
 
 
 def _replacement(going: Replacement | None) -> Json | None:

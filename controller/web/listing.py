@@ -7,6 +7,7 @@ from collections.abc import Collection
 from controller.desired.snapshot import Snapshot
 from controller.journal.database import Event
 from controller.loop.status import GuestStatus
+from controller.web.answers import ApiError
 from controller.web.application import Application
 from controller.web.selector import parse_selector
 from controller.web.values import Json, when
@@ -25,6 +26,13 @@ def names(application: Application) -> list[str]:
     """Guests that have a document or a status, sorted."""
     known = {status.name for status in application.statuses.all()}
     return sorted(known | set(application.catalog().guests))
+
+
+def known(application: Application, name: str) -> str:
+    """That name; raises 404 where no guest has it."""
+    if name not in names(application):
+        raise ApiError(404, "NotFound", unknown_guest(application, name))
+    return name
 
 
 def unknown_guest(application: Application, name: str) -> str:

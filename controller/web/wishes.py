@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from controller.web import listing
-from controller.web.answers import ApiError, answer, yes
+from controller.web.answers import answer, yes
 from controller.web.application import Application
 from controller.web.values import when
 
@@ -17,10 +17,7 @@ def routes(application: Application) -> list[Route]:
     guests = application.guests
 
     def known(request: Request) -> str:
-        name = str(request.path_params["name"])
-        if name not in listing.names(application):
-            raise ApiError(404, "NotFound", listing.unknown_guest(application, name))
-        return name
+        return listing.known(application, str(request.path_params["name"]))
 
     def post(path: str, endpoint: Callable[[Request], Response]) -> Route:
         return Route(f"/api/v1/{path}", endpoint, methods=["POST"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.observed.domain import DomainState, Memory, Replacement, ReplacePhase
-from controller.planning.rollout import Peer, hold, hold_in, is_able, queue_of
+from controller.planning.rollout import Peer, hold_in, is_able, queue_of
 from tests.factories import NOW, a_domain, a_guest
 from tests.unit.planning.test_orphans import disk
 
@@ -17,6 +17,10 @@ def peer(name: str, *, able: bool = True, base: str = NEW, **memory: Any) -> Pee
     owner = a_domain(a_guest(name), memory=Memory(**memory)).ownership
     assert owner is not None
     return Peer(name, owner, base, automatic=True, able=able)
+
+
+def hold(name: str, peers: list[Peer], max_parallel: int) -> str:
+    return hold_in(name, queue_of(peers), max_parallel)[0]
 
 
 def replacing(name: str) -> Peer:
