@@ -6,7 +6,7 @@
 #   setup.sh [--tests | --standin]
 #                          --standin also installs the boot loader of tests/standin (extlinux); --tests
 #                          that, and what only the tests use: promtool (in the package prometheus,
-#                          whose service is switched off again), openssl, shellcheck
+#                          whose service is switched off again), git, openssl, shellcheck
 #
 # Debian and Ubuntu are tested; Fedora and RHEL (dnf) are written by the book and untested.
 set -euo pipefail
@@ -45,8 +45,8 @@ if [[ ${1:-} == --tests || ${1:-} == --standin ]]; then
     dnf_packages+=(syslinux-extlinux syslinux-nonlinux)
 fi
 if [[ ${1:-} == --tests ]]; then
-    apt_packages+=(openssl prometheus shellcheck)
-    dnf_packages+=(openssl golang-github-prometheus ShellCheck)
+    apt_packages+=(git openssl prometheus shellcheck)
+    dnf_packages+=(git-core openssl golang-github-prometheus ShellCheck)
 fi
 
 if command -v apt-get >/dev/null; then

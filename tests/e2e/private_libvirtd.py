@@ -68,6 +68,9 @@ class PrivateLibvirtd:
                 },
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
+                # A signal to our whole process group (Ctrl-C, timeout(1)) must not take it away
+                # before the domains on it are removed.
+                start_new_session=True,
                 **drop,
             )
         try:
