@@ -2,7 +2,8 @@
 
 A ``file`` source has no digest in its document, yet its base volume is named by its content.
 Hashing gigabytes at each look is out of the question, so what was computed is kept in the cache
-directory by path, and holds as long as size, modification time and inode are the same.
+directory by path, and holds as long as nothing about the file changed that its writer cannot set
+back: an mtime can be restored, a ctime cannot.
 """
 
 import contextlib
@@ -12,12 +13,14 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
+from controller.desired.files import Trust
 from controller.errors import PermanentError, TransientError
 from controller.images.disk_format import inspect
+from controller.images.local_files import EVERYBODY, check_trusted
 
 _CHUNK = 1 << 20
 Progress = Callable[[int, int | None], None]
@@ -30,10 +33,25 @@ class Signature:
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
+    device: int
+    mode: int
+    owner: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Signature":
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            inode=status.st_ino,
+            ctime_ns=status.st_ctime_ns,
+            device=status.st_dev,
+            mode=status.st_mode,
+            owner=status.st_uid,
+        )
+
+
+_SIGNED = fields(Signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +77,11 @@ def signature(path: Path) -> Signature | None:
 def open_regular(path: Path, name: str) -> BinaryIO:
     """Opens without ever hanging on a FIFO or a device; ``name`` is what messages call it.
 
-    Raises ``PermanentError``: ``ImageNotFound``, ``ImageRefused`` (no regular file) or
-    ``ImageUnreadable``.
+    ``path`` is one whose links were followed already. Raises ``PermanentError``:
+    ``ImageNotFound``, ``ImageRefused`` (no regular file) or ``ImageUnreadable``.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise PermanentError(
             f"{name} does not exist: put the file at {path}, or correct the Image's spec",
@@ -106,16 +124,17 @@ class Digests:
         progress: Progress,
         check: Callable[[], None] = lambda: None,
         sha256: str | None = None,
+        trust: Trust = EVERYBODY,
     ) -> FileFacts:
         """Reads the file unless its facts are remembered; takes seconds a gigabyte.
 
         ``check`` is called between pieces and may raise to give up. With ``sha256`` the caller
-        has just computed it. Raises ``PermanentError`` for
+        has just computed it. ``trust``: who may have written it. Raises ``PermanentError`` for
         a file that cannot be used, ``TransientError(reason="ImageChanging")`` for one that is
         being written.
         """
         try:
-            facts = self._read(path, name, disk, progress, check, sha256)
+            facts = self._read(path, name, disk, progress, check, sha256, trust)
         except OSError as error:
             raise TransientError(
                 f"{name} cannot be read: {error.strerror or error} ({path})",
@@ -132,9 +151,12 @@ class Digests:
         progress: Progress,
         check: Callable[[], None],
         sha256: str | None,
+        trust: Trust,
     ) -> FileFacts:
         with open_regular(path, name) as stream:
-            before = Signature.of(os.fstat(stream.fileno()))
+            status = os.fstat(stream.fileno())
+            check_trusted(trust, status, f"{name} ({path}) ")
+            before = Signature.of(status)
             remembered = self.recall(path, before, disk=disk)
             if remembered is not None:
                 return remembered
@@ -177,7 +199,7 @@ class Digests:
             seen = raw["signature"]
             facts = FileFacts(
                 path=str(raw["path"]),
-                signature=Signature(int(seen["size"]), int(seen["mtime_ns"]), int(seen["inode"])),
+                signature=Signature(**{one.name: int(seen[one.name]) for one in _SIGNED}),
                 sha256=str(raw["sha256"]),
                 format=str(raw["format"]),
                 virtual_size=int(raw["virtual_size"]),

@@ -20,6 +20,8 @@ _SECTOR = 512
 _QCOW2_MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")  # 72 bytes, the header of version 2
 _HEADER_V3 = struct.Struct(">QQQII")  # incompatible, compatible, autoclear, refcount order, length
+HEAD_BYTES = 4096
+"""Of a volume that is looked at again; a qcow2's header is in the first 512."""
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 1, 2, 4, 8, 16
 _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED = 1 << 62
@@ -94,6 +96,18 @@ def inspect(stream: BinaryIO, name: str) -> DiskInfo:
             " no disk or was not copied whole",
         )
     return DiskInfo("raw", size)
+
+
+def look_again(head: bytes, format: DiskFormat, name: str) -> None:
+    """Is what QEMU would open, of which ``head`` are the first bytes, what was found to be good?
+
+    Raises as ``inspect`` does, for another format, a backing file and an external data file.
+    """
+    is_qcow2 = head.startswith(_QCOW2_MAGIC)
+    if is_qcow2 != (format == "qcow2"):
+        raise _refused(name, f"it was to be {format}, and {'is' if is_qcow2 else 'is no'} qcow2")
+    if is_qcow2:
+        _check_self_contained(_parse_header(head, name), name)
 
 
 def _refused(name: str, why: str) -> PermanentError:

@@ -24,7 +24,7 @@ from controller.errors import GuestkeeperError, PermanentError
 from controller.images.digests import Digests, signature
 from controller.images.download import Downloader
 from controller.images.iso_reading import extract
-from controller.images.local_files import resolve
+from controller.images.local_files import resolve, trusted
 from controller.images.ports import Builders
 from controller.images.progress import Phase
 from controller.images.sources import Report
@@ -274,6 +274,7 @@ class Locations:
             disk=False,
             progress=lambda done, total: report(Phase.CHECKING, done, total),
             check=self._check_stop,
+            trust=trusted(self._images_dir, path),
         )
         if sha256 is not None and facts.sha256 != sha256:
             raise PermanentError(

@@ -71,9 +71,6 @@ class Builders(Storage, Protocol):
     def volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
         """Every volume of the pool, after a scan."""
 
-    def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
-        """``virStorageVolDownload`` of a part; shorter at the volume's end."""
-
     def file_paths(self, host: str) -> frozenset[str]:
         """Every path on the host that any domain, ours or not, names: as a disk's source or its
         backing store (live or persistent), as kernel or as initrd."""

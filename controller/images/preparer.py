@@ -18,6 +18,7 @@ from controller.desired.effective import EffectiveImage
 from controller.errors import (
     GuestkeeperError,
     HostUnreachableError,
+    PermanentError,
     TransientError,
 )
 from controller.images.digests import FileFacts
@@ -136,6 +137,12 @@ class ImagePreparer:
             if ready is None:
                 raise
             return ready.view
+        except PermanentError as error:
+            if error.reason != "BaseRefused":
+                raise
+            return replace(
+                missing, state=ImageState.FAILED, message=str(error), reason=error.reason
+            )
         whole = {role: volume for role, volume in found.items() if volume is not None}
         if len(whole) < len(found):
             with self._lock:

@@ -12,10 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from controller.desired.effective import EffectiveImage
+from controller.desired.files import Trust
 from controller.errors import PermanentError, TransientError
 from controller.images.digests import Digests, FileFacts, Signature, signature
 from controller.images.download import Downloader
-from controller.images.local_files import resolve
+from controller.images.local_files import EVERYBODY, resolve, trusted
 from controller.images.progress import Phase
 from controller.images.transfer import Pace, shown
 
@@ -93,9 +94,9 @@ class Sources:
             return self._download(source.url, source.sha256, report)
         relative = self._relative(image, role)
         name = f"the image file {relative}"
-        facts = self._examine(
-            resolve(self._images_dir, relative), name, report, disk=role is Role.DISK
-        )
+        path = resolve(self._images_dir, relative)
+        trust = trusted(self._images_dir, path)
+        facts = self._examine(path, name, report, disk=role is Role.DISK, trust=trust)
         expected = source.sha256 if role is Role.DISK else None
         if expected is not None and facts.sha256 != expected:
             raise PermanentError(
@@ -118,7 +119,14 @@ class Sources:
         return self._examine(path, shown(url), report, disk=True, sha256=sha256)
 
     def _examine(
-        self, path: Path, name: str, report: Report, *, disk: bool, sha256: str | None = None
+        self,
+        path: Path,
+        name: str,
+        report: Report,
+        *,
+        disk: bool,
+        sha256: str | None = None,
+        trust: Trust = EVERYBODY,
     ) -> FileFacts:
         return self._digests.examine(
             path,
@@ -127,6 +135,7 @@ class Sources:
             progress=lambda done, total: report(Phase.CHECKING, done, total),
             check=self.check_stop,
             sha256=sha256,
+            trust=trust,
         )
 
     def check_stop(self) -> None:

@@ -4,6 +4,10 @@ A volume has its full size from the moment it is made, so a half-filled one look
 Hence a tiny marker volume, ``NAME.ok``, is made after the last byte has arrived. Whatever is found
 without its marker is the remains of an upload that was killed, and is deleted and made again.
 
+What QEMU will open is the volume, and not the file it came from. So a volume's own header is read,
+before it gets its marker and when a daemon sees it first: whoever changed the file meanwhile, or
+the volume, has not put a backing file there which a guest could read.
+
 Two processes that upload the same volume are kept apart by the daemon's lock. Should they not be
 (two machines, one host), the other's half upload is told from a whole one by the room it takes in
 the pool, right before and right after the marker is made. Not seen is one that had removed the
@@ -11,17 +15,19 @@ marker but not yet the volume at our second look, and is killed later.
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, get_args
 
 import structlog
 
-from controller.errors import GuestkeeperError, TransientError
+from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.digests import FileFacts, Signature, changing, open_regular
+from controller.images.disk_format import HEAD_BYTES, DiskFormat, look_again
 from controller.images.sources import Role
 from controller.observed.host import HostView, VolumeView
 
@@ -61,6 +67,12 @@ class Storage(Protocol):
 
     def delete_volume(self, host: str, pool: str, name: str) -> None: ...
 
+    def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
+        """``virStorageVolDownload`` of a part; shorter at the volume's end.
+
+        Raises ``PermanentError(reason="NotSupported")`` on a host whose volumes have no bytes.
+        """
+
 
 def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
     """``gk-base-debian12-0123456789ab.qcow2``; boot volumes have no suffix."""
@@ -99,11 +111,17 @@ class Volumes:
         self._proven: set[tuple[str, str, str]] = set()
 
     def find(self, host: str, pool: str, name: str) -> VolumeView | None:
-        """The volume if it is there and whole."""
+        """The volume if it is there and whole.
+
+        Raises ``PermanentError(reason="BaseRefused")`` for one that QEMU would read more than
+        itself for: it is not what was made.
+        """
         if self._storage.volume(host, pool, marker_name(name)) is None:
             return None
         found = self._storage.volume(host, pool, name)
         if found is not None:
+            if found.backing is not None or not self._is_proven(host, pool, name):
+                self._look_at(host, pool, found)
             self._prove(host, pool, name)
         return found
 
@@ -137,6 +155,11 @@ class Volumes:
             _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
             found = self._upload(host, pool, name, facts, check, progress)
         self._same(host, pool, name, found, facts)
+        try:
+            self._look_at(host, pool, found)
+        except PermanentError:
+            self._storage.delete_volume(host, pool, name)
+            raise
         self._mark(host, pool, name)
         try:
             made = self._same(host, pool, name, found, facts)
@@ -147,9 +170,40 @@ class Volumes:
         return made
 
     def bless(self, host: str, pool: str, name: str) -> None:
-        """Marks a volume as good that was filled by other means than ``put``."""
+        """Marks a volume as good that was filled by other means than ``put``.
+
+        Raises ``PermanentError(reason="BaseRefused")`` as ``find`` does.
+        """
+        found = self._storage.volume(host, pool, name)
+        if found is not None:
+            self._look_at(host, pool, found)
         self._mark(host, pool, name)
         self._prove(host, pool, name)
+
+    def _look_at(self, host: str, pool: str, volume: VolumeView) -> None:
+        """Its own backing, data file and format, from its own bytes."""
+        where = f"the volume {pool}/{volume.name} of host {host}"
+        format_ = _disk_format(volume.name)
+        if format_ is None:
+            return  # a kernel or an initrd: its format is nobody's business
+        remedy = (
+            f"; it is not as Guestkeeper made it. Find out who changed it, then let it be made anew"
+            f" (once no guest is on it): virsh vol-delete {volume.name} {pool}"
+        )
+        if volume.backing is not None:
+            raise PermanentError(
+                f"{where} has the backing file {volume.backing}, and a base has none{remedy}",
+                reason="BaseRefused",
+            )
+        try:
+            head = self._storage.read_volume(host, pool, volume.name, 0, HEAD_BYTES)
+            look_again(head, format_, where)
+        except PermanentError as error:
+            if error.reason == "NotSupported":
+                return  # libvirt's test driver: there are no bytes
+            if error.reason != "ImageRefused":
+                raise
+            raise PermanentError(f"{error}{remedy}", reason="BaseRefused") from error
 
     def _mark(self, host: str, pool: str, name: str) -> None:
         self._storage.create_volume(
@@ -207,7 +261,8 @@ class Volumes:
                     format=facts.format or "raw",
                     progress=progress,
                 )
-                if Signature.of(os.fstat(opened.fileno())) != facts.signature:
+                same = Signature.of(os.fstat(opened.fileno())) == facts.signature
+                if not same or stream.sha256() != facts.sha256:
                     raise changing(f"the image file {facts.path}")
             except (GuestkeeperError, OSError) as error:
                 # At best effort: what stays has no marker, so nothing takes it as good.
@@ -232,12 +287,25 @@ class Volumes:
 
 
 class _Stoppable(io.BufferedReader):
-    """Lets a daemon that is stopping end an upload at the next read."""
+    """Lets a daemon that is stopping end an upload at the next read; digests what was read."""
 
     def __init__(self, descriptor: int, check: Callable[[], None]) -> None:
         super().__init__(io.FileIO(descriptor, closefd=False), 1 << 18)
         self._check = check
+        self._digest = hashlib.sha256()
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._check()
-        return super().read(size)
+        data = super().read(size)
+        self._digest.update(data)
+        return data
+
+    def sha256(self) -> str:
+        """Of all that was read, from the beginning on."""
+        return self._digest.hexdigest()
+
+
+def _disk_format(volume: str) -> DiskFormat | None:
+    """Of a base, by its name; None for a boot volume."""
+    suffix = volume.rpartition(".")[2]
+    return next((each for each in get_args(DiskFormat) if each == suffix), None)

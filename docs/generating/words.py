@@ -478,6 +478,11 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "ApplyKilled": Reason("A signal ended the apply (the guest shut down)."),
     "ApplyTimedOut": Reason("The apply did not end within 15 minutes."),
     "BadRequest": Reason("What was asked for cannot be meant.", "See the message."),
+    "BaseRefused": Reason(
+        "A base volume's own header has a backing file, a data file or another format than it was"
+        " made with: somebody changed it.",
+        "The message has the command that lets it be made anew.",
+    ),
     "Busy": Reason("libvirt, or another process that downloads, holds a lock."),
     "CacheUnusable": Reason("`cache_dir` cannot be written.", "Set `cache_dir`, or its mode."),
     "ChannelBlocked": Reason("A builder does not take what is written to its port."),
@@ -527,9 +532,9 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "ImageChanging": Reason("The image's file is being written."),
     "ImageNotFound": Reason("The image's file is not there.", "Put it into `images_dir`."),
     "ImageRefused": Reason(
-        "The file is no usable disk: another format, compressed, incomplete, or it names a"
-        " backing file.",
-        "Convert it: `qemu-img convert -O qcow2`.",
+        "The file is no usable disk: another format, compressed, incomplete, it names a"
+        " backing file, or others than root and the directory's owner can write it.",
+        "Convert it: `qemu-img convert -O qcow2`; `chmod go-w`, `chown`.",
     ),
     "ImageUnknown": Reason(
         "Of which image the domain's disk was made cannot be told.",

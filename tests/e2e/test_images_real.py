@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired.effective import EffectiveImage
-from controller.errors import TransientError
+from controller.errors import PermanentError, TransientError
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.images.preparer import ImagePreparer
@@ -158,6 +158,19 @@ def test_a_new_daemon_finds_it_ready_and_moves_nothing(here: Here) -> None:
     assert here.view(image) == ready
     assert here.prepare(image) == ready
     assert Path(ready.base_path).stat().st_ino == inode
+
+
+def test_a_base_that_got_a_backing_file_is_refused_by_its_own_header(here: Here) -> None:
+    filled(here.files)
+    image = here.image(source={"file": "disk.qcow2"})
+    base = here.prepare(image).base_path
+    assert base is not None
+    qemu_img("rebase", "-u", "-F", "raw", "-b", "/etc/passwd", base)
+    here.restart()
+    view = here.view(image)
+    assert (view.state, view.reason) == (ImageState.FAILED, "BaseRefused")
+    with pytest.raises(PermanentError, match="virsh vol-delete"):
+        here.preparer.prepare("real", here.pool.name, image)
 
 
 def test_the_remains_of_a_killed_upload_are_replaced(here: Here) -> None:

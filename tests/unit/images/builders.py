@@ -204,10 +204,6 @@ class Builders(Pool):
                 replace(self._view(name), backing=self.backings.get(name)) for name in self.contents
             ]
 
-    def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
-        self._call(f"read {name}")
-        return self.contents[name][offset : offset + length]
-
     def file_paths(self, host: str) -> frozenset[str]:
         self._call("file paths")
         return frozenset(self.used)

@@ -1,10 +1,21 @@
 """A storage pool in memory whose daemon can be killed at each call, before, amid or after it."""
 
+import struct
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
 from controller.observed.host import HostView, PoolView, VolumeView
+
+
+def qcow2_header(size: int, *, backing: int = 0, incompatible: int = 0) -> bytes:
+    """The header of an empty qcow2 of version 3; ``backing`` is the offset of a backing name."""
+    clusters = struct.pack(">IQIIQQIIQ", 16, size, 0, 1, 3 << 16, 1 << 16, 1, 0, 0)
+    return (
+        struct.pack(">4sIQI", b"QFI\xfb", 3, backing, 8 if backing else 0)
+        + clusters
+        + struct.pack(">QQQII", incompatible, 0, 0, 4, 104)
+    )
 
 
 class KilledError(BaseException):
@@ -45,7 +56,8 @@ class Pool:
         backing: tuple[str, str] | None = None,
     ) -> VolumeView:
         with self._effect(f"create {name}"):
-            self.contents.setdefault(name, b"\0" * capacity)
+            head = qcow2_header(capacity) if format == "qcow2" else b""
+            self.contents.setdefault(name, head.ljust(capacity, b"\0"))
             self.written.setdefault(name, 0)
         return self._view(name)
 
@@ -76,6 +88,10 @@ class Pool:
         with self._effect(f"delete {name}"):
             self.contents.pop(name, None)
             self.written.pop(name, None)
+
+    def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
+        self._call(f"read {name}")
+        return self.contents[name][offset : offset + length]
 
     def _view(self, name: str) -> VolumeView:
         size = len(self.contents[name])

@@ -22,7 +22,7 @@ from controller.observed.build import BuildRecord, Step, is_builder_name
 from controller.observed.domain import StateReason
 from tests.factories import an_install_image
 from tests.unit.images.builders import GOOD, Builders
-from tests.unit.images.pool import KilledError
+from tests.unit.images.pool import KilledError, qcow2_header
 from tests.waiting import wait_until
 
 HASH = "$6$salt$abcdefghijklmnopqrstuvwxyz./0123456789"
@@ -410,12 +410,12 @@ def test_qemu_killed_in_any_phase_ends_in_one_good_base(tmp_path: Path) -> None:
 def test_a_marker_removed_by_hand_costs_no_base_that_guests_stand_on(world: World) -> None:
     world.run()
     (base,) = world.bases()
-    world.host.contents[base] = b"precious"
+    world.host.contents[base] = precious = qcow2_header(1 << 20) + b"precious"
     del world.host.contents[f"{base}.ok"]
     world.host.contents["web1-system.qcow2"] = b""
     world.host.backings["web1-system.qcow2"] = f"/pool/{base}"
     world.run()
-    assert world.host.contents[base] == b"precious"
+    assert world.host.contents[base] == precious
     assert f"{base}.ok" in world.host.contents
     assert len(world.host.starts) == 1
 

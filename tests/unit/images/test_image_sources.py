@@ -17,6 +17,7 @@ from controller.images.sources import Content, Role, Sources
 from controller.images.transfer import Pace
 from tests.factories import an_image, digest_of
 from tests.unit.images.origin import Origin, serving
+from tests.unit.images.pool import qcow2_header
 
 MIB = 1 << 20
 RAW = b"\x33\xc0".ljust(2 * MIB, b"\0")
@@ -106,6 +107,68 @@ def test_a_changed_file_is_read_again(sources: Sources, images: Path, change: st
     assert sources.known(of_file(), Role.DISK) is None
     after = obtain(sources, of_file())
     assert (after.sha256 == before.sha256) is (change == "touch")
+
+
+def test_a_file_rewritten_in_place_with_its_mtime_restored_is_read_again(
+    sources: Sources, images: Path
+) -> None:
+    """So was a base made that had /etc/passwd behind it."""
+    obtain(sources, of_file())
+    disk = images / "disk.raw"
+    status = disk.stat()
+    with disk.open("r+b") as out:
+        out.write(qcow2_header(MIB, backing=104) + b"/etc/passwd")
+    os.utime(disk, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert disk.stat().st_mtime_ns == status.st_mtime_ns
+    assert sources.known(of_file(), Role.DISK) is None
+    error = failing(sources, of_file())
+    assert (error.reason, "overlay of a backing file" in str(error)) == ("ImageRefused", True)
+
+
+def test_facts_of_another_file_system_are_not_believed(
+    sources: Sources, images: Path, tmp_path: Path
+) -> None:
+    """Another disk may be mounted there, with the same inode numbers and times."""
+    obtain(sources, of_file())
+    (record,) = (tmp_path / "cache/digests").iterdir()
+    text = record.read_text()
+    device = (images / "disk.raw").stat().st_dev
+    record.write_text(text.replace(f'"device": {device}', f'"device": {device + 1}'))
+    assert record.read_text() != text
+    assert Sources(images, tmp_path / "cache").known(of_file(), Role.DISK) is None
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_can_write_is_refused_with_the_remedy(
+    sources: Sources, images: Path, mode: int
+) -> None:
+    obtain(sources, of_file())
+    (images / "disk.raw").chmod(mode)
+    assert sources.known(of_file(), Role.DISK) is None
+    error = failing(sources, of_file())
+    assert error.reason == "ImageRefused"
+    assert f"{images / 'disk.raw'}" in str(error)
+    assert "chmod go-w" in str(error)
+
+
+def test_a_file_in_a_directory_that_others_can_write_is_refused(
+    sources: Sources, images: Path
+) -> None:
+    folder = images / "team"
+    folder.mkdir()
+    (folder / "disk.raw").write_bytes(RAW)
+    folder.chmod(0o777)
+    error = failing(sources, of_file("team/disk.raw"))
+    assert (error.reason, f"the directory {folder}" in str(error)) == ("ImageRefused", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(sources: Sources, images: Path) -> None:
+    os.chown(images / "disk.raw", 65534, 65534)
+    error = failing(sources, of_file())
+    assert (error.reason, "chown" in str(error)) == ("ImageRefused", True)
+    os.chown(images, 65534, 65534)  # whose directory it is may say what is in it
+    assert obtain(sources, of_file()).sha256 == SHA
 
 
 def test_a_file_that_is_gone_still_counts_as_what_it_was(sources: Sources, images: Path) -> None:

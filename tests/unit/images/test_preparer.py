@@ -5,6 +5,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,16 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
+from controller.images.digests import Signature
 from controller.images.preparer import ImagePreparer
 from controller.images.progress import Phase
 from controller.images.transfer import Pace
+from controller.images.volumes import Storage
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 from tests.factories import an_image, digest_of
 from tests.unit.images.origin import Origin, serving
-from tests.unit.images.pool import KilledError, Pool
+from tests.unit.images.pool import KilledError, Pool, qcow2_header
 from tests.waiting import wait_until
 
 MIB = 1 << 20
@@ -40,6 +43,11 @@ BASE = f"gk-base-debian12-{short(RAW)}.raw"
 KERNEL = f"gk-kernel-debian12-{short(b'kernel')}"
 INITRD = f"gk-initrd-debian12-{short(b'initrd')}"
 WHOLE = {BASE: RAW, KERNEL: b"kernel", INITRD: b"initrd"}
+
+
+def qcow2_file() -> bytes:
+    """A qcow2 of 1 MiB with nothing in it: header, L1 table, refcount table."""
+    return qcow2_header(MIB).ljust(4 << 16, b"\0")
 
 
 def with_digest(sha256: str) -> EffectiveImage:
@@ -97,6 +105,20 @@ class World:
         volumes = {k: v for k, v in self.pool.contents.items() if not k.endswith(".ok")}
         assert set(self.pool.contents) == {*volumes, *(f"{name}.ok" for name in volumes)}
         return volumes
+
+
+class EachItsOwn(Pool):
+    """A pool for each host, over the same calls."""
+
+    def __init__(self, pools: dict[str, Pool]) -> None:
+        super().__init__()
+        self._pools = pools
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(Storage, name):
+            return super().__getattribute__(name)
+        pools = self._pools
+        return lambda host, *rest, **more: getattr(pools[host], name)(host, *rest, **more)
 
 
 @pytest.fixture
@@ -476,6 +498,62 @@ def test_a_file_written_during_its_upload_is_not_taken(world: World) -> None:
     assert world.contents() == {BASE: RAW}
 
 
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (qcow2_header(MIB, backing=104) + b"/etc/passwd", "overlay of a backing file"),
+        (qcow2_header(MIB, incompatible=4), "external data file"),
+        (RAW[:512], "is no qcow2"),
+    ],
+)
+def test_a_volume_is_read_again_before_it_is_a_base(world: World, header: bytes, says: str) -> None:
+    """Whatever came between the file that was checked and the volume that QEMU will open."""
+    world.put("disk.raw", qcow2_file())
+    real = world.pool.upload_volume
+
+    def upload(host: str, pool: str, name: str, *rest: Any, **more: Any) -> VolumeView:
+        view = real(host, pool, name, *rest, **more)
+        world.pool.contents[name] = header.ljust(len(qcow2_file()), b"\0")
+        return view
+
+    world.pool.upload_volume = upload  # type: ignore[method-assign]
+    error = world.failing(DISK_ONLY)
+    assert (error.reason, says in str(error)) == ("BaseRefused", True), error
+    assert world.pool.contents == {}
+    assert world.view(DISK_ONLY).state is ImageState.FAILED
+
+
+def test_a_base_that_got_a_backing_file_is_not_used_and_the_next_daemon_says_so(
+    world: World,
+) -> None:
+    world.put("disk.raw", qcow2_file())
+    world.prepare(DISK_ONLY)
+    base = world.view(DISK_ONLY).base
+    assert base is not None
+    changed = (qcow2_header(MIB, backing=104) + b"/etc/passwd").ljust(MIB, b"\0")
+    world.pool.contents[base] = changed
+    world.restart()
+    view = world.view(DISK_ONLY)
+    assert (view.state, view.reason) == (ImageState.FAILED, "BaseRefused")
+    assert f"virsh vol-delete {base} default" in view.message
+    assert world.failing(DISK_ONLY).reason == "BaseRefused"
+    assert world.pool.contents[base] == changed  # guests may run on it: nothing is deleted
+
+
+def test_a_file_rewritten_during_its_upload_with_its_times_set_back_is_not_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where nothing about the file's status tells: what was sent is digested."""
+    frozen = Signature.of((world.images / "disk.raw").stat())
+    monkeypatch.setattr(Signature, "of", classmethod(lambda *_: frozen))
+    disk = world.images / "disk.raw"
+    with disk.open("wb") as out:
+        out.truncate(8 * MIB)
+    world.pool.amid = lambda: os.pwrite(os.open(disk, os.O_WRONLY), b"evil" * 999, 7 * MIB) and None
+    assert world.failing(DISK_ONLY).reason == "ImageChanging"
+    assert world.pool.contents == {}
+
+
 def test_progress_is_seen_while_it_happens(world: World) -> None:
     seen: list[tuple[ImageState, str]] = []
     figures: list[tuple[Phase, int, int | None]] = []
@@ -528,6 +606,10 @@ def test_a_stopping_daemon_ends_an_upload_and_leaves_nothing(world: World) -> No
 
 def test_two_hosts_share_one_download(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
+    pools = {"one": Pool(), "two": Pool()}
+    world.preparer = ImagePreparer(
+        EachItsOwn(pools), world.images, world.root / "cache", monotonic=lambda: world.now
+    )
     with serving(Origin(content=RAW, gate=threading.Event())) as origin:
         image = an_image(
             source={"url": origin.url, "sha256": hashlib.sha256(RAW).hexdigest()},
