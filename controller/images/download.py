@@ -17,7 +17,8 @@ import structlog
 
 from controller.errors import TransientError
 from controller.images.flights import Flights
-from controller.images.transfer import FULL, Pace, Place, Transfer, shown
+from controller.images.redirects import shown
+from controller.images.transfer import FULL, Pace, Place, Transfer
 
 Progress = Callable[[int, int | None], None]
 
@@ -43,8 +44,9 @@ class Downloader:
         """Where the file of that digest is, once it has been fetched."""
         return Place(self._directory, sha256).final
 
-    def fetch(self, url: str, sha256: str, progress: Progress) -> Path:
+    def fetch(self, url: str, sha256: str, progress: Progress, *, secure: bool = False) -> Path:
         """The file at ``url``, whole and checked. ``progress`` gets (bytes done, total or None).
+        ``secure``: ``sha256`` came the same way as the file, and proves no more than the way does.
 
         Raises ``PermanentError`` (``ChecksumMismatch``, ``DownloadRefused``) or
         ``TransientError`` (``DownloadFailed`` after ``tries`` failures in a row without a byte
@@ -53,7 +55,7 @@ class Downloader:
         with self._lock:
             self._listeners.setdefault(sha256, []).append(progress)
         try:
-            self._flights.run(sha256, lambda: self._fetch(url, sha256))
+            self._flights.run(sha256, lambda: self._fetch(url, sha256, secure))
         finally:
             with self._lock:
                 listeners = self._listeners[sha256]
@@ -66,7 +68,7 @@ class Downloader:
         """Forgets a cached file that turned out not to be what its name says."""
         self.cached(sha256).unlink(missing_ok=True)
 
-    def _fetch(self, url: str, sha256: str) -> None:
+    def _fetch(self, url: str, sha256: str, secure: bool) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             place = Place(self._directory, sha256)
@@ -80,6 +82,7 @@ class Downloader:
                         pace=self._pace,
                         stop=self._stop,
                         report=lambda done, total: self._report(sha256, done, total),
+                        secure=secure,
                     ).run()
                     _log.info("downloaded", url=shown(url), sha256=sha256)
         except OSError as error:

@@ -27,8 +27,10 @@ from controller.images.iso_reading import extract
 from controller.images.local_files import resolve, trusted
 from controller.images.ports import Builders
 from controller.images.progress import Phase
+from controller.images.redirects import shown
 from controller.images.sources import Report
-from controller.images.transfer import Pace, fetch_text, shown
+from controller.images.texts import fetch_text
+from controller.images.transfer import Pace
 from controller.observed.host import VolumeView
 
 UNREAD = ""
@@ -63,6 +65,10 @@ class _Tree:
     @property
     def key(self) -> str:
         return _key(self.kernel_sha256, self.initrd_sha256)
+
+
+class _TreeError(ValueError):
+    """What is wrong with a tree's words, without quoting them."""
 
 
 class Locations:
@@ -162,8 +168,9 @@ class Locations:
     def _fetch_tree(self, tree: _Tree, report: Report) -> Installer:
         progress = partial(report, Phase.DOWNLOADING)
         base = tree.url.rstrip("/")
-        kernel = self._downloads.fetch(f"{base}/{tree.kernel}", tree.kernel_sha256, progress)
-        initrd = self._downloads.fetch(f"{base}/{tree.initrd}", tree.initrd_sha256, progress)
+        fetch = partial(self._downloads.fetch, progress=progress, secure=True)
+        kernel = fetch(f"{base}/{tree.kernel}", tree.kernel_sha256)
+        initrd = fetch(f"{base}/{tree.initrd}", tree.initrd_sha256)
         return Installer(tree.key, kernel, initrd)
 
     def _ask(self, url: str, kind: InstallKind) -> _Tree:
@@ -174,9 +181,15 @@ class Locations:
         try:
             return read(url, text)
         except (configparser.Error, KeyError, ValueError) as error:
+            # Only words of our own: what the server said may be anything, of anybody.
+            why = str(error) if isinstance(error, _TreeError) else "a line there is not readable"
+            if isinstance(error, configparser.MissingSectionHeaderError):
+                why = "it has no section headers"
+            elif isinstance(error, KeyError):
+                why = "it lacks a section or an entry"
             raise PermanentError(
                 f"{shown(base)}/{name} does not name the installer's kernel and initrd with their"
-                f" sha256 ({error}); correct location.tree, or give kernel, initrd and repo",
+                f" sha256 ({why}); correct location.tree, or give kernel, initrd and repo",
                 reason="TreeUnusable",
             ) from error
 
@@ -324,12 +337,12 @@ def _sums(url: str, text: str) -> _Tree:
 def _sum(text: str) -> str:
     kind, _, digest = text.strip().partition(":")
     if kind != "sha256" or len(digest) != _SHA256 or set(digest) - set("0123456789abcdef"):
-        raise ValueError(f"{text[:80]!r} is no sha256")
+        raise _TreeError("a checksum there is no sha256")
     return digest
 
 
 def _below(path: str) -> str:
     clean = posixpath.normpath(path)
     if clean.startswith(("/", "..")):
-        raise ValueError(f"{path[:80]!r} leads out of the tree")
+        raise _TreeError("a path there leads out of the tree")
     return clean

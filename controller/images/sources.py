@@ -18,7 +18,8 @@ from controller.images.digests import Digests, FileFacts, Signature, signature
 from controller.images.download import Downloader
 from controller.images.local_files import EVERYBODY, resolve, trusted
 from controller.images.progress import Phase
-from controller.images.transfer import Pace, shown
+from controller.images.redirects import shown
+from controller.images.transfer import Pace
 
 Report = Callable[[Phase, int, int | None], None]
 

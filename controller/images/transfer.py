@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -22,17 +21,15 @@ import httpx
 import structlog
 import tenacity
 
-from controller import __version__
 from controller.errors import PermanentError, TransientError
 from controller.images.progress import human
+from controller.images.redirects import failure_words, get, new_client, refused, shown, status_words
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = structlog.get_logger(__name__)
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CONNECT_SECONDS = 15.0
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_SECONDS = 60.0
-_MAX_TEXT_BYTES = 1 << 20
 _GAIN_BYTES = 32 << 10
 """Less than this is not getting on: neither between two failures nor in a ``stall_timeout``."""
 
@@ -67,7 +64,7 @@ class Place:
         return self.directory / f"{self.sha256}.part.json"
 
 
-class _AgainError(TransientError):
+class AgainError(TransientError):
     """Worth another try at once, unlike a full disk."""
 
     reason = "DownloadFailed"
@@ -91,7 +88,10 @@ class _Origin:
 
 
 class Transfer:
-    """One download into ``part``, an unbuffered file at ``place.part`` that nobody else writes."""
+    """One download into ``part``, an unbuffered file at ``place.part`` that nobody else writes.
+
+    ``secure``: its checksum came the same way, so an address of https is left for none of http.
+    """
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class Transfer:
         pace: Pace,
         stop: threading.Event,
         report: Callable[[int, int | None], None],
+        secure: bool = False,
     ) -> None:
         self._url = url
         self._url_sha256 = hashlib.sha256(url.encode()).hexdigest()
@@ -110,6 +111,7 @@ class Transfer:
         self._pace = pace
         self._stop = stop
         self._report = report
+        self._secure = secure
         self._failures = 0
         self._done = 0
         self._digest = hashlib.sha256()
@@ -117,20 +119,20 @@ class Transfer:
     def run(self) -> None:
         """Ends with the whole, checked file at ``place.final``, or raises."""
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_AgainError),
+            retry=tenacity.retry_if_exception_type(AgainError),
             wait=self._wait,
             stop=lambda _: self._failures >= self._pace.tries or self._stop.is_set(),
             sleep=self._sleep,
             reraise=True,
         )
-        with _client(self._pace) as client:
+        with new_client(self._pace.stall_timeout) as client:
             for attempt in retrying:
                 with attempt:
                     self._try(client)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _AgainError) and error.retry_after is not None:
+        if isinstance(error, AgainError) and error.retry_after is not None:
             return min(error.retry_after, _MAX_RETRY_AFTER_SECONDS)
         # By failures in a row, not by attempts: a line that breaks but gains is not slowed down.
         pause = min(self._pace.max_backoff, self._pace.backoff * 2.0 ** (self._failures - 1))
@@ -149,7 +151,7 @@ class Transfer:
         before = self._done
         try:
             self._attempt(client)
-        except _AgainError as error:
+        except AgainError as error:
             gained = self._done - before >= _GAIN_BYTES
             self._failures = 1 if gained else self._failures + 1
             _log.warning("download interrupted", url=shown(self._url), error=str(error))
@@ -186,14 +188,14 @@ class Transfer:
         if self._done and origin is not None and origin.validator is not None:
             headers = {"Range": f"bytes={self._done}-", "If-Range": origin.validator}
         try:
-            with client.stream("GET", self._url, headers=headers) as response:
+            with get(client, self._url, headers=headers, secure=self._secure) as response:
                 self._receive(response)
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            raise self._refused(f"it leads to an address that is not followed ({error})") from error
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise self._refused("it is no http:// or https:// address") from error
         except httpx.ReadTimeout as error:
             raise self._again("no data came any more (stalled)") from error
         except httpx.TransportError as error:
-            raise self._again(str(error) or type(error).__name__) from error
+            raise self._again(failure_words(error)) from error
 
     def _receive(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -206,14 +208,14 @@ class Transfer:
         elif status == 416:
             self._restart()
             raise self._again("the server's file has become shorter; beginning again")
-        elif status in _AGAIN:
+        elif status in AGAIN:
             after = response.headers.get("retry-after", "")
             raise self._again(
-                f"HTTP {status} {response.reason_phrase}",
+                status_words(status),
                 float(after) if after.isdigit() else None,
             )
         else:
-            raise self._refused(f"HTTP {status} {response.reason_phrase}")
+            raise self._refused(status_words(status))
         self._keep_origin(response, total)
         self._check_room(total)
         self._report(self._done, total)
@@ -312,74 +314,8 @@ class Transfer:
         path = self._place.origin
         path.write_text(json.dumps(asdict(origin)), encoding="utf-8")
 
-    def _again(self, what: str, retry_after: float | None = None) -> _AgainError:
-        return _AgainError(f"downloading {shown(self._url)}: {what}", retry_after=retry_after)
+    def _again(self, what: str, retry_after: float | None = None) -> AgainError:
+        return AgainError(f"downloading {shown(self._url)}: {what}", retry_after=retry_after)
 
     def _refused(self, what: str) -> PermanentError:
-        return _refused(self._url, what)
-
-
-def fetch_text(url: str, *, pace: Pace, stop: threading.Event) -> str:
-    """A small text at ``url``, such as a tree's ``.treeinfo``; at most 1 MiB.
-
-    Raises ``PermanentError(reason="DownloadRefused")`` or ``TransientError`` (``DownloadFailed``
-    after ``pace.tries``, ``Stopping``).
-    """
-
-    def attempt(client: httpx.Client) -> str:
-        if stop.is_set():
-            raise TransientError("the daemon is stopping", reason="Stopping")
-        try:
-            with client.stream("GET", url) as response:
-                if response.status_code in _AGAIN:
-                    raise _AgainError(f"downloading {shown(url)}: HTTP {response.status_code}")
-                if response.status_code != 200:
-                    raise _refused(url, f"HTTP {response.status_code} {response.reason_phrase}")
-                content = b""
-                for data in response.iter_bytes():
-                    content += data
-                    if len(content) > _MAX_TEXT_BYTES:
-                        raise _refused(url, "it has more than 1 MiB")
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-            raise _refused(url, str(error)) from error
-        except httpx.HTTPError as error:
-            what = str(error) or type(error).__name__
-            raise _AgainError(f"downloading {shown(url)}: {what}") from error
-        return content.decode("utf-8", "replace")
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(_AgainError),
-        wait=tenacity.wait_random_exponential(pace.backoff, pace.max_backoff),
-        stop=tenacity.stop_after_attempt(pace.tries),
-        sleep=partial(_pause, stop),
-        reraise=True,
-    )
-    with _client(pace) as client:
-        return retrying(attempt, client)
-
-
-def _pause(stop: threading.Event, seconds: float) -> None:
-    stop.wait(seconds)
-
-
-def _client(pace: Pace) -> httpx.Client:
-    return httpx.Client(
-        follow_redirects=True,
-        max_redirects=5,
-        timeout=httpx.Timeout(pace.stall_timeout, connect=_CONNECT_SECONDS),
-        headers={"User-Agent": f"guestkeeper/{__version__}", "Accept-Encoding": "identity"},
-    )
-
-
-def _refused(url: str, what: str) -> PermanentError:
-    return PermanentError(f"{shown(url)} cannot be downloaded: {what}", reason="DownloadRefused")
-
-
-def shown(url: str) -> str:
-    """The address without what may be a secret: user, password and query."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return "(invalid address)"
-    port = f":{parsed.port}" if parsed.port is not None else ""
-    return f"{parsed.scheme}://{parsed.host}{port}{parsed.path}"
+        return refused(self._url, what)

@@ -1,5 +1,6 @@
 """A web server on 127.0.0.1 that can behave as badly as real ones do."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ class Origin:
     """For each coming request: answer with this status (0: serve)."""
     retry_after: str | None = None
     location: str | None = None
+    encoding: str | None = None
+    """Says so of the content, whatever that is."""
     stall: bool = False
     """Send ``drip`` bytes one by one, then nothing until ``resume``."""
     drip: int = 1
@@ -34,8 +37,10 @@ class Origin:
 
 
 @contextmanager
-def serving(origin: Origin) -> Iterator[Origin]:
-    """Runs the server for ``origin``, whose ``url`` is set, until the block ends."""
+def serving(origin: Origin, context: ssl.SSLContext | None = None) -> Iterator[Origin]:
+    """Runs the server for ``origin``, whose ``url`` is set, until the block ends; with ``context``
+    it is one of https.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,6 +72,8 @@ def serving(origin: Origin) -> Iterator[Origin]:
                 said = start - 1 if origin.lie_range else start
                 total = len(origin.content)
                 self.send_header("Content-Range", f"bytes {said}-{total - 1}/{total}")
+            if origin.encoding is not None:
+                self.send_header("Content-Encoding", origin.encoding)
             if origin.etag is not None:
                 self.send_header("ETag", origin.etag)
             if origin.modified is not None:
@@ -115,9 +122,12 @@ def serving(origin: Origin) -> Iterator[Origin]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    origin.url = f"http://127.0.0.1:{server.server_address[1]}/disk.qcow2"
+    scheme = "http" if context is None else "https"
+    origin.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/disk.qcow2"
     try:
         yield origin
     finally:
