@@ -17,11 +17,16 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True)
 class UnitFact:
-    """A systemd unit (``systemctl show``): its ActiveState and UnitFileState."""
+    """A systemd unit (``systemctl show``): its ActiveState and UnitFileState.
+
+    ``ran``: one that ends when its work is done (``Type=oneshot`` that does not remain) has done
+    it since the guest started, so that it is inactive is right.
+    """
 
     unit: str
     active: str
     enabled: str
+    ran: bool = False
 
 
 @dataclass(frozen=True, slots=True)

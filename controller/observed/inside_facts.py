@@ -76,6 +76,7 @@ class _Facts:
     cloud_init: str = ""
     cloud_json: list[str] = field(default_factory=list)
     pending: dict[str, None] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.versions = dict.fromkeys(self.asked.packages)
@@ -179,7 +180,16 @@ def _end_block(facts: _Facts, block: dict[str, str]) -> None:
     for name in block.get("Names", "").split():
         if name in facts.units:
             active, enabled = block.get("ActiveState", ""), block.get("UnitFileState", "")
-            facts.units[name] = UnitFact(name, printable(active), printable(enabled))
+            ran = active == "inactive" and _has_run(block, noted=name in facts.ran)
+            facts.units[name] = UnitFact(name, printable(active), printable(enabled), ran)
+
+
+def _has_run(block: dict[str, str], *, noted: bool) -> bool:
+    """Has a unit that ends when its work is done ended well? As ``service.sh`` judges it."""
+    if (block.get("Type"), block.get("RemainAfterExit")) != ("oneshot", "no"):
+        return False
+    ended = block.get("ExecMainExitTimestampMonotonic", "")[:1] in tuple("123456789")
+    return noted or (ended and block.get("Result") == "success")
 
 
 def _read(facts: _Facts, line: str) -> None:
@@ -204,6 +214,9 @@ def _read(facts: _Facts, line: str) -> None:
     elif tag == "pending":
         if len(facts.pending) < MAX_PENDING:
             facts.pending[printable(rest)] = None
+    elif tag == "ran":
+        if rest in facts.units:
+            facts.ran.add(rest)
     elif tag == "keys-missing":
         facts.missing_keys = _number(line, rest)
     elif tag == "package":
@@ -227,7 +240,10 @@ def _read_foreign(facts: _Facts, line: str) -> None:
 
 
 def _read_package(facts: _Facts, name: str, status: str, architecture: str, version: str) -> None:
-    for asked in (name, f"{name}:{architecture}", f"{name}.{architecture}"):
+    names = [name, f"{name}:{architecture}", f"{name}.{architecture}"]
+    if architecture == "all":  # apt takes it under any; dnf knows a noarch package by that only
+        names += [each for each in facts.versions if each.partition(":")[0] == name]
+    for asked in names:
         if status == "installed" and facts.versions.get(asked, "") is None:
             facts.versions[asked] = printable(version)
 

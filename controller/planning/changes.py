@@ -331,7 +331,8 @@ def _service(service: EffectiveService, inside: InsideView) -> Iterator[tuple[st
         yield "onChange", "owed", service.on_change.value
     if service.unit is not None:
         unit = inside.units.get(service.unit)
-        if unit is None or unit.active not in ("active", "activating", "reloading"):
+        running = unit is not None and unit.active in ("active", "activating", "reloading")
+        if not running and (unit is None or not unit.ran):
             yield f"unit[{service.unit}]", unit.active if unit else "", "active"
         if unit is None or unit.enabled not in _ENABLED:
             yield f"unit[{service.unit}].enabled", unit.enabled if unit else "", "enabled"

@@ -33,6 +33,7 @@ from controller.guest_access.probing import InsideProber
 from controller.guest_access.secrets import FileSecrets
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.health import ProbeTarget
+from controller.planning.changes import inside_changes
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,6 +236,34 @@ def test_a_bare_guest_becomes_what_its_services_say(booted: Booted, tmp_path: Pa
     again = booted.access.apply(guest, booted.domain, guest.services)
     assert replace(again, looked_at=0.0) == replace(view, looked_at=0.0)
     assert booted.sh("systemctl show -P MainPID nginx") == main
+
+
+@pytest.mark.parametrize("install", ["", "[Install]\nWantedBy=multi-user.target\n"])
+def test_a_oneshot_runs_once_whether_systemd_remembers_it_or_not(
+    booted: Booted, install: str
+) -> None:
+    name = f"gk-once-{len(install)}"
+    log = f"/run/{name}.log"
+    unit = (
+        f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'cat /etc/{name}.conf >>{log}'\n{install}"
+    )
+    service = _service(
+        name,
+        _file(f"/etc/systemd/system/{name}.service", unit),
+        _file(f"/etc/{name}.conf", "one\n"),
+        # Neither dpkg-query nor anybody but apt knows a package of no architecture by one.
+        packages=("nginx-common:amd64", "libc6:amd64"),
+        unit=f"{name}.service",
+    )
+    guest = _guest(service)
+    for _ in range(2):
+        view = booted.access.apply(guest, booted.domain, guest.services)
+        assert inside_changes(guest, view) == {}
+    assert booted.sh(f"cat {log}") == "one\n"
+    changed = _changed(service, f"/etc/{name}.conf", "two\n")
+    for _ in range(2):
+        booted.access.apply(_guest(changed), booted.domain, [changed])
+    assert booted.sh(f"cat {log}") == "one\ntwo\n"
 
 
 def test_changed_content_is_served_by_a_reload(booted: Booted) -> None:

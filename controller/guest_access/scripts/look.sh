@@ -59,6 +59,9 @@ gk_look_host() {
     for gk_path in "$gk_root"/run/guestkeeper/pending.*; do
         [ ! -e "$gk_path" ] || printf 'pending\t%s\n' "${gk_path##*/pending.}"
     done
+    for gk_path in "$gk_root"/run/guestkeeper/ran.*; do
+        [ ! -e "$gk_path" ] || printf 'ran\t%s\n' "${gk_path##*/ran.}"
+    done
 }
 
 # The addresses, from /proc: "ip addr" costs 70 ms under TCG. "address" lines are IPv4; "inet6"
@@ -140,12 +143,19 @@ gk_look_packages() {
     case $gk_family in
     debian)
         gk_cached_packages "$*" && return 0
+        gk_names=$*
+        # dpkg-query knows a package of no architecture (all) by its bare name only, apt by both.
+        for gk_name; do
+            case $gk_name in
+            *:*) set -- "$@" "${gk_name%:*}" ;;
+            esac
+        done
         gk_out=$(dpkg-query --show --showformat \
             'package\t${Package}\t${db:Status-Status}\t${Architecture}\t${Version}\n' \
             -- "$@" </dev/null 2>/dev/null)
         [ -z "$gk_out" ] || printf '%s\n' "$gk_out"
         [ ! -d "$gk_root/run/guestkeeper" ] ||
-            printf '%s\n%s\nend\n' "$*" "$gk_out" >|"$gk_cache"
+            printf '%s\n%s\nend\n' "$gk_names" "$gk_out" >|"$gk_cache"
         ;;
     rhel)
         # rpm says on stdout, too, that a package is not installed.
@@ -184,7 +194,8 @@ gk_look_files() {
 # $@: units. A block of NAME=value lines for each, ended by an empty line.
 gk_look_units() {
     [ $# -gt 0 ] || return 0
-    systemctl show --no-pager --property=Names,ActiveState,UnitFileState,NeedDaemonReload \
+    systemctl show --no-pager --property=Names,ActiveState,UnitFileState,NeedDaemonReload,Type \
+        --property=RemainAfterExit,Result,ExecMainExitTimestampMonotonic \
         -- "$@" </dev/null 2>/dev/null
     printf '\n'
 }

@@ -16,7 +16,7 @@ gk_service_begin() {
         gk_first_line "$gk_pending"
         gk_debt=$gk_line
         gk_unit_state
-        gk_is_active && gk_was_active=yes
+        { gk_is_active || [ "$gk_ran" = yes ]; } && gk_was_active=yes
     fi
     return 0
 }
@@ -32,7 +32,11 @@ gk_owe() {
 }
 
 # Sets gk_active, gk_enabled, gk_stale (needs daemon-reload) of gk_unit from gk_facts: the latest.
+# gk_oneshot: it ends when it has done its work; gk_ran: it has, since the guest started. systemd
+# forgets a unit that nothing wants once it has ended, hence a note of our own.
 gk_unit_state() {
+    gk_oneshot=no
+    gk_ran=no
     gk_active=
     gk_enabled=
     gk_stale=no
@@ -40,30 +44,52 @@ gk_unit_state() {
     gk_a=
     gk_e=
     gk_s=no
+    gk_o=
+    gk_r=
     while IFS= read -r gk_line; do
         case $gk_line in
         Names=*) gk_names=" ${gk_line#*=} " ;;
         ActiveState=*) gk_a=${gk_line#*=} ;;
         UnitFileState=*) gk_e=${gk_line#*=} ;;
         NeedDaemonReload=*) gk_s=${gk_line#*=} ;;
+        Type=oneshot | RemainAfterExit=no) gk_o=$gk_o$gk_line ;;
+        Result=success) gk_r=$gk_r$gk_line ;;
+        ExecMainExitTimestampMonotonic=[1-9]*) gk_r=${gk_r}exited ;;
         '')
             case $gk_names in
             *" $gk_unit "*)
                 gk_active=$gk_a
                 gk_enabled=$gk_e
                 gk_stale=$gk_s
+                gk_one_shot
                 ;;
             esac
             gk_names=
             gk_a=
             gk_e=
             gk_s=no
+            gk_o=
+            gk_r=
             ;;
         esac
     done <<GK_EOF
 $gk_facts
 
 GK_EOF
+}
+
+# Sets gk_oneshot and gk_ran by what was read of the unit, whose lines come in any order.
+gk_one_shot() {
+    gk_oneshot=no
+    gk_ran=no
+    case $gk_o in
+    *Type=oneshot*RemainAfterExit=no* | *RemainAfterExit=no*Type=oneshot*) gk_oneshot=yes ;;
+    esac
+    [ "$gk_oneshot$gk_a" = yesinactive ] || return 0
+    case $gk_r in
+    *Result=success*exited* | *exited*Result=success*) gk_ran=yes ;;
+    esac
+    [ ! -e "$gk_dir/ran.$gk_unit" ] || gk_ran=yes
 }
 
 gk_is_active() {
@@ -78,6 +104,7 @@ gk_has_package() {
     case $gk_package_facts in
     *"${gk_nl}package$gk_tab$1${gk_tab}installed$gk_tab"*) return 0 ;;
     *"${gk_nl}package$gk_tab${1%[:.]*}${gk_tab}installed$gk_tab${1##*[:.]}$gk_tab"*) return 0 ;;
+    *"${gk_nl}package$gk_tab${1%:*}${gk_tab}installed${gk_tab}all$gk_tab"*) return 0 ;;
     esac
     return 1
 }
@@ -209,6 +236,13 @@ gk_systemctl() {
     gk_done=yes
 }
 
+# A oneshot's start ends when its work is done.
+gk_start() {
+    [ "$gk_oneshot" = no ] || rm -f -- "$gk_dir/ran.$gk_unit"
+    gk_systemctl start || return 1
+    [ "$gk_oneshot" = no ] || : >|"$gk_dir/ran.$gk_unit"
+}
+
 # Enables and starts the unit, and lets it take up what changed.
 gk_service_end() {
     [ "$gk_failed" = no ] || return 0
@@ -224,10 +258,15 @@ gk_service_end() {
     if [ "$gk_stale" = yes ]; then # an apply that was killed moved a unit file and no more
         gk_run 'systemctl daemon-reload' systemctl daemon-reload || return 0
     fi
-    if ! gk_is_active; then
+    if [ "$gk_ran" = yes ]; then
+        case $gk_debt:$gk_on_change in
+        :* | change:none) ;;
+        *) gk_start || return 0 ;;
+        esac
+    elif ! gk_is_active; then
         # Else a unit that failed too often cannot be started for a while.
         [ "$gk_active" != failed ] || systemctl reset-failed "$gk_unit" >/dev/null 2>&1 </dev/null
-        gk_systemctl start || return 0
+        gk_start || return 0
     elif [ "$gk_debt" = restart ]; then
         gk_systemctl restart || return 0
     elif [ "$gk_debt" = change ] && [ "$gk_on_change" != none ]; then

@@ -34,10 +34,14 @@ if [ "$verb" = show ]; then
     while [ "$1" != -- ]; do shift; done
     shift
     for unit; do
-        active=inactive enabled=
+        active=inactive enabled= type=simple ended=0 result=success
         if [ -e "$STATE/unit.$unit" ]; then
-            read -r active enabled <"$STATE/unit.$unit"
+            read -r active enabled type ended <"$STATE/unit.$unit"
         fi
+        [ "$active" != failed ] || result=exit-code
+        [ "$type" != forgotten ] || type=oneshot ended=0
+        printf 'Type=%s\nExecMainExitTimestampMonotonic=%s\nResult=%s\nRemainAfterExit=no\n' \
+            "${type:-simple}" "${ended:-0}" "$result"
         printf 'ActiveState=%s\nNames=%s alias.%s\nUnitFileState=%s\nNeedDaemonReload=no\n\n' \
             "$active" "$unit" "$unit" "$enabled"
     done
@@ -48,15 +52,22 @@ echo "systemctl $*" >>"$STATE/calls"
 [ ! -e "$STATE/fail.$verb" ] || { echo "Job failed: $verb"; exit 1; }
 case $verb in start | restart) active=active ;; enable) ;; *) exit 0 ;; esac
 [ -e "$STATE/unit.$2" ] || { echo "Unit $2 not found."; exit 5; }
-read -r was enabled <"$STATE/unit.$2"
-[ "$verb" != enable ] || { active=$was enabled=enabled; }
-echo "$active $enabled" >"$STATE/unit.$2"
+read -r was enabled type ended <"$STATE/unit.$2"
+case $verb:$type in
+enable:*) active=$was enabled=enabled ;;
+*:oneshot | *:forgotten) active=inactive ended=12345 ;;
+esac
+echo "$active $enabled $type $ended" >"$STATE/unit.$2"
 """,
     "dpkg-query": r"""
 while [ "$1" != -- ]; do shift; done
 shift
 for name; do
-    [ ! -e "$STATE/package.$name" ] || printf 'package\t%s\tinstalled\tamd64\t1.0-1\n' "$name"
+    arch=amd64
+    [ ! -e "$STATE/all.${name%:*}" ] || arch=all
+    case $name:$arch in *:*:all) continue ;; esac
+    [ ! -e "$STATE/package.${name%:amd64}" ] ||
+        printf 'package\t%s\tinstalled\t%s\t1.0-1\n' "${name%:amd64}" "$arch"
 done
 exit 1
 """,
@@ -84,6 +95,7 @@ if [ -e "$STATE/stale" ] && [ ! -e "$STATE/updated" ]; then echo "404 Not Found"
 [ ! -e "$STATE/fail.install" ] || { seq 30; echo "E: Unable to locate package"; exit 100; }
 [ ! -e "$STATE/virtual" ] || exit 0
 for name; do
+    name=${name%:amd64}
     touch "$STATE/package.$name"
     [ ! -e "$STATE/brings.$name" ] || cp "$STATE/brings.$name" "$STATE/unit.$name.service"
 done

@@ -13,6 +13,7 @@ from controller.desired.schema import OnChange
 from controller.errors import PermanentError, TransientError
 from controller.guest_access.inside import ApplyFailedError
 from controller.observed.inside import InsideView
+from controller.planning.changes import inside_changes
 from tests.unit.guest_access.sandbox import Sandbox
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
@@ -59,6 +60,7 @@ def test_apply(sandbox: Sandbox, path: Path) -> None:
     assert not list(sandbox.root.rglob(".gk-*"))
 
     if "failure" not in case:
+        assert inside_changes(guest, view) == {}
         seen = sandbox.access.look(guest, sandbox.domain)
         assert view == seen
         _assert_nothing_to_do(sandbox, guest, [service])
@@ -80,7 +82,38 @@ def _assert_as_wanted(view: InsideView, sandbox: Sandbox, files: Any) -> None:
         fact = view.files[file.path]
         assert (fact.sha256, fact.mode, fact.owner) == (file.sha256, file.mode, file.owner)
     assert all(version for version in view.packages.values())
-    assert all(unit.active == "active" for unit in view.units.values())
+    assert all(unit.active == "active" or unit.ran for unit in view.units.values())
+
+
+def test_a_oneshot_that_failed_is_run_again_and_after_a_success_no_more(sandbox: Sandbox) -> None:
+    (sandbox.state / "unit.job.service").write_text("inactive static forgotten\n")
+    (sandbox.state / "fail.start").touch()
+    service = sandbox.service(unit="job.service")
+    guest = sandbox.guest(service)
+    for _ in range(2):
+        with pytest.raises(ApplyFailedError):
+            sandbox.access.apply(guest, sandbox.domain, [service])
+        assert sandbox.calls() == ["systemctl start job.service"]
+    (sandbox.state / "fail.start").unlink()
+    sandbox.access.apply(guest, sandbox.domain, [service])
+    assert sandbox.calls() == ["systemctl start job.service"]
+    _assert_nothing_to_do(sandbox, guest, [service])
+
+
+def test_a_oneshot_runs_once_again_after_a_reboot_that_did_not_run_it(sandbox: Sandbox) -> None:
+    (sandbox.state / "unit.job.service").write_text("inactive static oneshot\n")
+    service = sandbox.service(unit="job.service")
+    guest = sandbox.guest(service)
+    sandbox.access.apply(guest, sandbox.domain, [service])
+    for path in (sandbox.root / "run/guestkeeper").iterdir():  # /run is gone with a reboot
+        path.unlink()
+    (sandbox.state / "unit.job.service").write_text("inactive static oneshot 0\n")
+    seen = sandbox.access.look(guest, sandbox.domain)
+    assert list(inside_changes(guest, seen)) == ["app"]
+    sandbox.calls()
+    sandbox.access.apply(guest, sandbox.domain, [service])
+    assert sandbox.calls() == ["systemctl start job.service"]
+    _assert_nothing_to_do(sandbox, guest, [service])
 
 
 HARD_NAMES = [
