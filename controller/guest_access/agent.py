@@ -96,8 +96,8 @@ class GuestAgent:
     ) -> ExecResult:
         """Runs ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
 
-        Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, or the command cannot
-        be started or prints too much. ``TransientError``: frozen file systems, an agent that
+        Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, ``AnswerTooLong``, or
+        the command cannot be started. ``TransientError``: frozen file systems, an agent that
         restarted meanwhile.
         """
         arguments: dict[str, Any] = {
@@ -150,6 +150,8 @@ class GuestAgent:
                     raise
                 status = {}
             except PermanentError as error:
+                if error.reason == "AnswerTooLong":  # and it is told once only
+                    raise
                 # The agent knows no such process: it, or the guest, was started anew.
                 raise TransientError(
                     f"the guest agent of {name} lost the command it ran: {error}",

@@ -61,7 +61,7 @@ def _expanded(connection: libvirt.virConnect, root: ET.Element) -> frozenset[str
             libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES,
         )
     except libvirt.libvirtError as error:
-        if lost(error):
+        if lost(error, connection):
             raise
         return frozenset()  # a CPU model libvirt cannot expand: the list has to do
     return frozenset(

@@ -178,9 +178,11 @@ class HostLink:
                 operation, lambda: function(connection), timeout, late=late
             )
         except libvirt.libvirtError as error:
-            translated = translate(error, self.config.name, operation, agent=role is Role.AGENT)
+            gone = lost(error, connection)
+            agent = role is Role.AGENT
+            translated = translate(error, self.config.name, operation, gone=gone, agent=agent)
             code = translated.reason
-            if lost(error):
+            if gone:
                 session.lose(error.get_error_message() or str(error))
             raise translated from error
         except GuestkeeperError as error:

@@ -87,7 +87,7 @@ def attach(domain: libvirt.virDomain, device: ET.Element) -> None:
     except libvirt.libvirtError as error:
         address = device.find("address")
         # The definition may have got buses that the running domain has not.
-        if address is None or lost(error) or not _of_address(error):
+        if address is None or lost(error, domain.connect()) or not _of_address(error):
             raise
         elsewhere = deepcopy(device)
         for found in elsewhere.findall("address"):

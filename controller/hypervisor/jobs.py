@@ -19,7 +19,7 @@ def has_job(domain: libvirt.virDomain) -> bool:
     try:
         return domain.jobInfo()[0] in _RUNS
     except libvirt.libvirtError as error:
-        if lost(error):
+        if lost(error, domain.connect()):
             raise
         return False
 

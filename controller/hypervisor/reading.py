@@ -123,9 +123,9 @@ def list_all(
 
 
 def read_many(
-    _connection: libvirt.virConnect, listed: list[Listed]
+    connection: libvirt.virConnect, listed: list[Listed]
 ) -> list[tuple[str, Read | Unreadable | None]]:
-    return [(one.name, _tried(partial(_read, one))) for one in listed]
+    return [(one.name, _tried(connection, partial(_read, one))) for one in listed]
 
 
 def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | None:
@@ -136,7 +136,7 @@ def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | N
         saved = bool(domain.hasManagedSaveImage(0))
         return _read(Listed(name, domain, (state, reason), persistent, autostart, saved))
 
-    return _tried(read)
+    return _tried(connection, read)
 
 
 def inactive_xml(connection: libvirt.virConnect, name: str) -> str:
@@ -145,12 +145,12 @@ def inactive_xml(connection: libvirt.virConnect, name: str) -> str:
     return xml
 
 
-def _tried(read: Callable[[], Read]) -> Read | Unreadable | None:
+def _tried(connection: libvirt.virConnect, read: Callable[[], Read]) -> Read | Unreadable | None:
     """None when the domain is gone; raises only where the connection is lost."""
     try:
         return read()
     except libvirt.libvirtError as error:
-        if lost(error):
+        if lost(error, connection):
             raise
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None

@@ -50,11 +50,22 @@ _TRANSIENT = {
     libvirt.VIR_ERR_NO_MEMORY: "NoMemory",
     libvirt.VIR_ERR_NO_STORAGE_VOL: "VolumeMissing",
 }
+_TOO_LONG = "encode message payload"
+"""Of libvirtd, where an answer does not fit into a message (VIR_NET_MESSAGE_STRING_MAX, 4 MiB)."""
 _AGENT = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 
 
-def lost(error: libvirt.libvirtError) -> bool:
-    """Does ``error`` mean that the connection itself is of no more use?"""
+def lost(error: libvirt.libvirtError, connection: libvirt.virConnect) -> bool:
+    """Does ``error``, of a call made with ``connection``, mean that this is of no more use?
+
+    The error alone does not tell: libvirtd too speaks to others (an agent that answers too much, a
+    socket of another daemon), and what fails there comes in the transport's name. So the
+    connection is asked (``virConnectIsAlive``, which sends nothing).
+    """
+    return _of_transport(error) and not _alive(connection)
+
+
+def _of_transport(error: libvirt.libvirtError) -> bool:
     code = error.get_error_code()
     if code in _UNREACHABLE:
         return True
@@ -65,18 +76,36 @@ def lost(error: libvirt.libvirtError) -> bool:
     )
 
 
+def _alive(connection: libvirt.virConnect) -> bool:
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False  # closed by ourselves
+
+
 def translate(
-    error: libvirt.libvirtError, host: str, operation: str, *, agent: bool = False
+    error: libvirt.libvirtError,
+    host: str,
+    operation: str,
+    *,
+    gone: bool = False,
+    agent: bool = False,
 ) -> GuestkeeperError:
     """The daemon's error for ``error`` (``virGetLastError``), to be raised from it.
 
-    ``agent`` says that the call spoke to a guest agent: then a wrong state means that the agent
-    is not there.
+    ``gone`` is what ``lost`` says of it. ``agent`` says that the call spoke to a guest agent: then
+    a wrong state means that the agent is not there.
     """
     code = error.get_error_code()
     message = f"host {host}: {operation}: {error.get_error_message() or error}"
-    if lost(error):
+    if gone:
         return HostUnreachableError(message)
+    if agent and code == libvirt.VIR_ERR_RPC and _TOO_LONG in message:
+        return PermanentError(
+            f"{message}: the guest agent's answer is longer than the 4 MiB that libvirt passes on;"
+            " have what was run in the guest print less",
+            reason="AnswerTooLong",
+        )
     if code in _AGENT or (agent and code == libvirt.VIR_ERR_OPERATION_INVALID):
         return AgentUnavailableError(message)
     if code in _PERMANENT:

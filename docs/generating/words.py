@@ -507,6 +507,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "DocumentVanished": Reason("The guest's document went away in the middle of a step."),
     "DomainGone": Reason("The domain went away in the middle of a step."),
     "DomainMissing": Reason("libvirt does not know the domain."),
+    "AnswerTooLong": Reason(
+        "The guest agent's answer is longer than the 4 MiB that libvirt passes on.",
+        "Have what is run in the guest (a probe, a `validate`) print less.",
+    ),
     "DomainUnreadable": Reason(
         "libvirt has the domain, and what it says of it cannot be read; nothing is done.",
         "`virsh dumpxml NAME`.",

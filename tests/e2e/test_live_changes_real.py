@@ -6,6 +6,8 @@ domains without an operating system.
 
 import shutil
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import libvirt
 import pytest
 
 from controller.errors import PermanentError, TransientError
+from controller.guest_access.agent import GuestAgent
 from controller.hypervisor.events import REMOVAL_FAILED
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
@@ -541,6 +544,23 @@ def test_a_guest_takes_and_gives_back_what_it_is_told(
     assert "vdb" not in inside("ls /sys/block")
     assert world.view(name).run == run
     assert world.view(name).state is DomainState.RUNNING
+
+    # The output of a command is longer than what libvirtd can send: this costs that answer alone.
+    link = hypervisor._hosts["real"].link
+    session = link.ensure_reachable()
+    print_much = ["sh", "-c", "head -c 4000000 /dev/zero"]
+    agent = GuestAgent(hypervisor.agent_command, time.monotonic, threading.Event().wait)
+    with pytest.raises(PermanentError) as caught:
+        agent.exec("real", name, print_much, timeout=20)
+    assert caught.value.reason == "AnswerTooLong"
+    error = caught.value.__cause__
+    assert isinstance(error, libvirt.libvirtError)
+    assert (error.get_error_domain(), error.get_error_code()) == (
+        libvirt.VIR_FROM_RPC,
+        libvirt.VIR_ERR_RPC,
+    )
+    assert link.ensure_reachable() is session
+    assert agent.exec("real", name, ["true"], timeout=20).exit_code == 0
 
     # Not at once: the agent's answer comes first.
     inside("(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")

@@ -170,6 +170,36 @@ def test_the_event_loop_outlives_a_turn_that_panics(
     assert event_loop._thread.is_alive()
 
 
+# --- errors that are not the connection's ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [Role.LOOK, Role.ACT, Role.AGENT])
+def test_an_error_in_the_transports_name_is_no_loss_while_the_connection_lives(
+    opener: Opener, tmp_path: Path, role: Role
+) -> None:
+    """A real one: libvirtd, and the test driver of Debian 13, get it from other daemons."""
+    hosts: list[bool] = []
+    one = opener(on_host=lambda _host, reachable, _why: hosts.append(reachable))
+    link = one._hosts["a"].link
+    session = link.ensure_reachable()
+
+    def speak_to_another(_: libvirt.virConnect) -> None:
+        libvirt.open(f"qemu+unix:///session?socket={tmp_path}/none").close()
+
+    with pytest.raises(TransientError, match="Failed to connect socket") as caught:
+        link.call(role, "attach device", speak_to_another, 5)
+    assert not isinstance(caught.value, HostUnreachableError)
+    error = caught.value.__cause__
+    assert isinstance(error, libvirt.libvirtError)
+    assert (error.get_error_domain(), error.get_error_code()) == (
+        libvirt.VIR_FROM_RPC,
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+    )
+    assert link.ensure_reachable() is session
+    assert not session.lost
+    assert hosts == [True]
+
+
 # --- one domain among many ------------------------------------------------------------------------
 
 

@@ -180,6 +180,15 @@ def test_an_agent_that_was_restarted_is_a_reason_to_try_again() -> None:
     assert lost.value.reason == "AgentRestarted"
 
 
+def test_an_answer_that_is_too_long_is_not_asked_for_again() -> None:
+    too_long = PermanentError("longer than 4 MiB", reason="AnswerTooLong")
+    channel = Channel(lambda now: too_long)
+    with pytest.raises(PermanentError) as caught:
+        channel.agent.exec("local", "web", ["cat"], timeout=30)
+    assert caught.value.reason == "AnswerTooLong"
+    assert len(channel.requests) == 2
+
+
 def test_input_that_libvirt_cannot_carry_is_refused_before_it_is_sent() -> None:
     channel = Channel(_ends(0))
     with pytest.raises(PermanentError, match="at most 4193280") as refused:

@@ -12,6 +12,18 @@ from controller.errors import (
 from controller.hypervisor.translate import lost, translate
 
 
+class Connection:
+    """As libvirt's, as far as it is asked whether it lives; None: it was closed by ourselves."""
+
+    def __init__(self, alive: bool | None) -> None:
+        self._alive = alive
+
+    def isAlive(self) -> int:  # noqa: N802 - libvirt's name
+        if self._alive is None:
+            raise error(libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_FROM_NONE)
+        return int(self._alive)
+
+
 def error(code: int, domain: int = libvirt.VIR_FROM_QEMU, message: str = "m") -> Exception:
     raised = libvirt.libvirtError("failed")
     raised.err = (code, domain, message, 2, "", "", "", -1, -1)
@@ -21,10 +33,8 @@ def error(code: int, domain: int = libvirt.VIR_FROM_QEMU, message: str = "m") ->
 @pytest.mark.parametrize(
     ("code", "domain", "kind", "reason"),
     [
-        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, HostUnreachableError, None),
-        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, HostUnreachableError, None),
-        (libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_FROM_NONE, HostUnreachableError, None),
-        (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_FROM_RPC, HostUnreachableError, None),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, TransientError, None),
+        (libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC, TransientError, None),
         (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, TransientError, None),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_FROM_QEMU, TransientError, "Busy"),
         (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_FROM_QEMU, TransientError, "DomainMissing"),
@@ -68,6 +78,40 @@ def test_missing_firmware_says_what_to_install() -> None:
     assert "ovmf" in str(translated)
 
 
-def test_only_the_transport_loses_a_connection() -> None:
-    assert lost(error(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC))
-    assert not lost(error(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU))
+OF_TRANSPORT = [
+    (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC),
+    (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC),
+    (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_REMOTE),
+    (libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC),
+    (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_FROM_RPC),
+    (libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_FROM_NONE),
+    (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_FROM_RPC),
+]
+
+
+@pytest.mark.parametrize(("code", "domain"), OF_TRANSPORT)
+def test_an_error_of_the_transport_loses_only_a_connection_that_does_not_live(
+    code: int, domain: int
+) -> None:
+    assert lost(error(code, domain), Connection(alive=False))
+    assert lost(error(code, domain), Connection(alive=None))
+    assert not lost(error(code, domain), Connection(alive=True))
+
+
+def test_an_error_of_a_driver_loses_no_connection() -> None:
+    raised = error(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU)
+    assert not lost(raised, Connection(alive=False))
+
+
+def test_what_lost_the_connection_says_that_the_host_is_not_reachable() -> None:
+    raised = error(libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
+    assert isinstance(translate(raised, "h", "look", gone=True), HostUnreachableError)
+
+
+def test_an_agent_that_answers_too_much_is_told_as_that() -> None:
+    """As libvirtd says it: see the same of a real guest in ``test_live_changes_real``."""
+    raised = error(libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC, "Unable to encode message payload")
+    translated = translate(raised, "h", "agent command", agent=True)
+    assert isinstance(translated, PermanentError)
+    assert translated.reason == "AnswerTooLong"
+    assert "print less" in str(translated)
