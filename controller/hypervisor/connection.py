@@ -8,53 +8,52 @@ reason, that the host is not reachable, so that nothing is ever decided on silen
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import libvirt
 import structlog
 
-from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+)
+from controller.hypervisor.closing import Closing
 from controller.hypervisor.deadlines import DeadlineError, Deadlines
 from controller.hypervisor.event_loop import ensure_running
 from controller.hypervisor.host_config import HostConfig, OnCall, OnHost, Role
+from controller.hypervisor.session import Line, Session, close
 from controller.hypervisor.shield import shielded
 from controller.hypervisor.translate import lost, translate
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-OPEN_TIMEOUT = 20.0
 _KEEPALIVE = (5, 3)  # seconds between probes, unanswered probes: a hung daemon shows in 20 s
-_FIRST_BACKOFF, _LAST_BACKOFF = 0.2, 15.0
+_NOT_YET = "not connected yet"
 _STUCK_CALLS = 3
 """Of the five calls a connection has room for, so many stuck ones make it be replaced."""
 _WORKERS = {Role.EVENTS: 2, Role.LOOK: 4, Role.ACT: 16, Role.AGENT: 24}
 
 
-class Session:
-    """The connections between one connect and one loss. Never reused after."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds that a host is given, and that pass before it is tried again."""
 
-    def __init__(self, connections: Mapping[Role, libvirt.virConnect]) -> None:
-        self.connections = dict(connections)
-        self.stuck = dict.fromkeys(Role, 0)
-        self.why = ""
-        self._lost = threading.Event()
-
-    @property
-    def lost(self) -> bool:
-        return self._lost.is_set()
-
-    def lose(self, why: str) -> None:
-        """Marks it lost, once; the first reason is the one that is told."""
-        if not self._lost.is_set():
-            self.why = why
-            self._lost.set()
-
-    def wait_lost(self, timeout: float) -> bool:
-        return self._lost.wait(timeout)
+    open: float = 20.0
+    look: float = 30.0
+    """For the list that proves a fresh connection for looks."""
+    close: float = 3.0
+    turn: float = 1.0
+    """How often what is to be replaced or closed is looked for."""
+    first: float = 0.2
+    last: float = 15.0
+    """Between two attempts to connect: doubling from ``first`` to ``last``."""
+    stuck: float = 10.0
+    """After too many attempts that hang, at first; see ``Deadlines``."""
 
 
 class HostLink:
@@ -68,6 +67,7 @@ class HostLink:
         on_host: OnHost,
         on_call: OnCall,
         keepalive: tuple[int, int] = _KEEPALIVE,
+        pace: Pace = Pace(),
     ) -> None:
         self.config = config
         self._connected = connected
@@ -77,13 +77,17 @@ class HostLink:
         self._deadlines = {
             role: Deadlines(f"{config.name}-{role}", workers=_WORKERS[role]) for role in Role
         }
-        # An open that hangs is given up and tried again, but never more than three at a time.
-        self._opener = Deadlines(f"{config.name}-open", workers=3, abandoned=3)
+        self._pace = pace
+        # An open that hangs is given up and tried again; of those that hang on, ever more rarely.
+        self._opener = Deadlines(f"{config.name}-open", workers=3, abandoned=3, pause=pace.stuck)
+        self._closing = Closing(config.name, pace.close, pace.stuck)
+        self._full: dict[Role, Line] = {}  # lines that are to be replaced
+        self._renew_at = 0.0
+        self._renewals = 0  # that failed in a row
         self._session: Session | None = None
-        self._why = "not connected yet"
+        self._why = _NOT_YET
         self._stop = threading.Event()
         self._settled = threading.Event()
-        self._renew_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     # --- Life -------------------------------------------------------------------------------------
@@ -108,6 +112,8 @@ class HostLink:
             session.lose("stopped")
         if self._thread is not None:
             self._thread.join(timeout)
+        self._closing.sweep()
+        self._closing.wait(self._pace.close)
 
     @property
     def reachable(self) -> bool:
@@ -125,7 +131,8 @@ class HostLink:
     @property
     def stuck_calls(self) -> int:
         """Calls past their deadline that have not come back."""
-        return sum(one.abandoned for one in (*self._deadlines.values(), self._opener))
+        calls = sum(one.abandoned for one in (*self._deadlines.values(), self._opener))
+        return calls + self._closing.stuck
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -170,15 +177,19 @@ class HostLink:
         late: Callable[[T], None] | None = None,
     ) -> T:
         """``call`` in a session that need not be announced yet."""
-        connection = session.connections[role]
+        used: list[Line] = []
+
+        def run() -> T:
+            line = session.line(role)
+            used.append(line)
+            return line.run(function)
+
         began = time.monotonic()
         code = "ok"
         try:
-            return self._deadlines[role].call(
-                operation, lambda: function(connection), timeout, late=late
-            )
+            return self._deadlines[role].call(operation, run, timeout, late=late)
         except libvirt.libvirtError as error:
-            gone = lost(error, connection)
+            gone = lost(error, used[-1].connection)
             agent = role is Role.AGENT
             translated = translate(error, self.config.name, operation, gone=gone, agent=agent)
             code = translated.reason
@@ -187,35 +198,17 @@ class HostLink:
             raise translated from error
         except GuestkeeperError as error:
             code = error.reason
-            if isinstance(error, DeadlineError):
-                self._passed(session, role, operation, connection)
+            if isinstance(error, DeadlineError) and used:
+                self._passed(role, used[-1])
             raise
         finally:
             self._on_call(self.config.name, operation, code, time.monotonic() - began)
 
-    def _passed(
-        self, session: Session, role: Role, operation: str, connection: libvirt.virConnect
-    ) -> None:
+    def _passed(self, role: Role, line: Line) -> None:
         """A call did not come back: keep its connection from filling up with such calls."""
-        with self._renew_lock:
-            session.stuck[role] += 1
-            full = session.stuck[role] >= _STUCK_CALLS
-            if not full or session.connections[role] is not connection or self.config.in_process:
-                return
-            session.stuck[role] = 0
-        if role in (Role.EVENTS, Role.LOOK):
-            # Looking does not work: nothing is known of this host until it is listed anew.
-            session.lose(f"{operation} and other calls did not answer in time")
-            return
-        try:
-            fresh = self._open_one(role)
-        except GuestkeeperError as error:
-            session.lose(str(error))
-            return
-        log.warning("connection replaced", host=self.config.name, role=str(role))
-        with self._renew_lock:
-            session.connections[role] = fresh
-        _watch(fresh, session)
+        line.stuck += 1
+        if line.stuck >= _STUCK_CALLS and not self.config.in_process:
+            self._full[role] = line  # the host's thread replaces it; nobody else waits for that
 
     # --- Keeping it up ----------------------------------------------------------------------------
 
@@ -229,10 +222,11 @@ class HostLink:
                 log.exception("host's thread panicked", host=self.config.name)
                 self._why = f"an unexpected failure: {error!r}"
             self._settled.set()
+            self._closing.sweep()
             if connected:
                 failures = 0
                 continue
-            self._stop.wait(_backoff(failures))
+            self._stop.wait(self._backoff(failures))
             failures += 1
 
     def _keep(self) -> bool:
@@ -245,17 +239,61 @@ class HostLink:
             log.info("host connected", host=self.config.name, uri=self.config.uri)
             self._on_host(self.config.name, True, "")
             self._settled.set()
-            while not session.wait_lost(1.0):
-                pass
+            while not session.wait_lost(self._pace.turn):
+                self._tend(session)
             self._why = session.why
         finally:
             session.lose(self._why)
             self._session = None
-            self._close(session)
+            self._full.clear()
+            self._closing.add(session.lines())
         if not self._stop.is_set():
             log.warning("host lost", host=self.config.name, why=session.why)
             self._on_host(self.config.name, False, session.why)
         return True
+
+    def _tend(self, session: Session) -> None:
+        """Replaces what is full of stuck calls, and closes what was replaced."""
+        if self._full and time.monotonic() >= self._renew_at:
+            role, line = next(iter(self._full.items()))
+            if session.line(role) is line:
+                self._renew(session, role)
+            if session.line(role) is not line:
+                self._full.pop(role, None)
+        self._closing.sweep()
+
+    def _renew(self, session: Session, role: Role) -> None:
+        """Another connection for ``role``. One for looks has to prove that looking works."""
+        if role is Role.EVENTS:
+            session.lose("libvirtd took no registration of events in time")
+            return
+        fresh = None
+        try:
+            fresh = Line(self._open_one(role))
+            fresh.watch(session.lose)
+            if role is Role.LOOK:
+                self._prove(fresh)
+        except (GuestkeeperError, libvirt.libvirtError) as error:
+            if fresh is not None:
+                self._closing.add([fresh])
+            self._renew_at = time.monotonic() + self._backoff(self._renewals)
+            self._renewals += 1
+            log.warning(
+                "connection not replaced", host=self.config.name, role=str(role), why=str(error)
+            )
+            if role is Role.LOOK:
+                # Nothing is known of this host until it is listed anew.
+                session.lose(f"calls did not answer in time, and no other does: {error}")
+            return
+        self._renewals = 0
+        log.warning("connection replaced", host=self.config.name, role=str(role))
+        self._closing.add([session.replace(role, fresh)])
+
+    def _prove(self, line: Line) -> None:
+        """``virConnectListAllDomains``: a libvirtd that hangs, or any of its domains, fails it."""
+        self._deadlines[Role.LOOK].call(
+            "list domains", lambda: line.run(lambda one: one.listAllDomains(0)), self._pace.look
+        )
 
     def _connect(self) -> Session | None:
         session: Session | None = None
@@ -264,6 +302,8 @@ class HostLink:
             self._connected(self, session)
             if session.lost:
                 raise HostUnreachableError(session.why)
+        except HostBusyError as error:  # nothing was tried: what was wrong before still is
+            self._failed(session, str(error) if self._why == _NOT_YET else self._why)
         except GuestkeeperError as error:
             self._failed(session, str(error))
         except Exception as error:  # ours or libvirt's bug: told, and tried again like any other
@@ -278,7 +318,7 @@ class HostLink:
         if session is not None:
             session.lose(why)
             why = session.why
-            self._close(session)
+            self._closing.add(session.lines())
         if why != self._why:
             log.warning("host not reachable", host=self.config.name, why=why)
             self._why = why
@@ -293,12 +333,14 @@ class HostLink:
         try:
             for role in Role:
                 connections[role] = self._open_one(role)
-        except Exception:
-            self._close(Session(connections))
+            session = Session(connections)
+            session.watch()
+        except Exception as error:
+            self._closing.add(Line(connection) for connection in connections.values())
+            if isinstance(error, libvirt.libvirtError):
+                why = error.get_error_message() or "it was lost while it was set up"
+                raise HostUnreachableError(f"connection to {self.config.uri}: {why}") from error
             raise
-        session = Session(connections)
-        for connection in connections.values():
-            _watch(connection, session)
         return session
 
     def _open_one(self, role: Role) -> libvirt.virConnect:
@@ -310,67 +352,13 @@ class HostLink:
 
         operation = f"open {role}"
         try:
-            return self._opener.call(operation, open_it, OPEN_TIMEOUT, late=_close_one)
+            return self._opener.call(operation, open_it, self._pace.open, late=close)
         except libvirt.libvirtError as error:
             raise HostUnreachableError(
                 f"cannot connect to {self.config.uri}: {error.get_error_message() or error}"
             ) from error
 
-    def _close(self, session: Session) -> None:
-        """Closing speaks to the daemon too: it is given a few seconds, then left behind."""
-        connections = {id(one): one for one in session.connections.values()}
-        session.connections = {role: _Closed(self.config.name) for role in Role}
-        for connection in connections.values():
-            try:
-                self._opener.call("close", partial(_close_one, connection), 3.0)
-            except GuestkeeperError as error:
-                log.debug("connection left behind", host=self.config.name, why=str(error))
-            except Exception:  # the others still want to be closed
-                log.exception("closing a connection panicked", host=self.config.name)
-
-
-class _Closed:
-    """Stands where a connection was: whoever still holds the session learns that it is gone."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-
-    def __getattr__(self, name: str) -> object:
-        raise HostUnreachableError(f"host {self._host}: the connection was closed meanwhile")
-
-
-def _watch(connection: libvirt.virConnect, session: Session) -> None:
-    reasons = {
-        libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "the connection broke",
-        libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection or stopped",
-        libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer (keepalive)",
-        libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "closed by the daemon itself",
-    }
-
-    def closed(_connection: libvirt.virConnect, reason: int, _opaque: object) -> None:
-        session.lose(reasons.get(reason, "the connection was closed"))
-
-    try:
-        connection.registerCloseCallback(shielded(closed), None)
-    except libvirt.libvirtError as error:
-        session.lose(error.get_error_message() or "the connection was lost while it was set up")
-
-
-def _close_one(connection: libvirt.virConnect) -> None:
-    # Each registered callback holds the connection, and its socket, open.
-    # It is let go before the daemon is told, which is likely gone.
-    for identity in list(getattr(connection, "domainEventCallbackID", ())):
-        with suppress(libvirt.libvirtError):
-            connection.domainEventDeregisterAny(identity)
-    with suppress(libvirt.libvirtError):
-        connection.unregisterCloseCallback()
-    try:
-        connection.close()
-    except libvirt.libvirtError as error:
-        log.debug("connection not closed cleanly", error=str(error))
-
-
-def _backoff(failures: int) -> float:
-    """Seconds before the next attempt: doubling, capped, with jitter (0.5 to 1 of it)."""
-    seconds: float = min(_LAST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 10))
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    def _backoff(self, failures: int) -> float:
+        """Seconds before the next attempt: doubling, capped, with jitter (0.5 to 1 of it)."""
+        seconds: float = min(self._pace.last, self._pace.first * 2.0 ** min(failures, 10))
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -21,8 +21,9 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.session import Session
 from controller.hypervisor.shield import shielded
 from controller.hypervisor.writes import Guard
 

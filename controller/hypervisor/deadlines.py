@@ -3,7 +3,9 @@
 A libvirt call has no timeout: a stopped daemon or a hung monitor keeps it for ever. So each call
 runs in a worker; one that passes its deadline is left to itself (nobody can interrupt it), counted,
 and replaced by a fresh worker, so that one stuck call holds up nobody else. How many may be left
-behind is bounded: a host that swallows calls without end is refused further ones.
+behind is bounded: a host that swallows calls without end is refused further ones. But not for ever,
+for a call that never comes back says nothing of the next one: after a pause, which doubles, one
+more is tried, and where it comes back others may follow.
 """
 
 import queue
@@ -14,12 +16,16 @@ from typing import Any, TypeVar
 
 import structlog
 
-from controller.errors import HostUnreachableError, TransientError
+from controller.errors import HostBusyError, HostUnreachableError, TransientError
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 30.0
+_FIRST_PAUSE, _LAST_PAUSE = 10.0, 300.0
+"""Seconds without a try while too many calls are stuck. The last one bounds how many threads a host
+can cost that never lets go of any."""
+_COME_AGAIN = 2.0
 
 
 class DeadlineError(HostUnreachableError):
@@ -80,10 +86,19 @@ def _nothing() -> None:
 class Deadlines:
     """Workers for one kind of call to one host.
 
-    ``workers`` calls run at the same time; ``abandoned`` may be stuck beside them.
+    ``workers`` calls run at the same time; ``abandoned`` may be stuck beside them before further
+    ones wait for ``pause`` seconds, then for twice as long.
     """
 
-    def __init__(self, name: str, *, workers: int = 8, abandoned: int = 16) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        workers: int = 8,
+        abandoned: int = 16,
+        pause: float = _FIRST_PAUSE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._limit = workers
         self._abandoned_limit = abandoned
@@ -93,6 +108,11 @@ class Deadlines:
         self._idle = 0
         self._abandoned = 0
         self._number = 0
+        self._clock = clock
+        self._first_pause = pause
+        self._pause = pause
+        self._tolerated = 0  # stuck calls that were so when another came back
+        self._try_at = 0.0  # when too many are stuck: one more may be tried then
 
     @property
     def abandoned(self) -> int:
@@ -116,8 +136,9 @@ class Deadlines:
 
         ``timeout`` is in seconds and includes the wait for a worker. ``late`` is given the result
         of a call that came back after its deadline (to close what it opened). Raises
-        ``DeadlineError`` when the deadline passes or too many calls are stuck already, and
-        ``TransientError(reason="NoThread")`` where the process can have no further thread.
+        ``DeadlineError`` when the deadline passes; where nothing was tried, ``HostBusyError``
+        (no worker came free in time, or too many calls are stuck already) or
+        ``TransientError(reason="NoThread")`` (the process can have no further thread).
         """
         deadline = time.monotonic() + timeout
         job = _Job(function, late)
@@ -126,6 +147,8 @@ class Deadlines:
             with self._lock:
                 self._workers -= 1
                 self._abandoned += 1
+                if self._full:
+                    self._try_at = self._clock() + self._pause
                 self._lock.notify()
             log.warning("call passed its deadline", on=self._name, operation=operation)
             raise DeadlineError(f"{self._name}: {operation} did not answer within {timeout:g} s")
@@ -137,13 +160,13 @@ class Deadlines:
 
     def _submit(self, job: _Job, operation: str, deadline: float) -> None:
         with self._lock:
-            if self._abandoned >= self._abandoned_limit:
-                raise DeadlineError(
-                    f"{self._name}: {self._abandoned} calls are stuck, {operation} is not tried"
-                )
+            self._refuse_where_stuck(operation)
             while self._idle == 0 and self._workers >= self._limit:
                 if not self._lock.wait(deadline - time.monotonic()):
-                    raise DeadlineError(f"{self._name}: no worker was free for {operation} in time")
+                    raise HostBusyError(
+                        f"{self._name}: no worker was free for {operation} in time",
+                        retry_after=_COME_AGAIN,
+                    )
             if self._idle:
                 self._idle -= 1
                 self._jobs.put(job)
@@ -166,12 +189,40 @@ class Deadlines:
                 retry_after=5.0,
             ) from error
 
+    @property
+    def _full(self) -> bool:
+        return self._abandoned - self._tolerated >= self._abandoned_limit
+
+    def _refuse_where_stuck(self, operation: str) -> None:
+        """Lets one call through where its time has come. Under the lock."""
+        if not self._full:
+            return
+        now = self._clock()
+        if now < self._try_at:
+            raise HostBusyError(
+                f"{self._name}: {self._abandoned} calls are stuck, {operation} is not tried",
+                retry_after=max(_COME_AGAIN, self._try_at - now),
+            )
+        self._pause = min(2 * self._pause, _LAST_PAUSE)
+        self._try_at = now + self._pause
+
+    def _came_back(self, *, in_time: bool) -> None:
+        """Under the lock."""
+        if in_time:
+            if self._full:
+                self._tolerated = self._abandoned
+            return
+        self._abandoned -= 1
+        self._tolerated = min(self._tolerated, self._abandoned)
+        if self._abandoned == 0:
+            self._pause = self._first_pause
+
     def _work(self, job: _Job | None) -> None:
         while job is not None:
             in_time = job.run()
             with self._lock:
+                self._came_back(in_time=in_time)
                 if not in_time:
-                    self._abandoned -= 1
                     if self._workers >= self._limit:
                         return
                     self._workers += 1

@@ -13,7 +13,7 @@ from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.agent import Agents
 from controller.hypervisor.builders import Builders
 from controller.hypervisor.capabilities import Capabilities, read_capabilities
-from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.connection import HostLink
 from controller.hypervisor.console import Console, open_console
 from controller.hypervisor.domains import Domains
 from controller.hypervisor.file_paths import file_paths, file_uses
@@ -25,6 +25,7 @@ from controller.hypervisor.live import LiveChanges
 from controller.hypervisor.places import Places
 from controller.hypervisor.reading import inactive_xml
 from controller.hypervisor.serial_log import last_of
+from controller.hypervisor.session import Session
 from controller.hypervisor.storage import Storage
 from controller.hypervisor.writes import Writes
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord

@@ -17,7 +17,7 @@ import structlog
 
 from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
 from controller.hypervisor import events
-from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.connection import HostLink
 from controller.hypervisor.events import AGENT_CONNECTED, AGENT_DISCONNECTED
 from controller.hypervisor.host_config import OnEvent, Role
 from controller.hypervisor.reading import (
@@ -30,6 +30,7 @@ from controller.hypervisor.reading import (
     read_one,
     reason_of,
 )
+from controller.hypervisor.session import Session
 from controller.observed.domain import DomainConfig, DomainState, DomainView
 
 log = structlog.get_logger(__name__)

@@ -14,9 +14,10 @@ import libvirt
 import structlog
 
 from controller.errors import HostUnreachableError, PermanentError, TransientError
-from controller.hypervisor.connection import HostLink, Session
+from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.refusals import ineffective, would_shrink
+from controller.hypervisor.session import Session
 from controller.hypervisor.storage_calls import (
     as_asked,
     ensure_pool,

@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -20,6 +21,7 @@ import libvirt
 import pytest
 
 from controller.errors import AgentUnavailableError, HostUnreachableError, PermanentError
+from controller.hypervisor.connection import HostLink, Pace
 from controller.hypervisor.host_config import HostConfig, Role
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.observed.domain import (
@@ -421,6 +423,62 @@ def test_a_stuck_call_holds_up_nobody_else(hypervisor: Hypervisor, name: str) ->
     hypervisor.destroy("real", name)
     hold.set()
     wait_until(lambda: hypervisor.stuck_calls("real") == 0, 5, "the stuck call came back")
+
+
+def sockets() -> int:
+    """Those of this process."""
+    return sum(one.is_socket() for one in Path("/proc/self/fd").iterdir())
+
+
+def test_a_connection_full_of_stuck_calls_is_replaced_and_its_socket_closed_in_the_end(
+    hypervisor: Hypervisor,
+) -> None:
+    link = hypervisor._hosts["real"].link
+    session, before = link.ensure_reachable(), sockets()
+    hold, old = threading.Event(), session.connections[Role.AGENT]
+    for _ in range(3):
+        with pytest.raises(HostUnreachableError, match="did not answer within"):
+            link.call(Role.AGENT, "hang", lambda one: hold.wait() and one.getHostname(), 0.05)
+    wait_until(lambda: session.connections[Role.AGENT] is not old, 10, "it was replaced")
+    assert sockets() > before
+    assert link.call(Role.AGENT, "ask", lambda one: one.getHostname(), 5)
+    hold.set()
+    wait_until(lambda: sockets() == before, 10, "the old one's socket is closed")
+    assert link.ensure_reachable() is session
+
+
+def test_half_open_connects_lose_no_host(libvirtd: PrivateLibvirtd) -> None:
+    """A socket that takes connections and says nothing, as a libvirtd that hangs; then a real one.
+
+    What hangs at the first goes on doing so.
+    """
+    silent = socket.socket(socket.AF_UNIX)
+    door = libvirtd.root / "door"
+    silent.bind(str(door))
+    silent.listen(64)
+    uri = f"qemu+unix:///session?socket={door}"
+    told: list[bool] = []
+    link = HostLink(
+        HostConfig("far", uri),
+        connected=lambda *_: None,
+        on_host=lambda _host, reachable, _why: told.append(reachable),
+        on_call=lambda *_: None,
+        pace=Pace(open=0.2, stuck=0.3),
+    )
+    link.start()
+    try:
+        wait_until(lambda: link.stuck_calls >= 3, 20, "three connects hang")
+        door.unlink()
+        door.symlink_to(libvirtd.socket)
+        wait_until(lambda: link.reachable, 20, "it is connected")
+        assert link.stuck_calls >= 3
+        assert link.call(Role.LOOK, "ask", lambda one: one.getHostname(), 5)
+        assert told == [False, True]
+    finally:
+        silent.close()
+        link.stop()
+        door.unlink()
+    wait_until(lambda: link.stuck_calls == 0, 10, "they came back with the socket's end")
 
 
 def test_a_restarted_libvirtd_is_found_again_and_guests_live_on(

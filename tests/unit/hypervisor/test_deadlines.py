@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from controller.errors import HostUnreachableError, TransientError
+from controller.errors import HostBusyError, HostUnreachableError, TransientError
 from controller.hypervisor.deadlines import DeadlineError, Deadlines
 from tests.waiting import wait_until
 
@@ -59,10 +59,46 @@ def test_a_host_that_swallows_calls_is_refused_further_ones() -> None:
     for _ in range(2):
         with pytest.raises(DeadlineError):
             one.call("look", hold.wait, 0.02)
-    with pytest.raises(DeadlineError, match="2 calls are stuck, add is not tried"):
+    with pytest.raises(HostBusyError, match="2 calls are stuck, add is not tried"):
         one.call("add", lambda: 1, 5)
     hold.set()
     wait_until(lambda: one.abandoned == 0, 5, "the stuck workers came back")
+    assert one.call("add", lambda: 1, 5) == 1
+
+
+def test_calls_that_never_come_back_do_not_refuse_others_for_ever() -> None:
+    now, hold = 0.0, threading.Event()
+    one = Deadlines("host", workers=4, abandoned=2, pause=10, clock=lambda: now)
+    for _ in range(2):
+        with pytest.raises(DeadlineError):
+            one.call("look", hold.wait, 0.02)
+    now = 9.0
+    with pytest.raises(HostBusyError) as caught:
+        one.call("add", lambda: 1, 5)
+    assert caught.value.retry_after == 2
+    now = 10.0
+    assert one.call("add", lambda: 1, 5) == 1, "one is tried, and it came back"
+    assert [one.call("add", lambda: 2, 5) for _ in range(5)] == [2] * 5, "so others may"
+    assert one.abandoned == 2
+    hold.set()
+
+
+def test_as_long_as_every_try_is_swallowed_they_grow_rare() -> None:
+    now, hold, tried = 0.0, threading.Event(), []
+    one = Deadlines("host", workers=4, abandoned=2, pause=10, clock=lambda: now)
+
+    def swallowed() -> None:
+        tried.append(now)
+        hold.wait()
+
+    while now < 3600:
+        with pytest.raises(TransientError):
+            one.call("open", swallowed, 0.02)
+        now += 5
+    assert tried[:6] == [0, 5, 15, 35, 75, 155]
+    assert len(tried) == one.abandoned < 20
+    hold.set()
+    wait_until(lambda: one.abandoned == 0, 5, "they came back")
     assert one.call("add", lambda: 1, 5) == 1
 
 
@@ -77,7 +113,7 @@ def test_waiting_for_a_worker_counts_against_the_deadline() -> None:
     thread = threading.Thread(target=one.call, args=("occupy", occupy, 30))
     thread.start()
     busy.wait(5)
-    with pytest.raises(DeadlineError, match="no worker was free for add"):
+    with pytest.raises(HostBusyError, match="no worker was free for add"):
         one.call("add", lambda: 1, 0.05)
     hold.set()
     thread.join(5)
