@@ -2,15 +2,23 @@
 
 It keeps libvirt's promises that the loop leans on (definitions survive, names are unique, a look
 finds what was done) and none of its slowness. ``kill_at`` ends the 'daemon' before or after the
-n-th effect, as SIGKILL would; ``fail`` makes chosen calls raise.
+n-th effect, as SIGKILL would; ``fail`` makes chosen calls raise; ``break_at`` lets one call end in
+any of ``Break``'s ways. Nobody pulls the plug on a guest that was not asked to shut down.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
+from typing import Any
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
-from controller.errors import GuestkeeperError, PermanentError
-from controller.execution.executor import Executor, Ports
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+)
+from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.loop.look import Look
@@ -24,16 +32,27 @@ from controller.observed.domain import (
     Ownership,
     StateReason,
 )
-from controller.observed.guest import Fleet
+from controller.observed.guest import Fleet, Observed
 from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
 from controller.observed.inside import InsideView
+from controller.planning.steps import Step, step_name
 from tests.factories import NOW, POLICY, a_host, a_ready_image, an_inside
 
 
 class KilledError(BaseException):
     """SIGKILL of the daemon."""
+
+
+class Break(StrEnum):
+    """How a call can end that does not end well."""
+
+    BEFORE = "killed before the call"
+    AFTER = "killed after the call"
+    REFUSED = "refused"
+    LOST = "unknown, and not done"
+    DONE = "unknown, and done"
 
 
 class FakeWorld:
@@ -52,6 +71,10 @@ class FakeWorld:
         self.events: list[tuple[str, str]] = []
         self.effects: list[str] = []
         self.kill_at: tuple[int, str] | None = None  # (n, "before" | "after")
+        self.break_at: tuple[int, Break] | None = None  # (n-th call from the beginning, how)
+        self.calls: list[tuple[str, str]] = []  # (step that it is of, call), also those that broke
+        self.step = ""
+        self.asked: dict[str, tuple[int | None, float]] = {}  # guest -> (run, when)
         self.unreadable: GuestkeeperError | None = None
         self.fail: dict[str, GuestkeeperError] = {}
         self.fleet = Fleet()
@@ -156,7 +179,10 @@ class FakeWorld:
         aliases: Mapping[str, str],
         disks: Collection[tuple[str, str, str]] = (),
     ) -> None:
-        raise NotImplementedError("adopting is tested on libvirt's drivers")
+        with self._effect(f"adopt {ownership.name}"):  # the rest is tested on libvirt's drivers
+            self.domains[ownership.name] = replace(
+                self.domains[ownership.name], ownership=ownership
+            )
 
     def undefine(self, host: str, name: str) -> None:
         with self._effect(f"undefine {name}"):
@@ -192,12 +218,15 @@ class FakeWorld:
 
     def shutdown(self, host: str, name: str) -> None:
         with self._effect(f"shutdown {name}"):
+            self.asked[name] = self.domains[name].run, self.now
             if name not in self.deaf and self.domains[name].state.active:
                 self.stop(name, StateReason.SHUTDOWN)
 
     def destroy(self, host: str, name: str) -> None:
         with self._effect(f"destroy {name}"):
             if self.domains[name].state.active:
+                run, _ = self.asked.get(name, (None, 0.0))
+                assert run == self.domains[name].run, "powered off, and never asked to shut down"
                 self.stop(name, StateReason.DESTROYED)
 
     def eject(self, host: str, name: str, alias: str) -> None:
@@ -372,20 +401,37 @@ def _emptied(config: DomainConfig, alias: str) -> DomainConfig:
 
 class _Effect:
     def __init__(self, world: FakeWorld, name: str) -> None:
-        self.world, self.name = world, name
+        self.world, self.name, self.number = world, name, -1
 
     def __enter__(self) -> None:
         world = self.world
         if world.kill_at == (len(world.effects), "before"):
             world.kill_at = None
             raise KilledError
+        number, how = len(world.calls), self._broken()
+        self.number = number
+        world.calls.append((world.step, self.name))
+        if how is Break.BEFORE:
+            raise KilledError
+        if how is Break.REFUSED:
+            raise HostBusyError("too many calls are under way", retry_after=0.5)
+        if how is Break.LOST:
+            raise HostUnreachableError("no answer in time", reason="DeadlineExceeded")
         failure = world.fail.get(self.name.partition(" ")[0])
         if failure is not None:
             raise failure
         world.effects.append(self.name)
 
+    def _broken(self) -> Break | None:
+        at = self.world.break_at
+        return at[1] if at is not None and at[0] == len(self.world.calls) else None
+
     def __exit__(self, *_: object) -> None:
         world = self.world
+        if world.break_at == (self.number, Break.AFTER):
+            raise KilledError
+        if world.break_at == (self.number, Break.DONE):
+            raise HostUnreachableError("no answer in time", reason="DeadlineExceeded")
         if world.kill_at == (len(world.effects) - 1, "after"):
             world.kill_at = None
             raise KilledError
@@ -409,6 +455,18 @@ class InlineOperations(Operations):
     def start(self, key: str, name: str, action) -> bool:  # type: ignore[no-untyped-def]
         action()
         return True
+
+
+class _Executor(Executor):
+    """Tells the world which step its calls are of."""
+
+    def __init__(self, world: FakeWorld, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._world = world
+
+    def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
+        self._world.step = step_name(step)
+        super().execute(subject, observed, step)
 
 
 class Documents:
@@ -450,10 +508,17 @@ class Daemon:
             hold=rollouts.hold,
             clock=clock,
         )
-        executor = Executor(ports, self.knowledge, operations, clock=clock)
-        self.executor = executor
+        executor = _Executor(world, ports, self.knowledge, operations, clock=clock)
+        self.executor: Executor = executor
         self.reconciler = Reconciler(
-            documents, ports, look, executor, self.knowledge, self.status, POLICY, clock=clock
+            documents,
+            ports,
+            look,
+            executor,
+            self.knowledge,
+            self.status,
+            replace(POLICY, daemon_started=world.now),
+            clock=clock,
         )
 
     def reconcile(self, name: str) -> Result:

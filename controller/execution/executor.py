@@ -24,6 +24,7 @@ from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
+from controller.execution.power import Note, Power
 from controller.execution.wishes import unless_wished
 from controller.guest_access.inside import ApplyFailedError
 from controller.observed.domain import DomainView, Ownership
@@ -89,6 +90,7 @@ class Executor:
         self._clock = clock
         self._on_step = on_step
         self._in_use = InUse(ports.hypervisor)
+        self._power = Power(ports.hypervisor, clock)
         self._writing = tuple(threading.Lock() for _ in range(_LOCKS))
 
     def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
@@ -169,10 +171,7 @@ class Executor:
                 disk = step.retired.disk
                 return "VolumeDeleted", f"volume {disk.pool}/{disk.volume}: {step.why}"
             case steps.RecordMemory():
-                changes = unless_wished(observed, step.changes)
-                self._write_down(
-                    host, name, lambda owner: replace(owner, memory=changes(owner.memory))
-                )
+                self._noting(subject, observed)(step.changes)
                 return None
             case steps.RecordApplied():
                 self._write_down(
@@ -184,13 +183,13 @@ class Executor:
                 )
                 return "SpecApplied", f"generation {step.generation} is applied whole"
             case steps.StartDomain():
-                world.start(host, name)
+                self._power.start(host, name, step, self._noting(subject, observed))
                 return "DomainStarted", f"started: {step.why}"
             case steps.ShutdownDomain():
-                world.shutdown(host, name)
+                self._power.shutdown(host, name, step, self._noting(subject, observed))
                 return "ShutdownRequested", "asked the guest to shut down"
             case steps.DestroyDomain():
-                world.destroy(host, name)
+                self._power.destroy(host, name, observed.domain.run if observed.domain else None)
                 return "DomainDestroyed", f"powered off: {step.why}"
             case _:
                 return self._change_live(host, name, observed, step)
@@ -227,6 +226,19 @@ class Executor:
             case _:
                 raise PermanentError(f"no effect is known for step {step_name(step)}")
         return "DomainChanged", str(step)
+
+    def _noting(self, subject: Subject, observed: Observed) -> Note:
+        """Writes fields of ``Memory`` down, but for a wish that came since the plan was made."""
+
+        def note(changes: tuple[tuple[str, Any], ...]) -> None:
+            change = unless_wished(observed, changes)
+            self._write_down(
+                subject.host,
+                subject.name,
+                lambda owner: replace(owner, memory=change(owner.memory)),
+            )
+
+        return note
 
     def _delete_retired(self, host: str, name: str, step: steps.DeleteRetired) -> None:
         world, disk = self._ports.hypervisor, step.retired.disk

@@ -261,11 +261,17 @@ class Memory:
     """Starts tried because the guest was found stopped, since it last ran undisturbed for long."""
     last_start_attempt: float | None = None
     shutdown_requested: float | None = None
-    """When the guest was last asked to shut down by the daemon."""
+    """When the guest was last asked to shut down by the daemon: written once the call came back
+    well, never before."""
     stop_for: str = ""
-    """What that was for: ``halt``, ``restart``, ``replace``, ``delete``."""
+    """What it is stopped for: ``halt``, ``restart``, ``replace``, ``delete``. An intention, until
+    ``shutdown_requested`` says that it was asked."""
     stop_run: int | None = None
-    """Which run of the domain was asked (``DomainView.run``); another run was not."""
+    """Which run of the domain is meant (``DomainView.run``); another run was not asked."""
+    stop_wanted: float | None = None
+    """When that was decided."""
+    stop_key: str = ""
+    """What becomes ``restarted_for`` once it has booted."""
     starting: bool = False
     """It is to be started whatever its run strategy says: we stopped it for something else."""
     agent_seen: bool = False
@@ -292,7 +298,8 @@ class Memory:
     macs: tuple[NicAddress, ...] = ()
     """The same of its interfaces."""
     restarted_for: str = ""
-    """What the last cold boot by itself was for: one that does not help is not done again."""
+    """What the last cold boot by itself was for, written once it was booted: one that does not help
+    is not done again."""
     controller: str = ""
     """The daemon that looks after it: only that one may ever delete it."""
     deletion_policy: str = ""
@@ -305,6 +312,13 @@ class Memory:
     """When an operator approved what the deletion guard held back."""
     deleting: bool = False
     """Its disks are being deleted: there is no way back any more."""
+
+    @property
+    def stopped_at(self) -> float | None:
+        """The latest moment at which it was asked to shut down, or that was decided: a kill between
+        call and note leaves the decision alone."""
+        times = [at for at in (self.shutdown_requested, self.stop_wanted) if at is not None]
+        return max(times, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
 from controller.planning.plan import Policy, earliest
 from controller.planning.restarting import decide_restart, restart_key
-from controller.planning.steps import Step, remember
+from controller.planning.steps import Step
 from controller.planning.stopping import StopFor, asked_to_stop, stop
 from controller.planning.windows import window_state
 
@@ -110,12 +110,17 @@ def _restart(
         )
     timeout = desired.spec.shutdown_timeout
     halting = stop(
-        domain, memory, StopFor.RESTART, timeout=timeout, now=now, since=since, failure=failure
+        domain,
+        memory,
+        StopFor.RESTART,
+        timeout=timeout,
+        now=now,
+        since=since,
+        failure=failure,
+        key=restart_key(todo.restart) if todo.restart else "",
     )
-    key = restart_key(todo.restart) if todo.restart else ""
-    noted = (remember(restarted_for=key),) if memory.restarted_for != key else ()
     return ChangeDecision(
-        (*noted, *halting.steps),
+        halting.steps,
         "Restarting",
         f"{decided.why}; {halting.message}",
         halting.message,

@@ -12,8 +12,8 @@ from controller.observed.domain import DomainView, Memory
 from controller.planning.orphan_facts import is_off
 from controller.planning.plan import Policy
 from controller.planning.starting import decide_start
-from controller.planning.steps import StartDomain, Step, remember
-from controller.planning.stopping import NOT_STOPPED, StopFor
+from controller.planning.steps import Step, remember
+from controller.planning.stopping import StopFor, stop_is_over
 
 _TO_GO_ON = (StopFor.RESTART, StopFor.REPLACE)
 
@@ -44,7 +44,7 @@ def going_on(domain: DomainView, memory: Memory, now: float, policy: Policy) -> 
         return GoingOn()
     if now < start.due:
         return GoingOn((), f"{start.why}, which waits", start.due)
-    return GoingOn((start.recorded(now), StartDomain(start.why)), f"{start.why}; starting it")
+    return GoingOn((start.step(memory),), f"{start.why}; starting it")
 
 
 def _seen_running(domain: DomainView, memory: Memory) -> tuple[Step, ...]:
@@ -54,7 +54,5 @@ def _seen_running(domain: DomainView, memory: Memory) -> tuple[Step, ...]:
     if memory.starting:
         noted["starting"] = False
     if memory.stop_for in _TO_GO_ON and memory.stop_run != domain.run:
-        noted |= NOT_STOPPED
-        if memory.stop_for == StopFor.RESTART:
-            noted["restart_requested"] = None
+        noted |= stop_is_over(memory.stop_for, memory)
     return (remember(**noted),) if noted else ()

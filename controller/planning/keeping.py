@@ -41,7 +41,7 @@ from controller.planning.steps import (
     Step,
     remember,
 )
-from controller.planning.stopping import NOT_STOPPED, StopFor
+from controller.planning.stopping import NOT_STOPPED, StopFor, stop_is_over
 
 C = ConditionType
 
@@ -101,13 +101,9 @@ def upkeep(
     stop_for = noted.get("stop_for", memory.stop_for)
     if memory.replacement is None and stop_for:
         wanted = stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
-        over = (
-            domain.started_at is not None and (memory.shutdown_requested or 0) < domain.started_at
-        )
+        over = domain.started_at is not None and (memory.stopped_at or 0) < domain.started_at
         if memory.stop_run != domain.run or over or not wanted:
-            noted |= NOT_STOPPED
-            if stop_for == StopFor.RESTART:
-                noted["restart_requested"] = None
+            noted |= stop_is_over(stop_for, memory)
     if memory.starting:
         noted["starting"] = False
     if memory.finished:  # somebody started it again
@@ -144,6 +140,8 @@ def plan_running(
     steps += over
     if memory.restarted_for and not todo.restart and memory.replacement is None:
         steps.append(remember(restarted_for=""))
+    if _called_off(memory, change):
+        steps.append(remember(**NOT_STOPPED))
     long = _long_last(todo.steps, before=False)
     if long:
         steps += long
@@ -205,6 +203,19 @@ def plan_running(
             now,
             policy,
         ),
+    )
+
+
+def _called_off(memory: Memory, change: ChangeDecision) -> bool:
+    """Was it to be booted cold, was never asked to shut down, and is it not to be any more?
+
+    Whoever shuts it down from then on wants it to be off.
+    """
+    return (
+        memory.stop_for == StopFor.RESTART
+        and memory.shutdown_requested is None
+        and memory.replacement is None
+        and change.reason != "Restarting"
     )
 
 

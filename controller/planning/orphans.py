@@ -214,7 +214,7 @@ class _Orphan:
         if why_not:
             return self._held(why_not)
         if is_off(self.domain):
-            if self.memory.stop_for != StopFor.DELETE:
+            if self.memory.stop_for != StopFor.DELETE or self.memory.shutdown_requested is None:
                 wish = remember(
                     shutdown_requested=self.now, stop_for=StopFor.DELETE.value, stop_run=None
                 )

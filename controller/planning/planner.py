@@ -34,7 +34,7 @@ from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start
-from controller.planning.steps import DestroyDomain, StartDomain, Step, remember, step_name
+from controller.planning.steps import DestroyDomain, Step, remember, step_name
 from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
 
@@ -232,7 +232,7 @@ def _off(
     else:
         message = f"{start.why}; starting it"
         reason = "Starting"
-        steps += [start.recorded(now), StartDomain(start.why)]
+        steps.append(start.step(memory))
     if held is not None and held.step == "StartDomain":
         message += f"; the last start failed: {held.message}"
     return Plan(

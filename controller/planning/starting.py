@@ -2,14 +2,16 @@
 
 Backoff of starts (DESIGN section 7): the n-th start in a row is ``10 s * n^2`` after the one
 before, at most 300 s; the first is at once. The count is kept in the domain's metadata, so a
-restarted daemon does not begin again, and is forgotten after an hour without a stop.
+restarted daemon does not begin again, and is forgotten after an hour without a stop. A start that
+the host refused to try, or gave no answer to, is none: it is not counted, and takes nothing back
+of what was promised.
 """
 
 from dataclasses import dataclass
 
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
-from controller.planning.steps import RecordMemory, remember
+from controller.planning.steps import StartDomain
 from controller.planning.stopping import NOT_STOPPED, StopFor
 
 START_BACKOFF = 10.0
@@ -17,8 +19,9 @@ START_BACKOFF_CAP = 300.0
 START_FORGET = 3600.0
 ORDERLY = 60.0
 """Seconds since the last start after which an orderly shutdown is not a failed start."""
-STOP_FORGET = 3600.0
-"""Seconds after which a stop of ours is no reason to start any more."""
+STOP_FORGET = 86400.0
+"""Seconds after which a stop of ours is no reason to start any more: longer than a host is away for
+in a bad night, and shorter than anybody forgets a guest."""
 _WHY_AGAIN: dict[str, str] = {
     StopFor.RESTART: "it was stopped for a cold boot",
     StopFor.REPLACE: "it was stopped for another system disk",
@@ -38,16 +41,18 @@ class StartDecision:
     attempts: int
     """Which start in a row it is."""
 
-    def recorded(self, now: float) -> RecordMemory:
-        """What is written down before the start, which ends whatever it was stopped for."""
-        return remember(
-            start_attempts=self.attempts,
-            last_start_attempt=now,
-            finished=False,
-            starting=True,
-            restart_requested=None,
+    def step(self, memory: Memory) -> StartDomain:
+        """The start; once it was tried, whatever it was stopped for is over."""
+        noted = {
+            "start_attempts": self.attempts,
+            "finished": False,
+            "starting": True,
+            "restart_requested": None,
             **NOT_STOPPED,
-        )
+        }
+        if memory.stop_key:
+            noted["restarted_for"] = memory.stop_key
+        return StartDomain(self.why, tuple(noted.items()))
 
 
 def backoff(attempts: int) -> float:
@@ -62,7 +67,7 @@ def decide_start(
     why = _why_start(strategy, domain.reason, finished=memory.finished)
     last = memory.last_start_attempt
     attempts = memory.start_attempts
-    stopped = memory.shutdown_requested
+    stopped = memory.stopped_at
     if domain.reason is StateReason.MIGRATED:
         return StartDecision(None, "it was migrated to another host", attempts)
     if strategy is RunStrategy.HALTED:

@@ -142,7 +142,7 @@ class UndefineDomain:
 
 @dataclass(frozen=True, slots=True)
 class RecordMemory:
-    """Write what must outlive the daemon into the domain's metadata, before acting on it.
+    """Write what must outlive the daemon into the domain's metadata.
 
     ``changes`` are fields of ``Memory``; all others stay as they are then. So does one that holds
     an operator's wish and was written since it was looked at.
@@ -174,7 +174,12 @@ class RecordApplied:
 
 @dataclass(frozen=True, slots=True)
 class StartDomain:
+    """``noted`` (fields of ``Memory``) is written down once the start was tried, with the time:
+    whether it went well or failed, but not where the host did not even try, or gave no answer.
+    """
+
     why: str
+    noted: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return f"start domain ({self.why})"
@@ -182,12 +187,20 @@ class StartDomain:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownDomain:
+    """``run`` of the domain is asked. That it was is written down once the call came back well:
+    what was refused, or gave no answer, is asked again.
+    """
+
+    run: int | None = None
+
     def __str__(self) -> str:
         return "ask the guest to shut down (agent, then ACPI)"
 
 
 @dataclass(frozen=True, slots=True)
 class DestroyDomain:
+    """Pull the plug on the run that was looked at; on no other, which nobody asked."""
+
     why: str
 
     def __str__(self) -> str:

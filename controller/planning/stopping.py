@@ -1,7 +1,8 @@
 """Stopping a running guest in good order, whatever for: asked once, waited for, then powered off.
 
-That it was asked, when, which run and what for stands in the domain's metadata before it is asked,
-so that a restarted daemon knows why the guest is off.
+Which run is stopped and what for stands in the domain's metadata before it is asked, so that a
+restarted daemon knows why the guest is off. That it *was* asked, and when, is written down after
+the call came back well: nobody is powered off for not having heard what nobody said.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,28 @@ from controller.observed.guest import Failure
 from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
 
 _FORGOTTEN = 600.0
-"""Seconds after its deadline from which on a request counts for nothing."""
+"""Seconds after its deadline from which on a request counts for nothing; and those after which a
+decision to stop that led to nothing is written down anew."""
 NOT_STOPPED: Mapping[str, Any] = MappingProxyType(
-    {"stop_for": "", "shutdown_requested": None, "stop_run": None}
+    {
+        "stop_for": "",
+        "shutdown_requested": None,
+        "stop_run": None,
+        "stop_wanted": None,
+        "stop_key": "",
+    }
 )
 """The fields of ``Memory`` that say it was asked to shut down, where that is over."""
+
+
+def stop_is_over(stop_for: str, memory: Memory) -> dict[str, Any]:
+    """What to write down of a guest that runs anew since it was to be stopped for that."""
+    noted = dict(NOT_STOPPED)
+    if stop_for == StopFor.RESTART:
+        noted["restart_requested"] = None
+        if memory.stop_key:
+            noted["restarted_for"] = memory.stop_key
+    return noted
 
 
 class StopFor(StrEnum):
@@ -65,9 +83,10 @@ def stop(
     now: float,
     since: float = 0.0,
     failure: Failure | None = None,
+    key: str = "",
 ) -> Stopping:
     """For a running domain. ``timeout`` in seconds, from the request to pulling the plug; ``since``
-    as for ``asked_to_stop``.
+    as for ``asked_to_stop``. ``key`` is what the guest is booted cold for by itself.
 
     A request that the host refused (a job runs) was none: ``failure`` tells. A request to another
     run is none; nor is one from the future, by another clock, nor one of long
@@ -85,13 +104,28 @@ def stop(
             failure.retry_at,
         )
     if not asked_to_stop(domain, memory, why, since=since) or asked is None or old or refused:
-        steps = (
-            remember(shutdown_requested=now, stop_for=why.value, stop_run=domain.run),
-            ShutdownDomain(),
+        noted = _decided(domain, memory, why, key, now)
+        return Stopping(
+            (*noted, ShutdownDomain(domain.run)), "asking it to shut down", now + timeout
         )
-        return Stopping(steps, "asking it to shut down", now + timeout)
     if now < asked + timeout:
         message = f"asked to shut down {now - asked:.0f} s ago; it has {timeout:.0f} s"
         return Stopping((), message, asked + timeout)
     message = f"it did not shut down within {timeout:.0f} s; powering it off"
     return Stopping((DestroyDomain("shutdown timed out"),), message, now + 5)
+
+
+def _decided(
+    domain: DomainView, memory: Memory, why: StopFor, key: str, now: float
+) -> tuple[Step, ...]:
+    """What is written down before it is asked; nothing where that stands there already."""
+    fresh = memory.stop_wanted is not None and 0 <= now - memory.stop_wanted < _FORGOTTEN
+    known = (memory.stop_for, memory.stop_run, memory.stop_key) == (why.value, domain.run, key)
+    if fresh and known and memory.shutdown_requested is None:
+        return ()
+    wanted: dict[str, Any] = {"stop_for": why.value, "stop_run": domain.run, "stop_wanted": now}
+    if memory.stop_key != key:
+        wanted["stop_key"] = key
+    if memory.shutdown_requested is not None:
+        wanted["shutdown_requested"] = None
+    return (remember(**wanted),)

@@ -616,6 +616,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "RemovalTimedOut": Reason(
         "The guest did not let go of a device in time.", "Unmount what is on it; it is tried again."
     ),
+    "RunChanged": Reason("Somebody started it anew while it was to be powered off: it is not."),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),

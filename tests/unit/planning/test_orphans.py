@@ -29,7 +29,7 @@ from controller.planning.orphan_facts import (
 )
 from controller.planning.orphans import finish_deletion, plan_orphan, returned
 from controller.planning.plan import Plan
-from controller.planning.steps import RecordMemory, remember, step_name
+from controller.planning.steps import RecordMemory, StartDomain, remember, step_name
 from tests.factories import NOW, POLICY, a_domain, a_guest, an_image
 
 ME = replace(POLICY, controller="me", prune_grace=600.0, daemon_started=NOW - 5000)
@@ -238,8 +238,9 @@ def test_what_we_took_down_for_something_else_is_put_up_again(
 ) -> None:
     off = an_orphan(policy, DomainState.SHUTOFF, **memory)
     made = plan_orphan("web1", off, fleet, NOW, ME, problems=problems)
-    assert names(made)[-2:] == ["RecordMemory", "StartDomain"]
-    noted = dict(next(s for s in made.steps[::-1] if isinstance(s, RecordMemory)).changes)
+    start = made.steps[-1]
+    assert isinstance(start, StartDomain)
+    noted = dict(start.noted)
     assert (noted["stop_for"], noted["starting"]) == ("", True)
     assert "starting it" in made.sentence
     runs = an_orphan(policy, **{**memory, "starting": True, "stop_run": 6})
@@ -361,7 +362,11 @@ ASKED = {"shutdown_requested": NOW - 20, "stop_for": "delete", "stop_run": 7}
 def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Printable) -> None:
     asking = planned(an_orphan(policy))
     assert names(asking) == ["RecordMemory", "ShutdownDomain"]
-    assert changed(asking) == {"shutdown_requested": NOW, "stop_for": "delete", "stop_run": 7}
+    assert changed(asking) == {
+        "stop_for": "delete",
+        "stop_run": 7,
+        "stop_wanted": NOW,
+    }, "that it was asked is known once the call came back"
     waiting = planned(an_orphan(policy, DomainState.SHUTDOWN, **ASKED))
     assert (waiting.steps, waiting.recheck_at) == ((), NOW + 100)
     late = planned(an_orphan(policy, **ASKED), now=NOW + 101)

@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
 from controller.observed.domain import DomainState, Memory, StateReason
+from controller.planning.conditions import Printable
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
 from controller.planning.steps import step_name
 from tests.factories import NOW, POLICY, a_domain, a_guest, a_ready_image, observed
+from tests.fakes import Daemon
 from tests.unit.loop.test_replacing import Site, guest
 from tests.unit.loop.test_replacing_hard import breaks, passes, vanishes, wishes
 
@@ -110,3 +119,84 @@ def test_a_cold_boot_that_began_ends_without_its_document(happens: Any) -> None:
     site.world.stop("web1", StateReason.SHUTDOWN)
     passes(site, 10, step=100.0)
     assert site.domain.state is DomainState.SHUTOFF, "once"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostBusyError("too many calls", retry_after=2),
+        HostUnreachableError("no answer in time", reason="DeadlineExceeded"),
+        TransientError("no thread", reason="NoThread", retry_after=5),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["Always", "Manual"])
+def test_a_start_that_was_refused_is_none_and_breaks_no_promise(
+    error: GuestkeeperError, strategy: str
+) -> None:
+    site = Site(guest(runStrategy=strategy))
+    site.world.start("local", "web1")
+    site.settle()
+    wishes(site, restart_requested=site.world.now)
+    site.world.fail["start"] = error
+    site.daemon.reconcile("web1")
+    attempts = site.memory.start_attempts
+    for _ in range(8):  # as often as any promise is kept
+        site.daemon = Daemon(site.world, site.documents)
+        passes(site, 20, step=60.0)
+    assert site.domain.state is DomainState.SHUTOFF
+    assert site.memory.start_attempts == attempts
+    assert site.plan.printable is not Printable.CRASH_LOOP
+    site.world.fail.clear()
+    site.world.now += 400
+    passes(site, 10, step=10.0)
+    assert site.domain.state is DomainState.RUNNING
+    assert site.memory.restart_requested is None
+
+
+def test_a_start_that_was_tried_and_failed_counts() -> None:
+    site = Site(guest(runStrategy="Manual"))
+    site.world.start("local", "web1")
+    site.settle()
+    wishes(site, restart_requested=site.world.now)
+    site.world.fail["start"] = PermanentError("no such device", reason="StartFailed")
+    passes(site, 60, step=60.0)
+    assert site.memory.start_attempts == 3, "as often as a promise is kept"
+    assert site.plan.printable is Printable.STOPPED
+
+
+def test_a_host_that_was_away_for_a_night_in_the_middle_of_a_restart_costs_no_guest() -> None:
+    site = Site(guest(runStrategy="Manual"))
+    site.world.start("local", "web1")
+    site.settle()
+    wishes(site, restart_requested=site.world.now)
+    site.daemon.reconcile("web1")
+    assert site.domain.state is DomainState.SHUTOFF
+    site.world.now += 9 * 3600
+    site.daemon = Daemon(site.world, site.documents)
+    passes(site, 5)
+    assert site.domain.state is DomainState.RUNNING
+
+
+@pytest.mark.parametrize("lives", [1, 3])
+def test_a_cold_boot_that_does_not_help_is_not_done_again_whoever_dies_meanwhile(
+    lives: int,
+) -> None:
+    boots = {"updatePolicy": {"restart": "Automatic"}, "cpu": {"vcpus": 1, "max": 4}}
+    site = Site(guest(**boots))
+    boots["cpu"] = {"vcpus": 1, "max": 8}
+    site.documents.guests["web1"] = guest(**boots)
+    real = site.world.start
+
+    def stubborn(host: str, name: str) -> None:
+        """What starts is not as it is defined."""
+        real(host, name)
+        live = replace(site.domain.config, max_vcpus=4)
+        site.world.domains["web1"] = replace(site.domain, live=live)
+
+    site.world.start = stubborn  # type: ignore[method-assign]
+    before = site.world.runs
+    for _ in range(lives):
+        site.daemon = Daemon(site.world, site.documents)
+        passes(site, 30)
+    assert site.world.runs == before + 1
+    assert "a cold boot did not apply it" in site.plan.sentence + str(site.plan.conditions)

@@ -4,8 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from controller.errors import PermanentError
-from controller.observed.domain import Memory, StateReason
+from controller.desired.effective import EffectiveGuest
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
+from controller.observed.domain import DomainState, Memory, StateReason
 from controller.observed.guest import Observed
 from controller.planning.planner import plan
 from controller.planning.steps import step_name
@@ -110,3 +117,106 @@ def test_a_suspension_that_comes_between_look_and_act_keeps_everything() -> None
     passes(site, 5)
     assert "web1" in site.world.domains
     assert site.world.volumes_there == there
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostBusyError("too many calls", retry_after=2),
+        HostUnreachableError("no answer in time", reason="DeadlineExceeded"),
+        TransientError("a job runs", reason="JobRunning"),
+    ],
+)
+@pytest.mark.parametrize("wish", ["restart", "halt"])
+def test_a_guest_that_was_not_asked_for_an_hour_serves_on_and_is_asked_then(
+    error: GuestkeeperError, wish: str
+) -> None:
+    site = Site()
+    site.world.fail["shutdown"] = error
+    if wish == "restart":
+        wishes(site, restart_requested=site.world.now)
+    else:
+        site.documents.guests["web1"] = guest(runStrategy="Halted")
+    site.world.effects.clear()
+    passes(site, 200, step=20.0)
+    assert site.domain.state is DomainState.RUNNING
+    assert site.downs() == []
+    assert site.memory.shutdown_requested is None
+    site.world.fail.clear()
+    site.world.now += 400
+    passes(site, 10, step=20.0)
+    assert site.downs() == (["shutdown", "start"] if wish == "restart" else ["shutdown"])
+
+
+def test_it_has_its_whole_time_from_when_the_call_came_back() -> None:
+    site = Site()
+    site.world.deaf.add("web1")
+    wishes(site, restart_requested=site.world.now)
+    real = site.world.shutdown
+
+    def slow(host: str, name: str) -> None:
+        real(host, name)
+        site.world.now += 25
+
+    site.world.shutdown = slow  # type: ignore[method-assign]
+    site.daemon.reconcile("web1")
+    assert site.memory.shutdown_requested == site.world.now
+    site.world.now += 119
+    site.daemon.reconcile("web1")
+    assert site.domain.state is DomainState.RUNNING
+
+
+def test_a_run_that_began_after_the_look_is_not_powered_off() -> None:
+    site = Site()
+    site.world.deaf.add("web1")
+    wishes(site, restart_requested=site.world.now)
+    site.daemon.reconcile("web1")
+    site.world.now += 130
+    look = site.daemon.reconciler._look
+    real = look.at
+
+    def meanwhile(wanted: EffectiveGuest) -> Observed:
+        seen = real(wanted)
+        site.world.stop("web1", StateReason.SHUTDOWN)
+        site.world.start("local", "web1")
+        return seen
+
+    look.at = meanwhile  # type: ignore[method-assign]
+    run = site.world.runs
+    site.daemon.reconcile("web1")
+    assert site.domain.run == run + 1
+    assert site.domain.state is DomainState.RUNNING
+
+
+def test_a_cold_boot_that_was_called_off_before_it_was_asked_for_leaves_nothing_behind() -> None:
+    site = Site(guest(runStrategy="Manual"))
+    site.world.start("local", "web1")
+    site.settle()
+    site.world.fail["shutdown"] = HostBusyError("too many calls", retry_after=2)
+    boots = {"updatePolicy": {"restart": "Automatic"}, "cpu": {"vcpus": 1, "max": 8}}
+    site.documents.guests["web1"] = guest(runStrategy="Manual", **boots)
+    passes(site, 5, step=2.0)
+    assert site.memory.stop_for == "restart"
+    site.documents.guests["web1"] = guest(runStrategy="Manual", cpu={"vcpus": 1, "max": 8})
+    passes(site, 5, step=2.0)
+    assert site.memory.stop_for == ""
+    site.world.stop("web1", StateReason.SHUTDOWN)  # by whoever uses it
+    site.world.fail.clear()
+    passes(site, 5, step=30.0)
+    assert site.domain.state is DomainState.SHUTOFF
+
+
+def test_what_an_older_version_wrote_down_before_it_asked_powers_nobody_off() -> None:
+    site = Site()
+    wishes(
+        site,
+        restart_requested=site.world.now,
+        stop_for="restart",
+        stop_run=site.domain.run,
+        shutdown_requested=site.world.now,
+    )
+    site.world.now += 300
+    site.daemon = Daemon(site.world, site.documents)  # the new version
+    site.world.effects.clear()
+    passes(site, 5)
+    assert site.downs() == ["shutdown", "start"]

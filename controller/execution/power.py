@@ -1,0 +1,59 @@
+"""Power of a guest: started, asked to shut down, powered off; and what is written down of it.
+
+An intention is not a fact. What was tried is written down once the call came back, never before; a
+call that the host refused, or that gave no answer, leaves no note, and is made again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
+from controller.execution.ports import Hypervisor
+from controller.planning.steps import ShutdownDomain, StartDomain
+
+Note = Callable[[tuple[tuple[str, Any], ...]], None]
+"""Writes fields of the guest's ``Memory`` down."""
+_NO_TRY = (HostUnreachableError, HostBusyError)
+_NOT_TRIED = ("NoThread", "ReadOnly")
+"""Errors, and reasons of others, of which a start is none: it was not tried, or nobody knows."""
+
+
+class Power:
+    """``clock`` is epoch seconds. Each method raises what the host's call raises."""
+
+    def __init__(self, world: Hypervisor, clock: Callable[[], float]) -> None:
+        self._world = world
+        self._clock = clock
+
+    def start(self, host: str, name: str, step: StartDomain, note: Note) -> None:
+        """A start that was tried is written down, also one that failed."""
+        error: GuestkeeperError | None = None
+        try:
+            self._world.start(host, name)
+        except GuestkeeperError as raised:
+            if isinstance(raised, _NO_TRY) or raised.reason in _NOT_TRIED:
+                raise
+            error = raised
+        if step.noted:
+            note((*step.noted, ("last_start_attempt", self._clock())))
+        if error is not None:
+            raise error
+
+    def shutdown(self, host: str, name: str, step: ShutdownDomain, note: Note) -> None:
+        """Its time to go down begins when the call came back."""
+        self._world.shutdown(host, name)
+        note((("shutdown_requested", self._clock()), ("stop_run", step.run)))
+
+    def destroy(self, host: str, name: str, run: int | None) -> None:
+        """``run`` is the one that was looked at, None where that does not matter.
+
+        Raises ``HostBusyError`` where another was begun meanwhile, which nobody asked.
+        """
+        has = self._world.domain(host, name)
+        if has is not None and run is not None and has.run not in (run, None):
+            raise HostBusyError(
+                f"domain {name} was started anew meanwhile: it is not powered off",
+                reason="RunChanged",
+                retry_after=1.0,
+            )
+        self._world.destroy(host, name)
