@@ -20,7 +20,6 @@ from controller.observed.domain import DomainState
 from controller.observed.guest import Observed
 from controller.planning.adopting import AdoptionPlan, plan_adoption
 from controller.planning.domain import wanted_volumes
-from controller.planning.locating import located_view
 from controller.planning.matching import match
 from controller.planning.plan import Policy
 
@@ -138,8 +137,7 @@ class AdoptionDesk:
     def _with_volumes(self, guest: EffectiveGuest, observed: Observed) -> Observed:
         """The volumes of its disks, and those that the document's further disks would be on."""
         assert observed.domain is not None  # noqa: S101 - the caller saw to it
-        host = observed.host
-        domain = located_view(observed.domain, host.pools)
+        host, domain = observed.host, observed.domain
         hypervisor = self._ports.hypervisor
         places = [(disk.pool, disk.volume) for disk in domain.config.disks if disk.volume]
         volumes = volumes_there(hypervisor, host, places)

@@ -8,8 +8,9 @@ what the definition says.
 import xml.etree.ElementTree as ET
 from copy import deepcopy
 
+from controller.errors import PermanentError
 from controller.observed.adopted_devices import place_of
-from controller.observed.domain import ALIAS_PREFIX
+from controller.observed.domain import ALIAS_PREFIX, DiskConfig
 from controller.observed.domain_xml import disk_of, nic_of
 
 
@@ -77,6 +78,7 @@ def _lead(device: ET.Element, new: ET.Element) -> None:
 def _disk(device: ET.Element, new: ET.Element) -> None:
     has, wanted = disk_of(device, ""), disk_of(new, "")
     if has.place != wanted.place:
+        _refuse_bound(device, has)
         put_source(device, new)
     if has.device != wanted.device:
         device.set("device", wanted.device)
@@ -96,6 +98,17 @@ def _disk(device: ET.Element, new: ET.Element) -> None:
             )
     if has.io_tune != wanted.io_tune:
         _replace(device, new, "iotune")
+
+
+def _refuse_bound(device: ET.Element, has: DiskConfig) -> None:
+    """What a source is encrypted with, or which part of it is the disk, goes with no other."""
+    if has.bound and has.device != "cdrom":
+        raise PermanentError(
+            f"disk {has.target} is on {has.volume}, with <{'>, <'.join(has.bound)}>, which no"
+            " document can say: it is not exchanged; do it by hand, with virsh edit, or take that"
+            f" out first ({device_alias(device)})",
+            reason="SourceBound",
+        )
 
 
 def _interface(device: ET.Element, new: ET.Element) -> None:

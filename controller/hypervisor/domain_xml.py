@@ -194,13 +194,15 @@ def _devices(
 
 def _disk(devices: ET.Element, disk: DiskConfig) -> None:
     cdrom = disk.device == "cdrom"
-    element = ET.SubElement(
-        devices, "disk", type="volume" if disk.volume else "file", device=disk.device
-    )
+    block = disk.path.startswith("/dev/")
+    kind = "volume" if disk.volume and not disk.path else "block" if block else "file"
+    element = ET.SubElement(devices, "disk", type=kind, device=disk.device)
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
     if disk.cache:
         driver.set("cache", disk.cache)
-    if disk.volume is not None:
+    if disk.path:
+        ET.SubElement(element, "source", {"dev" if block else "file": disk.path})
+    elif disk.volume is not None:
         ET.SubElement(element, "source", pool=disk.pool, volume=disk.volume)
     elif not cdrom:
         raise PermanentError(f"disk {disk.alias} of the domain has no volume")

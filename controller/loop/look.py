@@ -19,6 +19,7 @@ from controller.planning.domain import (
     seed_volume,
     wanted_volumes,
 )
+from controller.planning.locating import located_view
 
 SILENCE = 300.0
 """Seconds without a look after which what happened meanwhile is not known."""
@@ -73,7 +74,7 @@ class Look:
         for host_name in self._ports.hypervisor.hosts():
             host = self._ports.hypervisor.host(host_name)
             if host.reachable:
-                domain = self._ports.hypervisor.domain(host_name, name)
+                domain = self._domain(host, name)
                 if domain is not None and domain.ours:
                     failure = self._knowledge.failure(name)
                     return Observed(host, domain, fleet=self._fleet(name), failure=failure)
@@ -82,7 +83,7 @@ class Look:
         return None
 
     def _reachable(self, guest: EffectiveGuest, host: HostView) -> Observed:
-        domain = self._ports.hypervisor.domain(guest.spec.host, guest.name)
+        domain = self._domain(host, guest.name)
         name = guest.name
         if domain is not None and domain.ours:
             self._placed[name] = guest.spec.host
@@ -107,6 +108,11 @@ class Look:
             volumes=self._volumes_of(guest, host, domain),
             fleet=self._with_hold(guest, domain, image, observed.fleet),
         )
+
+    def _domain(self, host: HostView, name: str) -> DomainView | None:
+        """With its disks where they are: in here, once, for all who read it from here on."""
+        domain = self._ports.hypervisor.domain(host.name, name)
+        return located_view(domain, host.pools) if domain is not None else None
 
     def _image(self, guest: EffectiveGuest, host: HostView, pool: str) -> ImageView | None:
         """Mostly known from memory."""

@@ -21,7 +21,6 @@ from controller.observed.domain import Memory
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.conditions import Printable
-from controller.planning.locating import located_view
 from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan, unseen
@@ -156,12 +155,9 @@ class Reconciler:
             made = unseen(guest, "HostUnreachable", observed.host.why)
         else:
             timeout = guest.spec.shutdown_timeout if guest is not None else SHUTDOWN_TIMEOUT
-            domain = observed.domain
-            if domain is not None:
-                domain = located_view(domain, observed.host.pools)
             made = plan_orphan(
                 name,
-                domain,
+                observed.domain,
                 observed.fleet,
                 self._clock(),
                 self._policy,

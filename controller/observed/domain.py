@@ -82,6 +82,10 @@ class DiskConfig:
     target: str = "vda"
     cache: str = ""  # libvirt's driver/@cache; '': the hypervisor's own choice
     io_tune: IoTune = NO_LIMITS
+    path: str = field(default="", compare=False)
+    """The path by which the definition names it, where it does so; the volume is that file."""
+    bound: tuple[str, ...] = field(default=(), compare=False)
+    """What of its source belongs to that very disk, and no document has words for."""
 
     def __post_init__(self) -> None:
         # An empty drive has no pool, and libvirt's live XML forgets its format.

@@ -215,13 +215,7 @@ def _attribute(parent: ET.Element, child: str, name: str) -> str:
 
 def disk_of(element: ET.Element, alias: str) -> DiskConfig:
     """A ``<disk>``; ``alias`` is without prefix."""
-    source = element.find("source")
-    pool, volume = "", None
-    if source is not None:
-        pool = source.get("pool", "")
-        # Not where an operator pointed our disk at a file: then say which, it is in no pool.
-        found = (source.get(key) for key in ("volume", "file", "dev", "dir", "name"))
-        volume = next((text for text in found if text), None)
+    pool, volume, bound = _source(element)
     return DiskConfig(
         alias=alias,
         pool=pool,
@@ -231,7 +225,36 @@ def disk_of(element: ET.Element, alias: str) -> DiskConfig:
         target=_attribute(element, "target", "dev"),
         cache=_attribute(element, "driver", "cache"),
         io_tune=_io_tune(element.find("iotune")),
+        bound=bound,
     )
+
+
+_FILES = ("file", "dev")
+_BOUND = ("encryption", "slices", "reservations", "auth", "ssl", "cookies", "initiator")
+
+
+def _source(element: ET.Element) -> tuple[str, str | None, tuple[str, ...]]:
+    """Pool, volume and what is bound to that source, of a ``<disk>``.
+
+    Of a disk in no pool the volume is its path; of one that is no file at all (on the network, a
+    directory shown as a disk) a word of what it is comes before it, so that nobody takes it for a
+    file, or for the volume of a pool that has the same name.
+    """
+    source = element.find("source")
+    if source is None:
+        return "", None, ()
+    # Older definitions have encryption beside the source.
+    bound = tuple(
+        tag for tag in _BOUND if source.find(tag) is not None or element.find(tag) is not None
+    )
+    if volume := source.get("volume"):
+        return source.get("pool", ""), volume, bound
+    kind = element.get("type", "file")
+    if kind in ("file", "block", "volume"):
+        return "", next((text for key in _FILES if (text := source.get(key))), None), bound
+    words = (source.get(key) for key in ("name", "dir", "path", "dev", "namespace"))
+    name = next((text for text in words if text), "")
+    return "", f"{source.get('protocol') or kind}:{name}", bound
 
 
 def _io_tune(element: ET.Element | None) -> IoTune:
@@ -273,6 +296,8 @@ def _same_volume(disk: DiskConfig, other: DiskConfig) -> bool:
     """Also where one names the file that the other names as a volume."""
     if bool(disk.pool) == bool(other.pool):
         return disk.place == other.place
+    if not any((one.volume or "").startswith("/") for one in (disk, other)):
+        return False  # it is on the network
     names = {(one.volume or "").rpartition("/")[2] for one in (disk, other)}
     return len(names) == 1
 

@@ -14,7 +14,6 @@ from controller.observed.domain import DomainConfig, DomainView, Memory, Ownersh
 from controller.observed.guest import Observed
 from controller.planning.changes import FieldChange, medium
 from controller.planning.domain import placed
-from controller.planning.locating import located_view
 from controller.planning.matching import Adoption, match
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan
@@ -62,7 +61,7 @@ def plan_adoption(
     """
     if observed.domain is None:
         raise ValueError("there is no domain to adopt")
-    domain = located_view(observed.domain, observed.host.pools)
+    domain = observed.domain
     if domain.ownership is not None:
         problem = _marked(domain.name, domain.ownership)
         return AdoptionPlan(desired, domain, Adoption((), (problem,), domain))
@@ -91,7 +90,7 @@ def plan_adoption(
         desired,
         domain,
         replace(adoption, adopted=adopted),
-        AdoptDomain(domain.uuid, owner, adoption.aliases, _sources(observed.domain.config)),
+        AdoptDomain(domain.uuid, owner, adoption.aliases, _sources(domain.config)),
         after,
         inside_seen=observed.inside is not None,
         digest=_digest(desired.digest, domain.config, adoption.aliases, after.changes),
@@ -99,8 +98,12 @@ def plan_adoption(
 
 
 def _sources(config: DomainConfig) -> tuple[tuple[str, str, str], ...]:
+    """As the definition names them."""
     disks = (disk for disk in config.disks if disk.device == "disk")
-    return tuple((disk.target, disk.pool, disk.volume or "") for disk in disks)
+    return tuple(
+        (disk.target, "" if disk.path else disk.pool, disk.path or disk.volume or "")
+        for disk in disks
+    )
 
 
 def _digest(*parts: object) -> str:

@@ -10,7 +10,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainState, DomainView, Memory
 from controller.observed.guest import Failure, Observed
 from controller.observed.image import ImageState
-from controller.planning.disk_swap import begin, begin_rollback, too_small
+from controller.planning.disk_swap import begin, begin_rollback, bound_disk, too_small
 from controller.planning.domain import SYSTEM
 from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
@@ -66,7 +66,10 @@ def _decide(
     if SYSTEM in todo.moved:
         # What it would come back to is somebody's snapshot: that has to be merged first.
         return _restart(desired, domain, memory, todo, now, policy.daemon_started, observed.failure)
+    bound = bound_disk(domain)
     if memory.rollback and memory.replacement is None:
+        if bound:
+            return ChangeDecision((remember(rollback=False),), "ChangeRefused", bound)
         began = begin_rollback(domain, memory, now)
         return ChangeDecision((began,), "Replacing", "an operator wants its last system disk back")
     replacing = ChangeDecision()
@@ -143,9 +146,9 @@ def _replace(
         what = "its system disk is of another image"
     if not old.base or image is None or image.state is not ImageState.READY:
         return ChangeDecision((), "ImageOutdated", f"{what}; {image_state(desired, image)}")
-    small = too_small(desired, image)
-    if small:
-        return ChangeDecision((), "ChangeRefused", small)
+    refused = too_small(desired, image) or bound_disk(domain)
+    if refused:
+        return ChangeDecision((), "ChangeRefused", refused)
     approved = memory.approved == old.base
     again = f"guestkeeper approve {name}"
     if memory.refused == old.base and not approved:

@@ -101,6 +101,18 @@ def too_small(desired: EffectiveGuest, image: ImageView) -> str:
     )
 
 
+def bound_disk(domain: DomainView) -> str:
+    """Why its system disk is not taken out, where it could not be put in again as it is; ''."""
+    disk = domain.config.disk(SYSTEM)
+    if disk is None or not disk.bound:
+        return ""
+    return (
+        f"its system disk {disk.target} has <{'>, <'.join(disk.bound)}> in its definition, which no"
+        " document can say, and so it could not be put in again as it is; swap that disk by hand:"
+        f" virsh edit {domain.name}"
+    )
+
+
 def expired(
     desired: EffectiveGuest, observed: Observed, domain: DomainView, memory: Memory, now: float
 ) -> tuple[list[Step], float | None]:
@@ -144,7 +156,7 @@ def config_on(
     boot = BootConfig(disk.kernel, disk.initrd or None, disk.args) if disk.kernel else None
     seed = seed_volume(desired, observed.host, domain, policy.seed) if seeded else None
     disks = [
-        replace(one, pool=disk.pool, volume=disk.volume, format=disk.format)
+        replace(one, pool=disk.pool, volume=disk.volume, format=disk.format, path="")
         if one.alias == SYSTEM
         else one
         for one in has.disks

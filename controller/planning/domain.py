@@ -222,6 +222,7 @@ def _disks(
             target=target or next(free),
             cache=spec.cache or "",
             io_tune=_io_tune(spec.io_tune),
+            path=_path(there.get(wanted.alias), wanted.place),
         )
 
 
@@ -269,7 +270,15 @@ def _drives(
             format="raw",
             device="cdrom",
             target=has.target if has is not None else next(free),
+            cache=has.cache if has is not None else "",
+            io_tune=has.io_tune if has is not None else NO_LIMITS,
+            path=_path(has, (drive.pool or host.default_pool, drive.volume)),
         )
+
+
+def _path(has: DiskConfig | None, place: tuple[str, str | None]) -> str:
+    """A disk that stays where it is goes on being named as it is."""
+    return has.path if has is not None and has.place == place else ""
 
 
 def _free_targets(prefix: str, taken: Collection[str]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 libvirt takes a disk as ``<source pool volume>`` and as ``<source file>``, and both may mean the
 same file. Comparing them needs one of the two words, and a document knows pools only. So what is
-the path of something in a pool's directory is told as that volume, before anything is compared.
+the path of something in a pool's directory is told as that volume, before anything is compared: by
+whoever looks at a domain, once. The path is kept beside it, for the definition says no other.
 """
 
 import re
@@ -46,4 +47,4 @@ def _disk(disk: DiskConfig, names: Mapping[str, str]) -> DiskConfig:
     pool = names.get(directory)
     if not (slash and directory and volume) or pool is None:
         return disk
-    return replace(disk, pool=pool, volume=volume)
+    return replace(disk, pool=pool, volume=volume, path=disk.volume)

@@ -15,7 +15,6 @@ from controller.desired.schema import Disk, Interface
 from controller.observed.domain import LIBVIRT_USER, DiskConfig, DomainConfig, DomainView, NicConfig
 from controller.observed.host import HostView, VolumeView
 from controller.planning.domain import SYSTEM
-from controller.planning.locating import located_view
 
 NIC_KINDS = ("network", "bridge", "user")
 NIC_MODELS = ("virtio", "e1000e")
@@ -49,7 +48,6 @@ def match(
     MAC address, else the first of its network or bridge. ``volumes`` by pool and name;
     ``users`` by path, the domains that name it or stand on it: a disk of two is nobody's alone.
     """
-    domain = located_view(domain, host.pools)
     config = domain.config
     matched = [
         _match_disks(desired, host, config, volumes or {}),

@@ -28,7 +28,6 @@ from controller.planning.creating import plan_creation
 from controller.planning.disk_swap import expired
 from controller.planning.image import build_beside
 from controller.planning.keeping import plan_running, sync_of, upkeep
-from controller.planning.locating import located_view
 from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
@@ -69,7 +68,6 @@ def _decide(
         return _conflict(desired, domain)
     if domain is None:
         return plan_creation(desired, observed, now, policy)
-    domain = located_view(domain, observed.host.pools)
     if memory.deleting:
         return finish_deletion(
             desired.name,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.errors import PermanentError
 from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import render
 from controller.observed.domain import (
@@ -188,6 +189,47 @@ def test_what_libvirt_knew_of_a_disk_goes_with_the_disk() -> None:
     root = updated(same, replace(CONFIG, disks=swapped))
     assert root.find("devices/disk/backingStore") is None
     assert root.find("devices/disk/address") is not None
+
+
+PATHS = replace(
+    CONFIG,
+    disks=tuple(replace(disk, path=f"/pool/{disk.volume}") for disk in CONFIG.disks),
+)
+
+
+def encrypted() -> ET.Element:
+    """Its disks are files of a pool, the first of them with more than its path."""
+    has = defined(PATHS)
+    disk = has.find("devices/disk")
+    assert disk is not None
+    source = disk.find("source")
+    assert source is not None
+    assert source.attrib == {"file": "/pool/system.qcow2"}
+    ET.SubElement(ET.SubElement(source, "encryption", format="luks"), "secret", uuid="s")
+    ET.SubElement(source, "seclabel", model="dac", relabel="no")
+    return has
+
+
+def test_a_file_that_is_a_volume_is_not_rewritten_as_one() -> None:
+    has = encrypted()
+    before = [ET.tostring(disk) for disk in has.iter("disk")]
+    after = updated(has, replace(PATHS, title="new", vcpus=2))
+    assert [ET.tostring(disk) for disk in after.iter("disk")] == before
+
+
+def test_an_encrypted_disk_is_not_exchanged() -> None:
+    with pytest.raises(PermanentError, match="<encryption>") as caught:
+        updated(encrypted(), CONFIG)
+    assert caught.value.reason == "SourceBound"
+
+
+def test_a_block_device_of_a_pool_is_read_back_as_it_is_written() -> None:
+    disk = replace(CONFIG.disks[0], format="raw", path="/dev/vg/web1")
+    root = ET.fromstring(render(replace(CONFIG, disks=(disk,)), OWNER))
+    found = root.find("devices/disk")
+    assert found is not None
+    assert found.get("type") == "block"
+    assert found.find("source[@dev='/dev/vg/web1']") is not None
 
 
 def test_firmware_that_libvirt_chose_and_its_nvram_stay() -> None:

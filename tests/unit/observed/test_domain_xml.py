@@ -19,6 +19,8 @@ from controller.observed.domain_xml import (
     parse_memory,
     parse_ownership,
 )
+from controller.observed.host import PoolView
+from controller.planning.locating import located
 
 FOREIGN = """<domain type='kvm'><name>old</name><uuid>2fd0e4f3-78ef-4486-bef9-87d1ce58fb6e</uuid>
 <memory unit='GiB'>2</memory><vcpu>3</vcpu>
@@ -179,3 +181,44 @@ def test_two_configs_that_mean_the_same_domain_are_equal() -> None:
     assert (one.disks[-1].pool, one.disks[-1].format) == ("", "raw")
     assert [nic.alias for nic in one.nics] == ["nic-b", "nic-a"]
     assert one.memory == 2 * 2**20
+
+
+NETWORK_DISK = """<domain><devices><disk type='network' device='disk'>
+<source protocol='{protocol}' name='/pool/web1.qcow2'><host name='h'/></source>
+<target dev='vda'/></disk></devices></domain>"""
+
+
+@pytest.mark.parametrize("protocol", ["nfs", "ssh", "https", "rbd", "iscsi"])
+def test_a_disk_on_the_network_is_no_file_and_no_volume_of_that_name(protocol: str) -> None:
+    pools = {"gk": PoolView("gk", "/pool", True, 1, 1)}
+    (disk,) = located(parse_config(NETWORK_DISK.format(protocol=protocol)), pools).disks
+    assert disk.place == ("", f"{protocol}:/pool/web1.qcow2")
+
+
+def test_a_running_disk_on_the_network_is_not_the_volume_of_the_definition() -> None:
+    element = "<alias name='ua-disk-system'/><target dev='vda'/>"
+    stored = made_ours(
+        "<domain><devices><disk type='volume'><source pool='gk' volume='web1.qcow2'/>"
+        f"{element}</disk></devices></domain>"
+    )
+    live = made_ours(NETWORK_DISK.format(protocol="nfs")).replace("<target dev='vda'/>", element)
+    (disk,) = parse_domain(live, parse_domain(stored)).config.disks
+    assert disk.place == ("", "nfs:/pool/web1.qcow2")
+
+
+@pytest.mark.parametrize(
+    "inside", ["<encryption format='luks'/>", "<slices><slice type='storage'/></slices>"]
+)
+def test_what_belongs_to_a_source_is_known_of_the_disk(inside: str) -> None:
+    xml = FOREIGN.replace("<source file='/x.img'/>", f"<source file='/x.img'>{inside}</source>")
+    (disk,) = parse_config(xml).disks
+    assert disk.place == ("", "/x.img")
+    assert len(disk.bound) == 1
+    assert disk.bound[0] in inside
+
+
+def test_a_directory_shown_as_a_disk_is_no_volume() -> None:
+    pools = {"gk": PoolView("gk", "/pool", True, 1, 1)}
+    xml = "<domain><devices><disk type='dir'><source dir='/pool/d'/></disk></devices></domain>"
+    (disk,) = located(parse_config(xml), pools).disks
+    assert disk.place == ("", "dir:/pool/d")

@@ -19,7 +19,7 @@ from controller.observed.domain import (
 from controller.observed.guest import Observed
 from controller.observed.host import HostView, PoolView, VolumeView
 from controller.planning.adopting import AdoptionPlan, plan_adoption, told_places
-from controller.planning.locating import located
+from controller.planning.locating import located, located_view
 from controller.planning.matching import match
 from controller.planning.plan import Policy
 from controller.planning.steps import step_name
@@ -65,7 +65,7 @@ def a_foreign(
     view: dict[str, Any] | None = None,
     **fields: Any,
 ) -> DomainView:
-    """A domain that somebody made with virt-install: each alias is a place."""
+    """What somebody made with virt-install, as the look finds it: each alias is a place."""
     config = a_config(*disks, nics=nics, **fields)
     found = DomainView(
         name="web1",
@@ -77,7 +77,7 @@ def a_foreign(
         live=config if state.active else None,
         run=3 if state.active else None,
     )
-    return replace(found, **(view or {}))
+    return located_view(replace(found, **(view or {})), HOST.pools)
 
 
 def volumes(**sizes: int) -> dict[tuple[str, str], VolumeView]:

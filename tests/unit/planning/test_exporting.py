@@ -31,6 +31,7 @@ from controller.planning.exporting import (
     export,
     fitting_images,
 )
+from controller.planning.locating import located_view
 from controller.planning.planner import plan
 from controller.planning.writing import document_text
 from tests.factories import NOW, a_domain, a_guest, a_service, an_image, an_install_image
@@ -395,7 +396,7 @@ def domains(draw: st.DrawFn) -> DomainView:
         title=draw(WORDS),
         description=draw(LINES),
     )
-    return DomainView(
+    found = DomainView(
         name="web1",
         uuid=UUID,
         state=state,
@@ -406,6 +407,7 @@ def domains(draw: st.DrawFn) -> DomainView:
         run=1 if state.active else None,
         autostart=draw(st.booleans()),
     )
+    return located_view(found, HOST.pools)
 
 
 @settings(
