@@ -1,21 +1,27 @@
 """Takes a foreign domain's definition over: our mark, and our aliases on its devices.
 
-Nothing else of it changes, so that it runs on, and starts again, as it did. The running domain
-keeps its own aliases until it stops; a note says which of its devices are ours
-(``adopted_devices``).
+Nothing else of it changes, so that it runs on, and starts again, as it did. An alias that an
+operator gave stays, and a note says which of ours that is; so it does of the running domain, which
+keeps all its own aliases until it stops (``adopted_devices``).
 """
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Mapping
 
 import libvirt
 
 from controller.errors import PermanentError, TransientError
-from controller.observed.adopted_devices import ADOPTED_NAMESPACE, adopted_note, place_of
+from controller.observed.adopted_devices import (
+    ADOPTED_NAMESPACE,
+    adopted_note,
+    alias_name,
+    name_note,
+    place_of,
+    put_note,
+)
 from controller.observed.domain import ALIAS_PREFIX, NAMESPACE, Ownership
 from controller.observed.domain_xml import ownership_element, parse_config
-from controller.observed.qemu_arguments import argument_lines, user_nics
+from controller.observed.qemu_arguments import user_nics
 
 
 def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> str:
@@ -26,22 +32,24 @@ def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> s
     somebody changed it.
     """
     root = ET.fromstring(inactive)  # noqa: S314 - libvirt's own
-    missing = set(aliases)
-    for device in (*root.iterfind("devices/disk"), *root.iterfind("devices/interface")):
-        alias = aliases.get(place_of(device))
-        if alias is not None:
-            missing.discard(place_of(device))
-            _set_alias(device, alias)
-    for nic in user_nics(root):
-        if nic.mac in aliases:
-            missing.discard(nic.mac)
-            for line in argument_lines(root):
-                _rename(line, nic.identity, ALIAS_PREFIX + aliases[nic.mac])
+    devices = [*root.iterfind("devices/disk"), *root.iterfind("devices/interface")]
+    missing = set(aliases) - {place_of(device) for device in devices}
+    missing -= {nic.mac for nic in user_nics(root)}
     if missing:
         raise TransientError(
             f"domain {ownership.name} has no device at {', '.join(sorted(missing))} any more",
             reason="DeviceMissing",
         )
+    names = {element.get("name", "") for element in root.iterfind("devices/*/alias")}
+    for device in devices:
+        alias = aliases.get(place_of(device))
+        if alias is not None and not alias_name(device).startswith(ALIAS_PREFIX):
+            name = ALIAS_PREFIX + alias
+            while name in names:  # an operator has given that to another device
+                name += "-0"
+            names.add(name)
+            _set_alias(device, name)
+    put_note(root, name_note(root, aliases))
     _mark(root, ownership)
     return ET.tostring(root, encoding="unicode")
 
@@ -86,16 +94,4 @@ def _set_alias(device: ET.Element, alias: str) -> None:
     element = device.find("alias")
     if element is None:
         element = ET.SubElement(device, "alias")
-    element.set("name", ALIAS_PREFIX + alias)
-
-
-def _rename(line: ET.Element, identity: str, alias: str) -> None:
-    """The netdev ``identity`` and the device on it, among QEMU's arguments."""
-    netdev = re.compile(rf"(^user,(?:.*,)?id=|,netdev=){re.escape(identity)}(?=,|$)")
-    device = re.compile(r"(?<=,)id=[^,]*")
-    for argument in line:
-        value = argument.get("value", "")
-        renamed = netdev.sub(lambda match: match[1] + alias, value)
-        if renamed != value and not value.startswith("user,"):
-            renamed = device.sub(f"id={alias}", renamed)
-        argument.set("value", renamed)
+    element.set("name", alias)

@@ -2,23 +2,23 @@
 
 A definition rendered anew would lose what libvirt filled in (PCI addresses, by which the guest
 names its disks and interfaces; the machine's version; where its NVRAM is) and what an operator
-added by hand. So the persistent XML is taken as it stands and only what we own is replaced in it.
+added by hand. So the persistent XML is taken as it stands, and of what we own in it that which is
+not as wanted is changed, in its place: all else stays, byte for byte.
 """
 
 import xml.etree.ElementTree as ET
 
+from controller.hypervisor.argument_update import update_arguments
 from controller.hypervisor.device_update import update_devices
-from controller.observed.domain import ALIAS_PREFIX, NAMESPACE
-from controller.observed.domain_xml import AGENT_CHANNEL
-from controller.observed.qemu_arguments import QEMU_NAMESPACE, TEST_ARGUMENTS_NAMESPACE
+from controller.hypervisor.vcpu_update import update_vcpus
+from controller.observed.domain import NAMESPACE, DomainConfig
+from controller.observed.domain_xml import AGENT_CHANNEL, parse_config
 
-_OWN_VALUES = ("memory", "currentMemory", "vcpu", "on_poweroff", "on_reboot", "on_crash")
 _OWN_TEXTS = ("title", "description")
+_OWN_ENDS = ("on_poweroff", "on_reboot", "on_crash")
 _OWN_BOOT = ("kernel", "initrd", "cmdline")
 _OWN_FIRMWARE = ("loader", "nvram", "firmware")
 _OURS = f"{{{NAMESPACE}}}guest"
-_QEMU_LINE = f"{{{QEMU_NAMESPACE}}}commandline"
-_TEST_LINE = f"{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"
 
 
 def update(inactive: str, rendered: str) -> str:
@@ -27,47 +27,54 @@ def update(inactive: str, rendered: str) -> str:
     Devices of ours are matched by alias (``device_update``).
     """
     has, wanted = ET.fromstring(inactive), ET.fromstring(rendered)  # noqa: S314 - libvirt's own
-    _values(has, wanted)
-    for tag in _OWN_TEXTS:
-        _replace(has, wanted, tag)
+    _values(has, parse_config(inactive), parse_config(rendered))
+    for tag in (*_OWN_TEXTS, *_OWN_ENDS):
+        _text(has, wanted, tag)
     _accelerator(has, wanted)
     _os(has, wanted)
     _metadata(has, wanted)
     devices, new = has.find("devices"), wanted.find("devices")
     if devices is not None and new is not None:
-        update_devices(devices, new)
+        update_devices(has, wanted)
         _agent_channel(devices, new)
-    _arguments(has, wanted)
+    update_arguments(has, wanted)
     return ET.tostring(has, encoding="unicode")
 
 
-def _values(has: ET.Element, wanted: ET.Element) -> None:
-    for tag in _OWN_VALUES:
-        old, new = has.find(tag), wanted.find(tag)
-        if new is None:
+def _values(root: ET.Element, has: DomainConfig, wanted: DomainConfig) -> None:
+    """As values: what is the same in other words stays as it is written."""
+    sizes = (
+        ("memory", has.max_memory, wanted.max_memory),
+        ("currentMemory", has.memory, wanted.memory),
+    )
+    for tag, old, new in sizes:
+        element = root.find(tag)
+        if element is None:
+            # Without a word of its own the memory that it starts with is all of it.
+            if new == wanted.max_memory:
+                continue
+            element = ET.SubElement(root, tag)
+        elif old == new:
             continue
-        if old is None:
-            has.append(new)
-            continue
-        if tag == "vcpu":
-            _vcpus(has, old, new)
-        old.text, old.attrib = new.text, {**old.attrib, **new.attrib}
+        element.text = str(new // 1024)
+        element.set("unit", "KiB")
+    if (has.vcpus, has.max_vcpus) != (wanted.vcpus, wanted.max_vcpus):
+        update_vcpus(root, wanted.vcpus, wanted.max_vcpus)
 
 
-def _vcpus(has: ET.Element, old: ET.Element, new: ET.Element) -> None:
-    """What says of each vCPU whether it is there, and of the sockets, would contradict the new."""
-    many = old.text != new.text
-    if many or old.get("current", old.text) != new.get("current", new.text):
-        _remove(has, "vcpus")
-    cpu = has.find("cpu")
-    if many and cpu is not None:
-        _remove(cpu, "topology")
+def _text(has: ET.Element, wanted: ET.Element, tag: str) -> None:
+    if (has.findtext(tag) or "") != (wanted.findtext(tag) or ""):
+        _replace(has, wanted, tag)
 
 
 def _accelerator(has: ET.Element, wanted: ET.Element) -> None:
     if has.get("type") == wanted.get("type"):
         return
     has.set("type", wanted.get("type", ""))
+    old, new = has.find("cpu"), wanted.find("cpu")
+    if old is not None and new is not None:
+        # The model is the accelerator's; sockets and cells are the machine's.
+        new.extend(child for tag in ("topology", "numa") for child in old.findall(tag))
     _replace(has, wanted, "cpu")
 
 
@@ -81,7 +88,7 @@ def _os(has: ET.Element, wanted: ET.Element) -> None:
         for tag in _OWN_FIRMWARE:
             _remove(old, tag)
     for tag in _OWN_BOOT:
-        _replace(old, new, tag)
+        _text(old, new, tag)
 
 
 def _is_efi(os: ET.Element) -> bool:
@@ -108,10 +115,9 @@ def _metadata(has: ET.Element, wanted: ET.Element) -> None:
     old = has.find("metadata")
     if old is None:
         old = ET.SubElement(has, "metadata")
-    for tag in (_OURS, _TEST_LINE):
-        _remove(old, tag)
-        for element in new.findall(tag):
-            old.append(element)
+    _remove(old, _OURS)
+    for element in new.findall(_OURS):
+        old.append(element)
 
 
 def _agent_channel(devices: ET.Element, wanted: ET.Element) -> None:
@@ -129,29 +135,3 @@ def _agent_channels(devices: ET.Element) -> list[ET.Element]:
         for channel in devices.findall("channel")
         if channel.find(f"target[@name='{AGENT_CHANNEL}']") is not None
     ]
-
-
-def _arguments(has: ET.Element, wanted: ET.Element) -> None:
-    """Ours are told by their id; arguments an operator added stay where they are."""
-    old, new = has.find(_QEMU_LINE), wanted.find(_QEMU_LINE)
-    if old is None:
-        if new is not None:
-            has.append(new)
-        return
-    arguments = old.findall(f"{{{QEMU_NAMESPACE}}}arg")
-    values = [argument.get("value", "") for argument in arguments]
-    for index, argument in enumerate(arguments):
-        following = values[index + 1] if index + 1 < len(values) else ""
-        if _is_ours(values[index]) or (
-            values[index] in ("-netdev", "-device") and _is_ours(following)
-        ):
-            old.remove(argument)
-    if new is not None:
-        for argument in new:
-            old.append(argument)
-    if not len(old):
-        has.remove(old)
-
-
-def _is_ours(value: str) -> bool:
-    return f"id={ALIAS_PREFIX}nic-" in value or f"netdev={ALIAS_PREFIX}nic-" in value

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from enum import StrEnum
 
 from controller.errors import PermanentError
+from controller.observed.adopted_devices import ADOPTED_NAMESPACE
 from controller.observed.domain import (
     ALIAS_PREFIX,
     NAMESPACE,
@@ -47,6 +48,7 @@ class Dialect(StrEnum):
 
 
 ET.register_namespace("gk", NAMESPACE)
+ET.register_namespace("gka", ADOPTED_NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 ET.register_namespace("gktest", TEST_ARGUMENTS_NAMESPACE)
 

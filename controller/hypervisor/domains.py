@@ -217,4 +217,4 @@ class Domains:
             replace(disk, volume=None) if disk.alias == alias else disk for disk in config.disks
         )
         emptied = render(replace(config, disks=disks), parse_ownership(xml), self._dialect)
-        connection.defineXMLFlags(emptied, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        connection.defineXMLFlags(update(xml, emptied), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)

@@ -20,12 +20,13 @@ from controller.hypervisor.device_calls import (
     nic_in,
     put_medium,
 )
-from controller.hypervisor.device_update import device_alias, relink
+from controller.hypervisor.device_update import relink
 from controller.hypervisor.events import REMOVAL_FAILED
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.index import HostIndex
 from controller.hypervisor.refusals import ineffective
 from controller.hypervisor.writes import Writes
+from controller.observed.adopted_devices import alias_name
 
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _LOOK_SECONDS = 10.0
@@ -117,7 +118,7 @@ class Hotplug:
             device = look(domain).device(alias)
             if device is None:
                 return ""
-            asked = device_alias(device)
+            asked = alias_name(device)
             try:
                 # By alias it does not wait in libvirt for the guest, as by XML it does.
                 domain.detachDeviceAlias(asked, _LIVE)

@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import libvirt
 import structlog
@@ -18,6 +17,7 @@ from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.agent import Agents
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.device_calls import look
+from controller.hypervisor.disk_limits import live_limits
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.index import HostIndex
 from controller.hypervisor.refusals import ineffective, missing, would_shrink
@@ -123,7 +123,9 @@ class LiveChanges:
             wanted = now.stored.config.disk(alias)
             if wanted is None:
                 raise missing(name, alias, "definition")
-            domain.setBlockIoTune(place_of(now.running(alias)), asdict(wanted.io_tune), _LIVE)
+            running = now.running(alias)
+            limits = live_limits(now.definition(alias), running)
+            domain.setBlockIoTune(place_of(running), limits, _LIVE)
             found = look(domain).live.config.disk(alias)
             if found is None or found.io_tune != wanted.io_tune:
                 raise ineffective(f"domain {name}", f"setting the I/O limits of {alias}")

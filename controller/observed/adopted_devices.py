@@ -1,14 +1,20 @@
-"""Which devices of a domain that was adopted while it ran are ours.
+"""Which devices of a domain that was adopted are ours, where their aliases do not say so.
 
-A running device cannot be given an alias, so until the domain stops they are known by where they
-are. That is noted in the metadata of the running domain alone, which is gone when it stops, as they
-are. Pure.
+An alias that an operator gave a device stays, for others name the device by it (``qemu:override``);
+and a running device cannot be given one at all. So it is noted in the metadata: in the definition
+what ours are called there, and in the running domain, until it stops, also where they are. Pure.
 """
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
+from controller.observed.domain import ALIAS_PREFIX
+from controller.observed.qemu_arguments import UserNic, user_nics
+
 ADOPTED_NAMESPACE = "urn:guestkeeper:adopted:v1"
+_DEVICES = f"{{{ADOPTED_NAMESPACE}}}devices"
+_OURS = {"disk": ("disk-", "cdrom-"), "interface": ("nic-",)}
+"""How our own aliases begin, after the prefix; another that begins with that is an operator's."""
 
 
 def place_of(device: ET.Element) -> str:
@@ -18,14 +24,19 @@ def place_of(device: ET.Element) -> str:
     return element.get(name, "") if element is not None else ""
 
 
+def alias_name(device: ET.Element) -> str:
+    """What libvirt calls it, as it stands; of a definition '' where nobody named it."""
+    alias = device.find("alias")
+    return alias.get("name", "") if alias is not None else ""
+
+
 class AdoptedDevices:
-    """The note in a running domain's metadata, where there is one."""
+    """The notes in a domain's metadata, where there are any."""
 
     def __init__(self, root: ET.Element) -> None:
-        self._noted = {
-            note.get("place", ""): note
-            for note in root.iterfind(f"metadata/{{{ADOPTED_NAMESPACE}}}devices/*")
-        }
+        notes = root.findall(f"metadata/{_DEVICES}/*")
+        self._noted = {place: note for note in notes if (place := note.get("place"))}
+        self._named = {name: note.get("alias", "") for note in notes if (name := note.get("name"))}
 
     def alias(self, device: ET.Element) -> str:
         """Without prefix; '' for a device that is not ours.
@@ -33,6 +44,9 @@ class AdoptedDevices:
         Another disk at the place of one that was adopted is not that one; a drive is, whatever is
         in it, and an interface, wherever it leads.
         """
+        name = alias_name(device)
+        if (known := self._known(name, device.tag)) is not None:
+            return known
         note = self._noted.get(place_of(device))
         if note is None:
             return ""
@@ -41,19 +55,65 @@ class AdoptedDevices:
             return ""
         return note.get("alias", "")
 
-    def alias_of_mac(self, mac: str) -> str:
-        """Of an interface that stands among QEMU's arguments."""
-        note = self._noted.get(mac)
+    def alias_of_user(self, nic: UserNic) -> str:
+        """The same of an interface that stands among QEMU's arguments."""
+        if (known := self._known(nic.identity, "interface")) is not None:
+            return known
+        note = self._noted.get(nic.mac)
         return note.get("alias", "") if note is not None else ""
+
+    def is_theirs(self, device: ET.Element) -> bool:
+        """Was it left to the operator when the domain was adopted?"""
+        return self._named.get(alias_name(device)) == ""
+
+    def _known(self, name: str, tag: str) -> str | None:
+        """What the name says; None where it says nothing."""
+        if name in self._named:
+            return self._named[name]
+        alias = name.removeprefix(ALIAS_PREFIX)
+        return alias if alias != name and alias.startswith(_OURS[tag]) else None
+
+
+def name_note(root: ET.Element, aliases: Mapping[str, str]) -> ET.Element:
+    """For the definition: what ours are called there; what is not ours, but is called as if.
+
+    ``aliases``: place -> alias without prefix.
+    """
+    note = ET.Element(_DEVICES)
+    for place, name in _names(root):
+        alias = aliases.get(place, "")
+        if name != ALIAS_PREFIX + alias and (alias or name.startswith(ALIAS_PREFIX)):
+            ET.SubElement(note, "device", name=name, alias=alias)
+    return note
 
 
 def adopted_note(live: ET.Element, aliases: Mapping[str, str]) -> ET.Element:
     """The note for ``virDomainSetMetadata``; ``aliases``: place -> alias without prefix."""
-    note = ET.Element("devices")
+    note = name_note(live, aliases)
+    note.tag = "devices"
     sources = {place_of(disk): _source(disk) for disk in live.iterfind("devices/disk")}
     for place, alias in aliases.items():
         ET.SubElement(note, "device", place=place, alias=alias, source=sources.get(place, ""))
     return note
+
+
+def put_note(root: ET.Element, note: ET.Element) -> None:
+    """Puts it into the metadata of a domain, in place of another; an empty one is none."""
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(root, "metadata")
+    for old in metadata.findall(_DEVICES):
+        metadata.remove(old)
+    if len(note):
+        metadata.append(note)
+
+
+def _names(root: ET.Element) -> list[tuple[str, str]]:
+    """(place, name) of the devices that have a name of somebody's."""
+    devices = (*root.iterfind("devices/disk"), *root.iterfind("devices/interface"))
+    found = [(place_of(device), alias_name(device)) for device in devices]
+    named = [(place, name) for place, name in found if name.startswith(ALIAS_PREFIX)]
+    return named + [(nic.mac, nic.identity) for nic in user_nics(root)]
 
 
 def _source(device: ET.Element) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 from controller.observed.adopted_devices import AdoptedDevices, place_of
 from controller.observed.boot_disk import boot_disk
 from controller.observed.domain import (
-    ALIAS_PREFIX,
     LIBVIRT_USER,
     NAMESPACE,
     NO_LIMITS,
@@ -285,10 +284,7 @@ def owned_elements(root: ET.Element, kind: str) -> Iterator[tuple[str, ET.Elemen
     """The devices of ours of a ``<domain>`` (``kind``: disk, interface), each with its alias."""
     adopted = AdoptedDevices(root)
     for element in root.iterfind(f"devices/{kind}"):
-        alias = _attribute(element, "alias", "name")
-        if alias.startswith(ALIAS_PREFIX):
-            yield alias.removeprefix(ALIAS_PREFIX), element
-        elif alias := adopted.alias(element):
+        if alias := adopted.alias(element):
             yield alias, element
 
 
@@ -318,12 +314,7 @@ def _nics(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> tuple
     nics = [nic_of(element, alias) for alias, element in _found(root, "interface", foreign)]
     adopted = AdoptedDevices(root)
     for user in user_nics(root):
-        if foreign:
-            alias = user.mac
-        elif user.identity.startswith(ALIAS_PREFIX):
-            alias = user.identity.removeprefix(ALIAS_PREFIX)
-        else:
-            alias = adopted.alias_of_mac(user.mac)
+        alias = user.mac if foreign else adopted.alias_of_user(user)
         if alias:
             nics.append(NicConfig(alias, "user", "", user.mac, user.forwards, user.model))
     # One that was plugged in is the last, wherever it stands in the definition.

@@ -6,7 +6,7 @@ are read back. Pure.
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -22,24 +22,30 @@ class UserNic:
     mac: str
     model: str
     forwards: tuple[str, ...]
+    netdev: ET.Element = field(compare=False, repr=False)
+    """The argument that says so, after ``-netdev``."""
+    device: ET.Element = field(compare=False, repr=False)
+    """The same of ``-device``."""
 
 
 def user_nics(root: ET.Element) -> Iterator[UserNic]:
     """Those of a ``<domain>``, ours and others'."""
-    forwards: dict[str, tuple[str, ...]] = {}
-    for option, value in _options(root):
-        kind, words = _words(value)
+    netdevs: dict[str, tuple[ET.Element, tuple[str, ...]]] = {}
+    for option, argument in _options(root):
+        kind, words = _words(argument.get("value", ""))
         first = dict(reversed(words))
         if option == "-netdev" and kind == "user":
-            forwards[first.get("id", "")] = tuple(
-                _forward(text) for key, text in words if key == "hostfwd"
-            )
-        elif option == "-device" and first.get("netdev", "") in forwards:
+            forwards = tuple(forward_of(text) for key, text in words if key == "hostfwd")
+            netdevs[first.get("id", "")] = argument, forwards
+        elif option == "-device" and first.get("netdev", "") in netdevs:
+            netdev, forwards = netdevs[first["netdev"]]
             yield UserNic(
                 identity=first["netdev"],
                 mac=first.get("mac", ""),
                 model="virtio" if kind.startswith("virtio-net") else kind,
-                forwards=forwards[first["netdev"]],
+                forwards=forwards,
+                netdev=netdev,
+                device=argument,
             )
 
 
@@ -52,18 +58,19 @@ def argument_lines(root: ET.Element) -> list[ET.Element]:
     return [line for line in found if line is not None]
 
 
-def _options(root: ET.Element) -> Iterator[tuple[str, str]]:
-    for line in argument_lines(root):
-        yield from pairwise(argument.get("value", "") for argument in line)
-
-
 def _words(value: str) -> tuple[str, list[tuple[str, str]]]:
     kind, *words = value.split(",")
     return kind, [(key, text) for key, _, text in (word.partition("=") for word in words)]
 
 
-def _forward(text: str) -> str:
+def forward_of(text: str) -> str:
     """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; anything else as it stands."""
     protocol, _, rest = text.partition(":")
     host, dash, guest = rest.partition("-:")
     return f"{host}:{guest}/{protocol}" if dash else text
+
+
+def _options(root: ET.Element) -> Iterator[tuple[str, ET.Element]]:
+    for line in argument_lines(root):
+        for option, argument in pairwise(line):
+            yield option.get("value", ""), argument

@@ -16,7 +16,7 @@ from controller.planning.image import Outdated, image_state
 from controller.planning.pending import Pending
 from controller.planning.plan import Policy, earliest
 from controller.planning.restarting import decide_restart, restart_key
-from controller.planning.steps import Step
+from controller.planning.steps import Step, remember
 from controller.planning.stopping import StopFor, asked_to_stop, stop
 from controller.planning.windows import window_state
 

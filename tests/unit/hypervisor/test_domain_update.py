@@ -262,7 +262,58 @@ def test_what_would_contradict_the_number_of_vcpus_goes_with_a_change_of_it() ->
     more = updated(same, replace(CONFIG, vcpus=2))
     assert more.find("vcpus") is None
     assert more.find("cpu/topology") is not None
-    assert updated(more, replace(CONFIG, max_vcpus=4)).find("cpu/topology") is None
+    topology = updated(more, replace(CONFIG, max_vcpus=4)).find("cpu/topology")
+    assert topology is not None
+    assert topology.attrib == {"sockets": "4", "cores": "1", "threads": "1"}
+
+
+@pytest.mark.parametrize(
+    ("has", "maximum", "then"),
+    [
+        ((2, 2, 1), 2, (2, 1, 1)),
+        ((1, 4, 1), 2, (1, 2, 1)),
+        ((1, 4, 1), 8, (1, 8, 1)),
+        ((4, 1, 1), 2, (2, 1, 1)),
+        ((1, 2, 2), 6, (1, 3, 2)),
+        ((2, 2, 2), 6, (2, 3, 1)),
+        ((2, 1, 2), 3, (3, 1, 1)),
+    ],
+)
+def test_sockets_and_cores_keep_their_shape_with_another_number_of_vcpus(
+    has: tuple[int, ...], maximum: int, then: tuple[int, ...]
+) -> None:
+    root = defined(replace(CONFIG, vcpus=1, max_vcpus=has[0] * has[1] * has[2]))
+    cpu = root.find("cpu")
+    assert cpu is not None
+    names = ("sockets", "cores", "threads")
+    written = dict(zip(names, map(str, has), strict=True))
+    ET.SubElement(cpu, "topology", written)
+    found = updated(root, replace(CONFIG, vcpus=1, max_vcpus=maximum)).find("cpu/topology")
+    assert found is not None
+    assert tuple(int(found.get(name, "")) for name in names) == then
+    product = then[0] * then[1] * then[2]
+    assert product == maximum
+
+
+def test_pins_of_the_vcpus_that_stay_stay() -> None:
+    root = defined(replace(CONFIG, vcpus=4, max_vcpus=4))
+    tune = ET.SubElement(root, "cputune")
+    for number in range(4):
+        ET.SubElement(tune, "vcpupin", vcpu=str(number), cpuset=str(number + 8))
+    ET.SubElement(tune, "emulatorpin", cpuset="0-1")
+    ET.SubElement(tune, "vcpusched", vcpus="1-3,^2", scheduler="fifo", priority="1")
+    ET.SubElement(tune, "vcpusched", vcpus="2", scheduler="rr", priority="1")
+    fewer = updated(root, replace(CONFIG, vcpus=1, max_vcpus=4)).find("cputune")
+    assert fewer is not None
+    assert [ET.tostring(one) for one in fewer] == [ET.tostring(one) for one in tune]
+    less = updated(root, replace(CONFIG, vcpus=2, max_vcpus=2)).find("cputune")
+    assert less is not None
+    assert [(one.tag, one.get("vcpu"), one.get("vcpus")) for one in less] == [
+        ("vcpupin", "0", None),
+        ("vcpupin", "1", None),
+        ("emulatorpin", None, None),
+        ("vcpusched", None, "1"),
+    ]
 
 
 def test_a_first_drive_brings_the_controller_that_cloud_kernels_know() -> None:

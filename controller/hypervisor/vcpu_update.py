@@ -1,0 +1,76 @@
+"""The number of vCPUs in a definition, and what of it speaks of each of them.
+
+A number that contradicts the sockets, or a pin of a vCPU that is not there any more, is no
+definition that libvirt keeps; all else that an operator tuned stays.
+"""
+
+import xml.etree.ElementTree as ET
+from math import prod
+
+_NUMBERED = ("vcpupin", "vcpusched", "cachetune", "memorytune")
+_DIMENSIONS = ("sockets", "dies", "clusters", "cores", "threads")
+
+
+def update_vcpus(root: ET.Element, count: int, maximum: int) -> None:
+    """Gives the ``<domain>`` ``maximum`` vCPUs, of which ``count`` are there at its start."""
+    element = root.find("vcpu")
+    if element is None:
+        element = ET.SubElement(root, "vcpu")
+    many = element.text != str(maximum)
+    element.text = str(maximum)
+    element.set("current", str(count))
+    for each in root.findall("vcpus"):  # which of them is there; libvirt makes it anew
+        root.remove(each)
+    if many:
+        _tuning(root, maximum)
+        for topology in root.findall("cpu/topology"):
+            _topology(topology, maximum)
+
+
+def _tuning(root: ET.Element, maximum: int) -> None:
+    """Takes the vCPUs that are no more out of what names them."""
+    for tune in root.findall("cputune"):
+        for element in list(tune):
+            key = "vcpu" if element.tag == "vcpupin" else "vcpus"
+            if element.tag not in _NUMBERED or key not in element.attrib:
+                continue
+            named = _numbers(element.get(key, ""))
+            left = {number for number in named if number < maximum}
+            if not left:
+                tune.remove(element)
+            elif left != named:
+                element.set(key, ",".join(str(number) for number in sorted(left)))
+        if not len(tune):
+            root.remove(tune)
+
+
+def _numbers(text: str) -> set[int]:
+    """``0-3,^2`` as libvirt reads it."""
+    found: set[int] = set()
+    for word in text.split(","):
+        first, _, last = word.strip().removeprefix("^").partition("-")
+        if not first.isdecimal():
+            continue
+        some = range(int(first), int(last or first) + 1 if (last or first).isdecimal() else 0)
+        found = found - set(some) if word.strip().startswith("^") else found | set(some)
+    return found
+
+
+def _topology(topology: ET.Element, maximum: int) -> None:
+    """As many in the same shape: fewer or more cores of as many sockets, where it has cores at all,
+    else sockets of the same cores. Threads of a core stay as long as the number goes up in them.
+    """
+    has = {name: _int(topology.get(name)) for name in _DIMENSIONS}
+    order = ("cores", "sockets") if has["cores"] > 1 else ("sockets", "cores")
+    for shape in (has, {**has, "threads": 1}, dict.fromkeys(_DIMENSIONS, 1)):
+        for name in order:
+            others = prod(number for other, number in shape.items() if other != name)
+            if maximum % others == 0:
+                for one, number in {**shape, name: maximum // others}.items():
+                    if one in topology.attrib or number > 1:
+                        topology.set(one, str(number))
+                return
+
+
+def _int(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() and int(text) else 1
