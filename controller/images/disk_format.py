@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from controller.errors import PermanentError
+from controller.images.foreign_formats import HEAD_BYTES as MARK_BYTES
+from controller.images.foreign_formats import TAIL_BYTES, foreign
 
 DiskFormat = Literal["qcow2", "raw"]
 
@@ -27,24 +29,6 @@ _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED = 1 << 62
 _MAX_VIRTUAL_BYTES = 1 << 60
 _MAX_L1_ENTRIES = 32 << 17  # QEMU's own limit: 32 MiB of L1 table
-
-_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"KDMV", "a VMDK disk"),
-    (0, b"# Disk DescriptorFile", "a VMDK disk"),
-    (0, b"vhdxfile", "a VHDX disk"),
-    (0, b"conectix", "a VHD disk"),
-    (0, b"QED\0", "a QED disk"),
-    (64, b"\x7f\x10\xda\xbe", "a VDI disk"),
-    (0, b"\x1f\x8b", "compressed with gzip"),
-    (0, b"\xfd7zXZ\0", "compressed with xz"),
-    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd"),
-    (0, b"BZh", "compressed with bzip2"),
-    (0, b"PK\x03\x04", "a zip archive"),
-    (0, b"<!DOCTYPE", "an HTML page"),
-    (0, b"<!doctype", "an HTML page"),
-    (0, b"<html", "an HTML page"),
-    (32769, b"CD001", "an ISO image"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +61,13 @@ def inspect(stream: BinaryIO, name: str) -> DiskInfo:
     """
     size = os.fstat(stream.fileno()).st_size
     stream.seek(0)
-    head = stream.read(40960)
+    head = stream.read(MARK_BYTES)
     if head.startswith(_QCOW2_MAGIC):
         return DiskInfo("qcow2", _inspect_qcow2(stream, head, size, name))
-    for offset, magic, what in _FOREIGN:
-        if head.startswith(magic, offset):
-            raise _refused(name, f"it is {what}; give a qcow2 or a raw disk instead")
+    stream.seek(max(0, size - TAIL_BYTES))
+    what = foreign(head, stream.read(TAIL_BYTES))
+    if what is not None:
+        raise _refused(name, f"it is {what}")
     if size < MIN_RAW_BYTES:
         raise _refused(
             name,

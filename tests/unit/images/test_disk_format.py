@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,9 @@ def test_a_damaged_header_is_refused(
         (b"\xfd7zXZ\0", "compressed with xz"),
         (b"<!DOCTYPE html>", "HTML page"),
         (b"\0" * 32769 + b"CD001", "ISO image"),
+        (b"\0" * 514 + b"HdrS", "Linux kernel"),
+        (b"Rar!\x1a\x07\x01\0", "rar archive"),
+        (b"\x7fELF\x02\x01\x01", "ELF"),
     ],
 )
 def test_what_is_something_else_is_named(tmp_path: Path, start: bytes, words: str) -> None:
@@ -158,9 +162,107 @@ def test_what_is_something_else_is_named(tmp_path: Path, start: bytes, words: st
     refused(disk, words)
 
 
+def padded(path: Path) -> Path:
+    """Filled up to what a raw disk could be, as a careless copy does."""
+    size = max(2 * MIB, -(-path.stat().st_size // 512) * 512)
+    with path.open("ab") as out:
+        out.truncate(size)
+    return path
+
+
+def made_by_qemu_img() -> list[tuple[str, str]]:
+    """Every format that this qemu-img writes, with each of its kinds, but those that are taken."""
+    listed = subprocess.run(["qemu-img", "--help"], check=True, capture_output=True, text=True)
+    formats = listed.stdout.partition("Supported formats:")[2].partition("\n")[0].split()
+    options = {
+        "vmdk": ["monolithicSparse", "streamOptimized", "twoGbMaxExtentSparse"],
+        "vpc": ["dynamic", "fixed"],
+        "vhdx": ["dynamic", "fixed"],
+        "luks": [""],
+        **{each: [""] for each in ("qcow", "qed", "vdi", "parallels")},
+    }
+    return [(name, kind) for name in formats for kind in options.get(name, [])]
+
+
+@pytest.mark.parametrize(("format_", "kind"), made_by_qemu_img())
+def test_no_disk_of_another_format_that_qemu_img_writes_is_taken_for_raw(
+    filled: Path, tmp_path: Path, format_: str, kind: str
+) -> None:
+    disk = tmp_path / "made"
+    command = ["-O", format_, *(["-o", f"subformat={kind}"] if kind else [])]
+    if format_ == "luks":
+        secret = ["--object", "secret,id=key,data=x"]
+        options = "key-secret=key,iter-time=10"
+        qemu_img("create", *secret, "-f", "luks", "-o", options, str(disk), "8M")
+    else:
+        qemu_img("convert", *command, str(filled), str(disk))
+    word = {"vpc": "VHD", "qcow": "version 1 is not known", "luks": "LUKS"}.get(format_, "disk")
+    refused(disk, word)
+    if (format_, kind) != ("vpc", "fixed"):  # which ends with its mark
+        refused(padded(disk), word)
+
+
+@pytest.mark.parametrize("format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize(("member", "word"), [("disk.raw", "a tar"), ("vm.ovf", "an OVA")])
+def test_a_tar_and_an_ova_are_named(tmp_path: Path, format_: int, member: str, word: str) -> None:
+    disk = tmp_path / "disk"
+    (tmp_path / member).write_bytes(bytes(2 * MIB))
+    with tarfile.open(disk, "w", format=format_) as archive:
+        archive.add(tmp_path / member, member)
+    refused(disk, word)
+
+
+def test_a_tar_of_the_oldest_kind_is_named(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    header = bytearray(tarfile.TarInfo("disk.raw").tobuf(tarfile.USTAR_FORMAT))
+    header[257:265] = bytes(8)  # without "ustar"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    disk.write_bytes(header)
+    refused(padded(disk), "a tar archive")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("404: not found\n" * 9, "a text"),
+        ('{"message": "no such image"}\n', "a text"),
+        ("ohne Umbruch, mit Ümläuten " * 99, "a text"),
+        ("wörter\n" * 9000, "a text"),
+        ("\n\n  <html><body>moved</body></html>", "an HTML page"),
+        ('<?xml version="1.0"?><Error/>', "an XML text"),
+        ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("-----BEGIN PGP SIGNATURE-----\n", "a signature"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_text_is_no_disk(tmp_path: Path, text: str, word: str, encoding: str) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(text.encode(encoding))
+    refused(disk, word)
+    refused(padded(disk), word)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\xeb\x63\x90",  # a boot sector
+        b"\0" * 1080 + b"\x53\xef",  # ext4 on the whole disk
+        b"XFSB\0\0\x10\0",
+        b"hsqs\x07\0\0\0",
+        b"\0" * 512 + b"LABELONE",
+        b"",
+    ],
+)
+def test_disks_that_have_no_partition_table_are_taken(tmp_path: Path, start: bytes) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(start.ljust(2 * MIB, b"\0"))
+    assert read(disk) == DiskInfo("raw", 2 * MIB)
+
+
 def test_a_file_too_small_for_a_disk_is_refused(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    disk.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    disk.write_bytes(b"\x33\xc0" + bytes(510))
     refused(disk, "too few for a disk")
 
 
