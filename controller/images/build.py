@@ -233,9 +233,9 @@ class Build:
         )
         self._watcher.working(Phase.INSTALLING, 0, None, detail)
 
-    def _fetched(self, phase: Phase, done: int, total: int | None) -> None:
+    def _fetched(self, phase: Phase, done: int, total: int | None, detail: str = "", /) -> None:
         self._check()
-        self._watcher.working(phase, done, total, "")
+        self._watcher.working(phase, done, total, detail)
 
     def _uploaded(self, done: int, total: int) -> None:
         self._check()

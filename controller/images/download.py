@@ -9,7 +9,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -17,10 +18,9 @@ import structlog
 
 from controller.errors import TransientError
 from controller.images.flights import Flights
+from controller.images.progress import Told
 from controller.images.redirects import shown
 from controller.images.transfer import FULL, Pace, Place, Transfer
-
-Progress = Callable[[int, int | None], None]
 
 _log = structlog.get_logger(__name__)
 _ABANDONED_SECONDS = 7 * 86400.0
@@ -37,15 +37,15 @@ class Downloader:
         self._pace = pace or Pace()
         self._flights = Flights()
         self._lock = threading.Lock()
-        self._listeners: dict[str, list[Progress]] = {}
+        self._listeners: dict[str, list[Told]] = {}
         self._sweep()
 
     def cached(self, sha256: str) -> Path:
         """Where the file of that digest is, once it has been fetched."""
         return Place(self._directory, sha256).final
 
-    def fetch(self, url: str, sha256: str, progress: Progress, *, secure: bool = False) -> Path:
-        """The file at ``url``, whole and checked. ``progress`` gets (bytes done, total or None).
+    def fetch(self, url: str, sha256: str, progress: Told, *, secure: bool = False) -> Path:
+        """The file at ``url``, whole and checked.
         ``secure``: ``sha256`` came the same way as the file, and proves no more than the way does.
 
         Raises ``PermanentError`` (``ChecksumMismatch``, ``DownloadRefused``) or
@@ -81,7 +81,7 @@ class Downloader:
                         part,
                         pace=self._pace,
                         stop=self._stop,
-                        report=lambda done, total: self._report(sha256, done, total),
+                        report=partial(self._report, sha256),
                         secure=secure,
                     ).run()
                     _log.info("downloaded", url=shown(url), sha256=sha256)
@@ -115,11 +115,11 @@ class Downloader:
                     place.part.unlink(missing_ok=True)
                     place.origin.unlink(missing_ok=True)
 
-    def _report(self, sha256: str, done: int, total: int | None) -> None:
+    def _report(self, sha256: str, done: int, total: int | None, detail: str = "") -> None:
         with self._lock:
             listeners = tuple(self._listeners.get(sha256, ()))
         for listener in listeners:
-            listener(done, total)
+            listener(done, total, detail)
 
     def _sweep(self) -> None:
         """Parts that nobody has gone on with for a week are only taking room."""

@@ -180,8 +180,10 @@ class Installs:
             turn = self._turns.of(host)
             slot.build = Build(self._tools, host, pool, image, turn, watch)
             slot.content = image.content
+            before = slot.failure
+            detail = f"try {before.count + 1}, after: {before.error}" if before else ""
             slot.progress = ImageProgress(
-                image.name, host, pool, Phase.WAITING, done=0, total=None, since=now
+                image.name, host, pool, Phase.WAITING, 0, None, since=now, detail=detail
             )
             thread = threading.Thread(
                 target=self._run,

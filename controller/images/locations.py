@@ -158,7 +158,7 @@ class Locations:
                 # The mirror has moved on, and what was remembered is no longer there.
                 if error.reason not in ("ChecksumMismatch", "DownloadRefused"):
                     raise
-        tree = self._ask(url, kind)
+        tree = self._ask(url, kind, report)
         installer = self._fetch_tree(tree, report)
         self._remember(tree)
         with self._lock:
@@ -173,10 +173,15 @@ class Locations:
         initrd = fetch(f"{base}/{tree.initrd}", tree.initrd_sha256)
         return Installer(tree.key, kernel, initrd)
 
-    def _ask(self, url: str, kind: InstallKind) -> _Tree:
+    def _ask(self, url: str, kind: InstallKind, report: Report) -> _Tree:
         base = url.rstrip("/")
         name = "SHA256SUMS" if kind is InstallKind.PRESEED else ".treeinfo"
-        text = fetch_text(f"{base}/{name}", pace=self._pace, stop=self._stop)
+        text = fetch_text(
+            f"{base}/{name}",
+            pace=self._pace,
+            stop=self._stop,
+            report=partial(report, Phase.DOWNLOADING),
+        )
         read = _sums if kind is InstallKind.PRESEED else _treeinfo
         try:
             return read(url, text)

@@ -209,8 +209,9 @@ class ImagePreparer:
                 failure = slot.failure = None
             if failure is not None and now < failure.retry_at:
                 raise failure.again(now)
+            detail = f"try {failure.count + 1}, after: {failure.error}" if failure else ""
             slot.progress = ImageProgress(
-                image.name, host, pool, Phase.WAITING, done=0, total=None, since=now
+                image.name, host, pool, Phase.WAITING, 0, None, since=now, detail=detail
             )
         self._on_change(image.name)
         log = _log.bind(image=image.name, host=host, pool=pool)
@@ -291,14 +292,19 @@ class ImagePreparer:
     def _report_upload(self, slot: _Slot, before: int, total: int, done: int) -> None:
         self._report(slot, Phase.UPLOADING, before + done, total)
 
-    def _report(self, slot: _Slot, phase: Phase, done: int, total: int | None) -> None:
+    def _report(
+        self, slot: _Slot, phase: Phase, done: int, total: int | None, detail: str = "", /
+    ) -> None:
         now = self._monotonic()
         with self._lock:
             before = slot.progress
             if before is None:
                 return
-            slot.progress = replace(before, phase=phase, done=done, total=total)
-            told = before.phase is phase and now - slot.reported < _REPORT_SECONDS
+            if not (done or detail):  # nothing came yet: what failed before is what is known
+                detail = before.detail
+            slot.progress = replace(before, phase=phase, done=done, total=total, detail=detail)
+            same = (before.phase, before.detail) == (phase, detail)
+            told = same and now - slot.reported < _REPORT_SECONDS
             if not told:
                 slot.reported = now
         if not told:

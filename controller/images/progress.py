@@ -5,8 +5,15 @@ Minutes pass while gigabytes move; an operator who sees nothing move restarts th
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 MIB = 1 << 20
+
+
+class Told(Protocol):
+    """Hears how far a transfer is: bytes done, bytes in all (None: not known), and what failed."""
+
+    def __call__(self, done: int, total: int | None, detail: str = "", /) -> None: ...
 
 
 class Phase(StrEnum):
@@ -32,13 +39,17 @@ class ImageProgress:
     total: int | None
     since: float
     detail: str = ""
-    """What there is to say beside the phase: the attempt, and what the installer says."""
+    """What there is to say beside the figures: the attempt, what failed last, what the installer
+    says.
+    """
 
     @property
     def message(self) -> str:
         """In an operator's words, such as ``uploading 312 of 880 MiB (35 %)``."""
-        if self.detail:
-            return f"{self.phase}, {self.detail}"
+        return ", ".join(part for part in (self._figures, self.detail) if part)
+
+    @property
+    def _figures(self) -> str:
         if self.phase is Phase.WAITING or (not self.done and not self.total):
             return str(self.phase)
         if not self.total:

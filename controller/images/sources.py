@@ -6,10 +6,11 @@ what must be downloaded or hashed is done by ``obtain``.
 """
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from controller.desired.effective import EffectiveImage
 from controller.desired.files import Trust
@@ -21,7 +22,11 @@ from controller.images.progress import Phase
 from controller.images.redirects import shown
 from controller.images.transfer import Pace
 
-Report = Callable[[Phase, int, int | None], None]
+
+class Report(Protocol):
+    """Hears what a preparation is at, how far that is, and what failed last."""
+
+    def __call__(self, phase: Phase, done: int, total: int | None, detail: str = "", /) -> None: ...
 
 
 class Role(StrEnum):
@@ -114,9 +119,7 @@ class Sources:
             if facts.sha256 == sha256:
                 return facts
             self._downloads.discard(sha256)
-        self._downloads.fetch(
-            url, sha256, lambda done, total: report(Phase.DOWNLOADING, done, total)
-        )
+        self._downloads.fetch(url, sha256, partial(report, Phase.DOWNLOADING))
         return self._examine(path, shown(url), report, disk=True, sha256=sha256)
 
     def _examine(

@@ -12,7 +12,8 @@ import httpx
 import tenacity
 
 from controller.errors import TransientError
-from controller.images.redirects import failure_words, get, new_client, refused, shown, status_words
+from controller.images.progress import Told
+from controller.images.redirects import failure_words, get, new_client, refused, status_words
 from controller.images.transfer import AGAIN, AgainError, Pace
 
 _MOST_BYTES = 1 << 20
@@ -21,8 +22,10 @@ _PATIENCE = 4
 """A whole text has as many ``stall_timeout``."""
 
 
-def fetch_text(url: str, *, pace: Pace, stop: threading.Event) -> str:
-    """The text at ``url``; at most 1 MiB.
+def fetch_text(
+    url: str, *, pace: Pace, stop: threading.Event, report: Told = lambda *_: None
+) -> str:
+    """The text at ``url``; at most 1 MiB. ``report`` hears of each try that failed.
 
     Raises ``PermanentError(reason="DownloadRefused")`` or ``TransientError`` (``DownloadFailed``
     after ``pace.tries``, ``Stopping``).
@@ -37,20 +40,25 @@ def fetch_text(url: str, *, pace: Pace, stop: threading.Event) -> str:
             with get(client, url, secure=True) as response:
                 if response.status_code in AGAIN:
                     words = status_words(response.status_code)
-                    raise AgainError(f"downloading {shown(url)}: {words}")
+                    raise AgainError(url, words)
                 if response.status_code != 200:
                     raise refused(url, status_words(response.status_code))
                 for data in response.iter_raw():
                     content += data
                     _check_size(url, content)
                     if time.monotonic() > deadline:
-                        raise AgainError(f"downloading {shown(url)}: data only trickles (stalled)")
+                        raise AgainError(url, "data only trickles (stalled)")
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise refused(url, "it is no http:// or https:// address") from error
         except httpx.HTTPError as error:
-            raise AgainError(f"downloading {shown(url)}: {failure_words(error)}") from error
+            raise AgainError(url, failure_words(error)) from error
         encoding = response.headers.get("content-encoding", "")
         return _unpacked(url, encoding, content).decode("utf-8", "replace")
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, AgainError):
+            report(0, None, error.told(state.attempt_number, pace.tries))
 
     def pause(seconds: float) -> None:
         stop.wait(seconds)
@@ -59,6 +67,7 @@ def fetch_text(url: str, *, pace: Pace, stop: threading.Event) -> str:
         retry=tenacity.retry_if_exception_type(AgainError),
         wait=tenacity.wait_random_exponential(pace.backoff, pace.max_backoff),
         stop=tenacity.stop_after_attempt(pace.tries),
+        after=tell,
         sleep=pause,
         reraise=True,
     )

@@ -12,7 +12,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -22,7 +21,7 @@ import structlog
 import tenacity
 
 from controller.errors import PermanentError, TransientError
-from controller.images.progress import human
+from controller.images.progress import Told, human
 from controller.images.redirects import failure_words, get, new_client, refused, shown, status_words
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -69,6 +68,14 @@ class AgainError(TransientError):
 
     reason = "DownloadFailed"
 
+    def __init__(self, url: str, what: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"downloading {shown(url)}: {what}", retry_after=retry_after)
+        self.what = what
+
+    def told(self, failures: int, tries: int) -> str:
+        """For who looks on meanwhile."""
+        return f"try {failures} of {tries} failed: {self.what}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
@@ -101,7 +108,7 @@ class Transfer:
         *,
         pace: Pace,
         stop: threading.Event,
-        report: Callable[[int, int | None], None],
+        report: Told,
         secure: bool = False,
     ) -> None:
         self._url = url
@@ -114,6 +121,7 @@ class Transfer:
         self._secure = secure
         self._failures = 0
         self._done = 0
+        self._total: int | None = None
         self._digest = hashlib.sha256()
 
     def run(self) -> None:
@@ -155,6 +163,7 @@ class Transfer:
             gained = self._done - before >= _GAIN_BYTES
             self._failures = 1 if gained else self._failures + 1
             _log.warning("download interrupted", url=shown(self._url), error=str(error))
+            self._report(self._done, self._total, error.told(self._failures, self._pace.tries))
             raise
 
     def _attempt(self, client: httpx.Client) -> None:
@@ -218,6 +227,7 @@ class Transfer:
             raise self._refused(status_words(status))
         self._keep_origin(response, total)
         self._check_room(total)
+        self._total = total
         self._report(self._done, total)
         try:
             began, mark = time.monotonic(), self._done + _GAIN_BYTES
@@ -315,7 +325,7 @@ class Transfer:
         path.write_text(json.dumps(asdict(origin)), encoding="utf-8")
 
     def _again(self, what: str, retry_after: float | None = None) -> AgainError:
-        return AgainError(f"downloading {shown(self._url)}: {what}", retry_after=retry_after)
+        return AgainError(self._url, what, retry_after=retry_after)
 
     def _refused(self, what: str) -> PermanentError:
         return refused(self._url, what)

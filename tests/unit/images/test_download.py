@@ -39,7 +39,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def fetch(origin: Origin, cache: Path, *, sha: str = SHA, pace: Pace = PACE) -> Path:
-    return Downloader(cache, pace=pace).fetch(origin.url, sha, lambda done, total: None)
+    return Downloader(cache, pace=pace).fetch(origin.url, sha, lambda *_: None)
 
 
 def names(cache: Path) -> set[str]:
@@ -59,8 +59,8 @@ def test_a_download_ends_as_one_whole_file_named_by_its_digest(origin: Origin, c
     path = Downloader(cache).fetch(origin.url, SHA, lambda *figures: seen.append(figures))
     assert path.read_bytes() == CONTENT
     assert names(cache) == {SHA}
-    assert seen[0] == (0, len(CONTENT))
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert seen[0] == (0, len(CONTENT), "")
+    assert seen[-1] == (len(CONTENT), len(CONTENT), "")
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(origin: Origin, cache: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_body_of_unknown_length_is_taken(origin: Origin, cache: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     path = Downloader(cache).fetch(origin.url, SHA, lambda *figures: seen.append(figures))
     assert path.read_bytes() == CONTENT
-    assert seen[-1] == (len(CONTENT), None)
+    assert seen[-1] == (len(CONTENT), None, "")
 
 
 def test_a_cut_download_goes_on_where_it_stopped(origin: Origin, cache: Path) -> None:
@@ -199,6 +199,21 @@ def test_a_server_in_lasting_trouble_is_a_transient_failure(origin: Origin, cach
     assert "HTTP 503" in str(error)
     assert len(origin.requests) == PACE.tries
     assert names(cache) == set()
+
+
+def test_who_looks_on_hears_of_each_try_that_failed(origin: Origin, cache: Path) -> None:
+    origin.statuses = [503, 404]
+    origin.cut_after = [300_000]
+    origin.statuses = [503, 0, 502]
+    told: list[tuple[int, int | None, str]] = []
+    Downloader(cache, pace=PACE).fetch(origin.url, SHA, lambda *figures: told.append(figures))
+    failed = [figures for figures in told if figures[2]]
+    assert failed == [
+        (0, None, "try 1 of 3 failed: HTTP 503 Service Unavailable"),
+        (300_000, len(CONTENT), "try 1 of 3 failed: the answer broke off, or is not HTTP"),
+        (300_000, len(CONTENT), "try 2 of 3 failed: HTTP 502 Bad Gateway"),
+    ]
+    assert told[-1] == (len(CONTENT), len(CONTENT), "")
 
 
 def test_the_server_may_say_when_to_come_back(origin: Origin, cache: Path) -> None:
@@ -344,7 +359,7 @@ def test_a_stopping_daemon_keeps_what_it_has(origin: Origin, cache: Path) -> Non
     stop = threading.Event()
     downloader = Downloader(cache, stop=stop, pace=PACE)
 
-    def progress(done: int, _: int | None) -> None:
+    def progress(done: int, _: int | None, __: str = "") -> None:
         if done > 200_000:
             stop.set()
 

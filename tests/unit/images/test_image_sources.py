@@ -301,3 +301,7 @@ def test_progress_reads_like_a_sentence() -> None:
     assert said(Phase.DOWNLOADING, 5 * MIB, None) == "downloading 5 MiB"
     assert said(Phase.CHECKING, 10, 20) == "checking 10 of 20 bytes (50 %)"
     assert said(Phase.WAITING, 0, None) == "waiting"
+    failed = ImageProgress("i", "h", "p", Phase.DOWNLOADING, 0, None, 0.0, "try 2 of 6 failed: x")
+    assert failed.message == "downloading, try 2 of 6 failed: x"
+    amid = replace(failed, done=5 * MIB, total=10 * MIB)
+    assert amid.message == "downloading 5 of 10 MiB (50 %), try 2 of 6 failed: x"

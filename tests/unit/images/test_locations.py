@@ -98,7 +98,7 @@ def make(tmp_path: Path, host: Builders) -> Make:
     )
 
 
-def ignore(phase: Phase, done: int, total: int | None) -> None:
+def ignore(phase: Phase, done: int, total: int | None, detail: str = "") -> None:
     """Progress that nobody looks at."""
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -640,6 +641,42 @@ def test_a_wrong_download_is_not_fetched_every_few_seconds(
         assert world.failing(image).reason == "ChecksumMismatch"
         assert world.view(image).retry_at == world.now + 300
     assert world.pool.contents == {}
+
+
+def test_a_download_that_fails_says_so_while_it_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said "waiting" for as long as the mirror was away."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    told: list[str] = []
+
+    def look(_: str) -> None:
+        told.extend(one.message for one in world.preparer.progress())
+
+    with serving(Origin(content=RAW, statuses=[503] * 3)) as origin:
+        image = an_image(source={"url": origin.url, "sha256": hashlib.sha256(RAW).hexdigest()})
+        world.changes = Told(look)  # type: ignore[assignment]
+        world.restart()
+        assert world.failing(image).reason == "DownloadFailed"
+        assert told == [
+            "waiting",
+            "downloading, try 1 of 2 failed: HTTP 503 Service Unavailable",
+            "downloading, try 2 of 2 failed: HTTP 503 Service Unavailable",
+        ]
+        told.clear()
+        world.now += 10
+        world.prepare(image)
+        assert "try 2, after: downloading http://127.0.0.1" in told[0]
+        assert "try 1 of 2 failed: HTTP 503" in told[1]
+        assert told[-1].startswith("uploading")
+        assert "failed" not in told[-1]
+
+
+class Told:
+    """Stands where the changes are kept, and looks at each."""
+
+    def __init__(self, look: Callable[[str], None]) -> None:
+        self.append = look
 
 
 def test_a_seed_is_a_volume_made_anew_each_time(world: World) -> None:
