@@ -78,7 +78,7 @@ class GuestDesk:
         *,
         statuses: StatusStore,
         snapshot: Callable[[], Snapshot],
-        believe: Callable[[], None],
+        believe: Callable[[Collection[str]], None],
         domain: Callable[[str, str], DomainView | None],
         record: Record,
         fleet: Fleet,
@@ -90,8 +90,9 @@ class GuestDesk:
     ) -> None:
         """``domain(host, name)`` looks at it; ``queue(name)`` has the guest looked at soon.
 
-        ``believe`` reads the directory, which may be empty, as an operator means it to be; it
-        raises ``PermanentError`` where what is missing cannot be known to be gone.
+        ``believe(names)`` reads the directory, which may be empty, as an operator means it to be,
+        and takes these guests' documents for gone; it raises ``PermanentError`` where what is
+        missing cannot be known to be gone.
         """
         self._statuses = statuses
         self._snapshot = snapshot
@@ -266,7 +267,7 @@ class GuestDesk:
         """Guests whose document is gone and whose end an operator may approve.
 
         Of an empty directory these are all guests, also those that would only be let go: that it
-        is meant to be empty is what has to be said.
+        is meant to be empty is what has to be said. So with a place that was lost.
         """
         found = {}
         for orphan in self._fleet.to_approve():
@@ -275,7 +276,9 @@ class GuestDesk:
                 orphan.domain, memory.deletion_policy, memory.orphaned_since
             )
         snapshot = self._snapshot()
-        for name, guest in snapshot.guests.items() if snapshot.empty else ():
+        for name, guest in snapshot.guests.items():
+            if not (snapshot.empty or name in snapshot.lost):
+                continue
             status = self._statuses.get(name)
             domain = status.observed.domain if status is not None else None
             if domain is not None and domain.ours:
@@ -295,7 +298,7 @@ class GuestDesk:
                 )
         if not waiting:
             raise NotNowError("no guest whose document is gone waits to be stopped or deleted")
-        self._believe()
+        self._believe(names or waiting)
         return {name: self._approve_end(waiting[name]) for name in sorted(names or waiting)}
 
     def _approve_end(self, deletion: Deletion) -> str:

@@ -86,7 +86,12 @@ class House:
         self.settings = settings
         self.started_at = time.time()
         self.metrics = Metrics(__version__)
-        self.catalog = Catalog(settings.desired_dir, settings.hosts.keys())
+        self.catalog = Catalog(
+            settings.desired_dir,
+            settings.hosts.keys(),
+            remembered=settings.state_dir / "documents.json",
+            patient=not read_only,
+        )
         self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
         self.told = Telling(self.journal, self.metrics)
         self.status = StatusStore(self.told.on_status, self.told.on_drop)

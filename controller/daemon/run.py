@@ -10,7 +10,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
@@ -174,9 +174,9 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
     def scan() -> None:
         house.on_scan(house.catalog.scan())
 
-    def believe() -> None:
+    def believe(names: Collection[str]) -> None:
         scan()
-        house.catalog.approve_empty()
+        house.catalog.approve_missing(names)
         scan()
 
     guests = GuestDesk(

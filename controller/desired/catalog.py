@@ -18,7 +18,9 @@ from controller.desired.documents import Key, LoadedDocument
 from controller.desired.effective import EffectiveGuest, EffectiveImage
 from controller.desired.git_revision import revision_of
 from controller.desired.loader import Load, Loader, loaders_of
+from controller.desired.places import covering
 from controller.desired.problems import Problem, suggestion
+from controller.desired.remembered import Memory
 from controller.desired.resolve import GuestResolver, effective_image
 from controller.desired.schema import DOCUMENTS, GuestDocument, ServiceDocument
 from controller.desired.snapshot import ScanResult, Snapshot, changed_guests, changed_images
@@ -55,7 +57,11 @@ class _Resolved:
 
 
 class Catalog:
-    """Scans one directory; thread-safe. ``hosts`` are the settings' names, ``None`` takes any."""
+    """Scans one directory; thread-safe. ``hosts`` are the settings' names, ``None`` takes any.
+
+    ``remembered`` is the file that tells the next daemon where documents stood. A look that ends no
+    guest is not ``patient``: it believes what it sees first, and writes nothing.
+    """
 
     def __init__(
         self,
@@ -65,6 +71,8 @@ class Catalog:
         check_permissions: bool = True,
         loaders: Sequence[Loader] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        remembered: Path | None = None,
+        patient: bool = True,
     ) -> None:
         self.root = root
         self._hosts = frozenset(hosts) if hosts is not None else None
@@ -75,7 +83,8 @@ class Catalog:
         )
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._belief = Belief(root)
+        memory = Memory(root, remembered, writable=patient)
+        self._belief = Belief(root, memory, patient=patient)
         self._snapshot = Snapshot()
         self._documents: dict[Key, LoadedDocument] = {}
         self._images: dict[str, tuple[LoadedDocument, EffectiveImage]] = {}
@@ -97,14 +106,15 @@ class Catalog:
             self._hosts = frozenset(hosts)
             self._stale = True
 
-    def approve_empty(self) -> None:
-        """An operator says that the directory is meant to be empty; the next scan believes it.
+    def approve_missing(self, names: Collection[str] = ()) -> None:
+        """An operator says that an empty directory is meant to be; the next scan believes it.
 
-        Nothing comes of it where documents are there. Raises ``PermanentError`` where what is
-        missing cannot be known to be gone; see ``Belief.approve``.
+        So it does of the Guests ``names`` whose documents' places were lost. Nothing comes of it
+        for any other. Raises ``PermanentError`` where what is missing cannot be known to be gone;
+        see ``Belief.approve``.
         """
         with self._lock:
-            self._belief.approve()
+            self._belief.approve(names)
             self._stale = True
 
     def scan(self, *, settle: float = 0.0) -> ScanResult:
@@ -121,12 +131,14 @@ class Catalog:
                 self._snapshot = replace(old, revision=revision, scanned_at=now)
                 anything = revision != old.revision
                 return ScanResult(self._snapshot, frozenset(), frozenset(), anything, unsettled)
-            self._stale = unsettled
-            new = replace(self._build(_Pass(loads)), revision=revision, scanned_at=now)
+            current = _Pass(loads)
+            new = replace(self._build(current), revision=revision, scanned_at=now)
+            again = current.verdict.again
+            self._stale = unsettled or again
             self._snapshot = new
             anything = replace(new, scanned_at=old.scanned_at) != old
             return ScanResult(
-                new, changed_guests(old, new), changed_images(old, new), anything, unsettled
+                new, changed_guests(old, new), changed_images(old, new), anything, unsettled, again
             )
 
     # --- One pass: documents, then images and services, then guests ------------------------------
@@ -179,8 +191,11 @@ class Catalog:
             self._present = present
 
     def _judge(self, current: _Pass) -> None:
-        missing = sum(key not in current.seen for key in self._documents)
-        verdict = current.verdict = self._belief.judge(current.loads, current.problems, missing)
+        seen = {key: documents[0].origin.file for key, documents in current.seen.items()}
+        verdict = current.verdict = self._belief.judge(
+            current.loads, current.problems, seen, self._monotonic()
+        )
+        current.problems.extend(verdict.problems)
         if verdict.moved is not None:
             current.problems.append(verdict.moved)
         elif verdict.empty and not verdict.doubt:  # it is meant to be
@@ -200,21 +215,18 @@ class Catalog:
                 if key not in current.good:
                     current.good[key] = document
                 continue
-            if not verdict.doubt:
+            if key in verdict.gone:
                 continue
             current.good[key] = document
-            if not usable:
+            if not (usable and (verdict.doubt or key in verdict.lost)):
                 continue
-            place = _within(document.origin.file, broken)
+            place = covering(document.origin.file, broken)
             if place is not None:
                 current.by_document.setdefault(key, []).extend(by_file.get(place, ()))
             elif current.problems:
                 notices.append((key, document))
         for key, document in notices:
-            why = "others have errors it is kept as it was; correct those to let it go, or"
-            if verdict.moved is not None:
-                why = "the directory may be unmounted it is kept as it was;"
-            message = f"the document of {key[0]} {key[1]} is gone, but as {why} put it back"
+            message = f"the document of {key[0]} {key[1]} is gone, but {_kept(key, verdict)}"
             current.blame(key, Problem(document.origin.file, 0, "", message))
             if key[0] == "Guest":
                 current.held.add(key[1])
@@ -296,6 +308,8 @@ class Catalog:
             invalid=current.invalid,
             gone=self._gone,
             believed_since=self._believed_since,
+            lost=current.verdict.by_word,
+            quiet=current.verdict.quiet,
         )
 
 
@@ -326,16 +340,18 @@ def _collect(current: _Pass) -> None:
             current.good[key] = documents[0]
 
 
-def _within(file: str, broken: Collection[str]) -> str | None:
-    """The broken file or directory that ``file`` is or lies in."""
-    if file in broken:
-        return file
-    parts = file.split("/")
-    for length in range(len(parts) - 1, 0, -1):
-        parent = "/".join(parts[:length])
-        if parent in broken:
-            return parent
-    return None
+def _kept(key: Key, verdict: Verdict) -> str:
+    """Why a document that is gone is kept, and what to do about it."""
+    loss = verdict.lost.get(key)
+    if loss is not None:
+        kept = f"as {loss.place} {loss.why} it is kept as it was; put it back"
+        if key[0] == "Guest":
+            kept += ", or, if the guest is meant to go: guestkeeper approve --deletions"
+        return kept
+    if verdict.moved is not None:
+        return "as the directory may be unmounted it is kept as it was; put it back"
+    why = f"of {verdict.problems[0].file} were lost" if verdict.problems else "have errors"
+    return f"as others {why} it is kept as it was; correct those to let it go, or put it back"
 
 
 def _unknown(
@@ -383,4 +399,4 @@ def load_paths(
     loaders = loaders_of(list(paths), check_permissions=check_permissions)
     first = paths[0] if paths else Path()
     root = first if first.is_dir() else first.parent
-    return Catalog(root, hosts, loaders=loaders).scan().snapshot
+    return Catalog(root, hosts, loaders=loaders, patient=False).scan().snapshot

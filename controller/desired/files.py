@@ -119,6 +119,7 @@ def _too_large(limit: int, size: int | None = None) -> UnusableFileError:
 def kind_of(mode: int) -> str:
     """What a file of this ``st_mode`` is, in a word a person knows."""
     kinds = {
+        stat.S_IFREG: "a file",
         stat.S_IFDIR: "a directory",
         stat.S_IFLNK: "a symlink",
         stat.S_IFIFO: "a FIFO",

@@ -10,8 +10,9 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from controller.desired.answer_templates import TemplateReader
 from controller.desired.documents import (
@@ -46,7 +47,9 @@ class Load:
     ``problems`` are those of files and directories; documents carry their own. ``usable`` is false
     where the directory as a whole gave nothing, ``empty`` true where that is because it is there
     and has no documents. ``unsettled`` says that a file was left for the next pass because somebody
-    may still be writing it. ``device`` is the file system it is on (``st_dev``).
+    may still be writing it. ``device`` is the file system it is on (``st_dev``). ``places`` are the
+    directories that were read, each with its own, and ``files`` those of documents, all by the
+    names that documents' origins have.
     """
 
     documents: tuple[LoadedDocument, ...]
@@ -57,6 +60,8 @@ class Load:
     changed: bool
     empty: bool = False
     device: int | None = None
+    places: Mapping[str, int] = field(default_factory=dict)
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -169,7 +174,13 @@ class Loader:
         self._files = files
         documents = tuple(document for file in files.values() for document in file.documents)
         return self._finish(
-            documents, tuple(problems), usable=True, unsettled=unsettled, device=device
+            documents,
+            tuple(problems),
+            usable=True,
+            unsettled=unsettled,
+            device=device,
+            places={(self._prefix + name).rstrip("/"): at for name, at in walked.places.items()},
+            files=frozenset(self._prefix + name for name in files),
         )
 
     def _open(self, found: Found, old: _File | None, now_ns: int) -> _File:
@@ -224,11 +235,11 @@ class Loader:
         file.sources = sources
         texts: list[dict[str, str]] = [{} for _ in file.parsed]
         flaws: list[list[Problem]] = [[] for _ in file.parsed]
-        for (field, name, index), source in zip(file.used, named, strict=True):
+        for (place, name, index), source in zip(file.used, named, strict=True):
             if source.text is not None:
                 texts[index][name] = source.text
             else:
-                flaws[index].append(file.parsed[index].problem(field, source.flaw or ""))
+                flaws[index].append(file.parsed[index].problem(place, source.flaw or ""))
         documents = [
             _checked(_with_sources(document, text, flaw))
             for document, text, flaw in zip(file.parsed, texts, flaws, strict=True)
@@ -258,17 +269,22 @@ class Loader:
         unsettled: bool = False,
         empty: bool = False,
         device: int | None = None,
+        places: Mapping[str, int] = MappingProxyType({}),
+        files: frozenset[str] = frozenset(),
     ) -> Load:
         last = self._last
         changed = (
             last is None
             or self._changed
             or (last.usable, last.problems, last.device) != (usable, problems, device)
+            or last.places != places
         )
         broken = frozenset(problem.file for problem in problems) | frozenset(
             document.origin.file for document in documents if not document.name
         )
-        self._last = Load(documents, problems, broken, usable, unsettled, changed, empty, device)
+        self._last = Load(
+            documents, problems, broken, usable, unsettled, changed, empty, device, places, files
+        )
         return self._last
 
 

@@ -21,6 +21,9 @@ class Snapshot:
     epoch, 0 before the first scan; ``revision`` is the git commit of the directory. ``gone`` says
     since when a Guest's name that was in the directory is not, by ``time.monotonic``;
     ``believed_since`` is when a pass could be believed for the first time, by the same clock.
+    ``lost`` are guests whose document's place is not what it was: their end needs an operator's
+    word. ``quiet`` is false until the directory was read often enough, and the same, to know that
+    one pass did not overlook a document that was being moved.
     """
 
     guests: Mapping[str, EffectiveGuest] = field(default_factory=dict)
@@ -38,6 +41,8 @@ class Snapshot:
     scanned_at: float = 0.0
     gone: Mapping[str, float] = field(default_factory=dict)
     believed_since: float | None = None
+    lost: frozenset[str] = frozenset()
+    quiet: bool = True
 
     def document_problems(self, name: str) -> tuple[Problem, ...]:
         """What is wrong with the Guest ``name`` or with what its document names."""
@@ -57,7 +62,8 @@ class ScanResult:
     """A scan's outcome: names of the guests and images about which something changed.
 
     ``anything`` is true where any part of the snapshot but its time differs. ``unsettled`` asks for
-    another scan soon: a file was left out because somebody may still be writing it.
+    another scan soon: a file was left out because somebody may still be writing it. So does
+    ``again``: what is missing is believed to be gone once several scans miss it.
     """
 
     snapshot: Snapshot
@@ -65,6 +71,7 @@ class ScanResult:
     images_changed: frozenset[str]
     anything: bool
     unsettled: bool
+    again: bool = False
 
 
 def changed_guests(old: Snapshot, new: Snapshot) -> frozenset[str]:
@@ -81,9 +88,9 @@ def changed_guests(old: Snapshot, new: Snapshot) -> frozenset[str]:
     for name in old.guest_problems.keys() | new.guest_problems.keys():
         if old.guest_problems.get(name) != new.guest_problems.get(name):
             changed.add(name)
-    if (old.uncertain, old.empty) != (new.uncertain, new.empty):
+    if (old.uncertain, old.empty, old.quiet) != (new.uncertain, new.empty, new.quiet):
         changed |= new.orphans.keys()
-    return frozenset(changed | (old.held ^ new.held))
+    return frozenset(changed | (old.held ^ new.held) | (old.lost ^ new.lost))
 
 
 def changed_images(old: Snapshot, new: Snapshot) -> frozenset[str]:

@@ -34,6 +34,8 @@ class Walk:
     files: dict[str, Found] = field(default_factory=dict)
     """By real path."""
     refused: list[tuple[str, str]] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
+    """The directories that were read, the root is '', with the device of each (``st_dev``)."""
 
 
 def is_document(name: str) -> bool:
@@ -87,12 +89,14 @@ class _Walker:
                 self._refuse(name, flaw)
                 continue
             try:
+                device = os.stat(path).st_dev  # noqa: PTH116
                 entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             except OSError as error:
                 if not name:
                     raise
                 self._refuse(name, str(unusable(error)))
                 continue
+            self._walk.places[name] = device
             pending += reversed(list(self._entries(entries, f"{name}/" if name else "")))
 
     def _entries(self, entries: list["os.DirEntry[str]"], prefix: str) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,8 @@ from controller.desired.snapshot import ScanResult
 
 LONGEST_DEBOUNCE: Final = 2.0
 """Seconds that a stream of events without a pause may put a scan off."""
+LOOK_AGAIN: Final = 0.5
+"""Seconds between scans while a document is missing and not believed to be gone yet."""
 POLL: Final = 5.0
 """Seconds between scans where the kernel gives no events."""
 ROOT_CHECK: Final = 1.0
@@ -174,6 +176,7 @@ class Watcher:
                     self._condition.wait(min(due, next_check) - now)
                     continue
                 since, self._first_event = self._first_event or now, None
+            again = False
             with _Reported(self._on_failure, "scanning the desired-state directory") as attempt:
                 since = min(since, self._unsettled_since or now)
                 # The debounce ends a little later than the last write by the file's own clock.
@@ -181,7 +184,8 @@ class Watcher:
                 late = now - since >= LONGEST_DEBOUNCE
                 result = self._scan(0.0 if late else self._debounce * 0.9)
                 self._unsettled_since = since if result.unsettled else None
-            wait = self._period
+                again = result.again
+            wait = min(self._period, LOOK_AGAIN) if again else self._period
             if attempt.failed:
                 wait = min(self._period, RETRY)
             elif self._unsettled_since is not None:

@@ -29,6 +29,7 @@ _KEPT = 1.0
 """Seconds for which a count is good: many orphans are looked at in a row."""
 _ENDING = (Ending.STOP, Ending.DELETE)
 _THERE = "its document is there"
+_ONE_LOOK = "the directory was not read often enough yet"
 
 
 class Hosts(Protocol):
@@ -128,8 +129,8 @@ class Fleets:
         last = snapshot.orphans.get(name)
         return Fleet(
             suspended=self.suspended,
-            uncertain=snapshot.uncertain,
-            empty=snapshot.empty,
+            uncertain=snapshot.uncertain or ("" if snapshot.quiet else _ONE_LOOK),
+            empty=snapshot.empty or name in snapshot.lost,
             deletions=census.deletions,
             max_deletions=self._limit.of(census.guests),
             unheard=census.unheard,
@@ -151,21 +152,22 @@ class Fleets:
 
     def deletions_blocked(self) -> tuple[str, ...]:
         """Names of the guests that wait for ``approve --deletions``, because too many would go or
-        because the directory is empty.
+        because the directory is empty, or the place that their documents were in is lost.
         """
         snapshot, census = self._snapshot(), self.census()
         awaiting = census.awaiting
+        held = {
+            name
+            for name, guest in snapshot.guests.items()
+            if (snapshot.empty or name in snapshot.lost) and guest.spec.deletion_policy in _ENDING
+        }
         if snapshot.empty:
-            held = {
-                name
-                for name, guest in snapshot.guests.items()
-                if guest.spec.deletion_policy in _ENDING
-            }
             return tuple(sorted(held.union(awaiting)))
+        held |= snapshot.lost.intersection(awaiting)
         if snapshot.uncertain:
-            return ()
+            return tuple(sorted(held))
         over = census.deletions > self._limit.of(census.guests)
-        return awaiting if over or census.unheard else census.blocked
+        return tuple(sorted(held.union(awaiting if over or census.unheard else census.blocked)))
 
     def to_approve(self) -> tuple[Orphan, ...]:
         """The orphans whose end an operator's word releases; asked anew."""

@@ -302,9 +302,9 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "See the message.",
     ),
     "DirectoryUncertain": Reason(
-        "The document is not there, but the directory was not read whole, may be unmounted or is"
-        " empty, so that is not believed.",
-        "Mount or correct it; if it is meant to be empty: `guestkeeper approve --deletions`.",
+        "The document is not there, but the directory was not read whole or often enough, may be"
+        " unmounted, lost a place that had documents or is empty, so that is not believed.",
+        "Mount or correct it; if that is meant: `guestkeeper approve --deletions`.",
     ),
     "DiskMoved": Reason(
         "A disk is on another volume than the daemon put it on: somebody made an external snapshot"

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,12 @@ class Site:
 
     # --- The daemon -------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, passes: int = 99) -> None:
         first = self.hypervisor is None
         house = self.house = House(self.settings, journal=":memory:")
         house.reconciler._clock = self.now
         house.catalog._monotonic = house.fleets._clock = self.monotonic
-        house.on_scan(house.catalog.scan())
+        self.passes(passes)
         if first:
             house.open()
         else:
@@ -120,9 +120,9 @@ class Site:
     def desk(self) -> GuestDesk:
         house = self.at_work
 
-        def believe() -> None:
+        def believe(names: Collection[str]) -> None:
             house.on_scan(house.catalog.scan())
-            house.catalog.approve_empty()
+            house.catalog.approve_missing(names)
             house.on_scan(house.catalog.scan())
 
         return GuestDesk(
@@ -140,8 +140,19 @@ class Site:
         )
 
     def scan(self) -> None:
-        self.at_work.on_scan(self.at_work.catalog.scan())
+        self.passes()
         self.look()
+
+    def passes(self, most: int = 99, *, tell: bool = True) -> None:
+        """As often as the watcher would, until what is missing is known."""
+        house = self.at_work
+        for _ in range(most):
+            result = house.catalog.scan()
+            if tell:
+                house.on_scan(result)
+            if not result.again:
+                return
+            self.ahead += 0.5
 
     def look(self) -> None:
         """What a resync does: everything is looked at, until nothing is left to do."""
@@ -203,6 +214,14 @@ class Site:
         assert status is not None
         found = status.plan.condition(ConditionType.ORPHANED)
         return (found.status.value, found.reason) if found is not None else ("", "")
+
+    def said(self, name: str) -> str:
+        """All that its conditions and its document's problems say."""
+        status = self.at_work.status.get(name)
+        assert status is not None
+        problems = self.at_work.catalog.snapshot.document_problems(name)
+        told = [condition.message for condition in status.plan.conditions]
+        return " ".join((*told, *(problem.message for problem in problems)))
 
     def volumes(self, name: str) -> set[str]:
         """By the disk they were made for."""
@@ -517,7 +536,7 @@ def test_an_unmounted_directory_deletes_nothing_and_is_not_approved(site: Site) 
     with pytest.raises(GuestkeeperError):
         site.desk().approve_deletions([])
     with pytest.raises(PermanentError, match="another file system"):
-        site.at_work.catalog.approve_empty()
+        site.at_work.catalog.approve_missing()
     for name, text in texts.items():
         (site.root / name).write_text(text)
     site.scan()
@@ -535,7 +554,7 @@ def test_a_directory_that_is_not_there_deletes_nothing(site: Site) -> None:
     site.later(LONG)
     site.untouched("one")
     with pytest.raises(PermanentError, match="not there"):
-        site.at_work.catalog.approve_empty()
+        site.at_work.catalog.approve_missing()
     away.rename(site.root)
     site.scan()
     site.runs("one")
@@ -598,6 +617,156 @@ def test_a_file_turned_unreadable_keeps_its_guest(make_site: Callable[..., Site]
         site.untouched("one", "two")
     finally:
         shutil.rmtree(desired)
+
+
+# --- Places below it that are lost ----------------------------------------------------------------
+
+
+def in_team(site: Site, *names: str) -> Path:
+    """A site with the guests ``names`` whose documents are in a sub-directory, and two others."""
+    team = site.root / "team"
+    team.mkdir()
+    for name in names:
+        (team / f"{name}.yaml").write_text(document(name))
+    with_guests(site, "keep", "keep2")
+    site.runs(*names)
+    return team
+
+
+def vanished(team: Path) -> None:
+    shutil.rmtree(team)
+
+
+def emptied(team: Path) -> None:
+    for path in team.iterdir():
+        path.unlink()
+
+
+def truncated(team: Path) -> None:
+    for path in team.iterdir():
+        path.write_bytes(b"")
+
+
+def no_directory(team: Path) -> None:
+    shutil.rmtree(team)
+    os.mkfifo(team)
+
+
+@pytest.mark.parametrize("lose", [vanished, emptied, truncated, no_directory])
+def test_a_lost_place_ends_no_guest_until_an_operator_approves_it(
+    site: Site, lose: Callable[[Path], None]
+) -> None:
+    team = in_team(site, "one")
+    lose(team)
+    site.scan()
+    site.later(LONG)
+    site.untouched("one", "keep")
+    assert "guestkeeper approve --deletions" in site.said("one")
+    site.restart()  # a daemon that never saw it
+    site.later(LONG)
+    site.untouched("one", "keep")
+    assert site.told("one") == ("Unknown", "DirectoryUncertain")
+    assert "guestkeeper approve --deletions" in site.said("one")
+    assert site.blocked() == 1
+    assert set(site.desk().approve_deletions([])) == {"one"}
+    site.look()
+    site.untouched("one")  # its grace begins with the operator's word
+    site.later(GRACE + 1)
+    site.gone("one")
+    site.untouched("keep", "keep2")
+    assert site.blocked() == 0
+
+
+def test_of_a_lost_place_only_the_guest_that_was_named_goes(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(max_deletions=9)
+    team = in_team(site, "one", "two")
+    vanished(team)
+    site.remove("keep2")  # in the same moment
+    site.scan()
+    site.later(LONG)
+    site.untouched("one", "two", "keep", "keep2")
+    assert site.blocked() == 2
+    assert list(site.desk().approve_deletions(["two"])) == ["two"]
+    site.passes()
+    site.later(GRACE + 1)
+    site.gone("two")
+    site.later(LONG)
+    site.restart()
+    site.later(LONG)
+    site.untouched("one", "keep", "keep2")
+    team.mkdir()
+    (team / "one.yaml").write_text(document("one"))
+    site.scan()
+    site.later(GRACE + 1)
+    site.gone("keep2")
+    site.untouched("one", "keep")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("daemon", ["same", "next"])
+def test_an_unmounted_sub_directory_deletes_nothing(site: Site, daemon: str) -> None:
+    team = site.root / "team"
+    team.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "mode=0755", "none", str(team)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        (team / "one.yaml").write_text(document("one"))
+        with_guests(site, "keep")
+        site.runs("one")
+    finally:
+        subprocess.run(["umount", str(team)], check=True)
+    if daemon == "next":
+        site.restart()
+    site.scan()
+    site.later(LONG)
+    site.untouched("one", "keep")
+    (team / "one.yaml").write_text(document("one"))
+    site.scan()
+    site.later(LONG)
+    site.untouched("one", "keep")
+
+
+def test_without_any_grace_a_rename_that_one_listing_missed_ends_nobody(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(prune_grace_seconds=0)
+    with_guests(site, "one", "keep")
+    made = site.domain("one")
+    assert made is not None
+    assert made.ownership is not None
+
+    def is_the_same() -> None:
+        now = site.domain("one")
+        assert now is not None
+        assert now.ownership is not None
+        assert (now.run, now.ownership.created) == (made.run, made.ownership.created)
+        site.untouched("one", "keep")
+
+    here, there = site.root / "one.yaml", site.root / ".one"
+    here.rename(there)
+    site.at_work.on_scan(site.at_work.catalog.scan())
+    site.look()
+    there.rename(here)
+    site.scan()
+    is_the_same()
+    here.rename(there)
+    site.stop()
+    site.at_work.on_scan(site.at_work.catalog.scan())
+    site.house = None
+    site.start(passes=1)  # what the next daemon sees first
+    site.look()
+    there.rename(here)
+    site.scan()
+    is_the_same()
+    here.unlink()
+    site.scan()
+    site.gone("one")
+    site.untouched("keep")
 
 
 # --- A checkout -----------------------------------------------------------------------------------
@@ -689,7 +858,7 @@ def test_an_absence_that_was_over_unnoticed_takes_nothing_from_the_next_grace(si
     site.at_work.catalog.scan()  # nobody looked at its domain then: its host was lost, say
     site.ahead += LONG
     site.remove("one")
-    site.at_work.catalog.scan()
+    site.passes(tell=False)
     house = site.at_work
     house.reconciler.reconcile("one")
     assert site.memory("one").orphaned_since is not None

@@ -147,7 +147,13 @@ def test_a_vanished_document_leaves_its_guest_running_and_is_told(
 ) -> None:
     status(house, "one", healthy)
     (settings.desired_dir / "one.yaml").unlink()
-    rescan(house)
+
+    def believed() -> bool:
+        result = house.catalog.scan()
+        house.triggers.on_scan(result)
+        return not result.again
+
+    wait_until(believed, 20, "it is believed to be gone")
     status(house, "one", lambda s: "document is gone" in s.plan.sentence)
     assert domain(house, "a", "one") is DomainState.RUNNING
 

@@ -253,7 +253,13 @@ def test_a_deletion_is_approved_and_leaves_the_data_disk(site: Site) -> None:
     site.settled()
     site.write(GUEST.replace("name: one", "name: two").replace("Delete", "Retain"), "two.yaml")
     (site.settings.desired_dir / "one.yaml").unlink()
-    site.house.on_scan(site.house.catalog.scan())
+
+    def believed() -> bool:
+        result = site.house.catalog.scan()
+        site.house.on_scan(result)
+        return not result.again
+
+    wait_until(believed, 20, "it is believed to be gone")
 
     def blocked(status: GuestStatus) -> bool:
         found = status.plan.condition(ConditionType.ORPHANED)

@@ -1,5 +1,6 @@
 """An operator's wishes: what is noted of them, what is told, and what is refused with a way out."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -364,10 +365,23 @@ def test_of_an_empty_directory_every_guest_is_asked_about(office: Office) -> Non
     assert office.believed == 1
 
 
+def test_of_a_lost_place_its_guests_are_asked_about_and_only_they(office: Office) -> None:
+    for name in ("web1", "web2", "web3"):
+        office.has(name, deletionPolicy="Delete")
+    office.snapshot = replace(
+        office.snapshot, lost=frozenset({"web1", "web2"}), uncertain="team: is gone"
+    )
+    assert [one.guest for one in office.desk.deletions()] == ["web1", "web2"]
+    assert list(office.desk.approve_deletions(["web2"])) == ["web2"]
+    assert (office.believed, office.meant) == (1, ["web2"])
+    assert office.memory("web1").deletion_approved is None
+    assert office.memory("web2").deletion_approved == office.now
+
+
 def test_what_cannot_be_known_to_be_gone_is_not_approved(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Office) -> None:
+    def refuse(_: Office, __: Collection[str]) -> None:
         raise PermanentError("the directory may be unmounted", reason="DirectoryUncertain")
 
     monkeypatch.setattr(Office, "_believe", refuse)

@@ -1,14 +1,16 @@
 """A directory of documents to write into, with modes that do not depend on the umask."""
 
+import itertools
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from controller.desired.catalog import Catalog
 from controller.desired.installs import KSVALIDATOR
 from controller.desired.loader import Loader
-from controller.desired.snapshot import Snapshot
+from controller.desired.snapshot import ScanResult, Snapshot
 
 DATA = Path(__file__).parents[2] / "data"
 BASE = DATA / "valid" / "base"
@@ -90,5 +92,28 @@ def messages(snapshot: Snapshot, root: Path) -> list[str]:
     return texts
 
 
-def catalog(root: Path, *, shipped: Path = SHIPPED) -> Catalog:
-    return Catalog(root, ["local"], loaders=[Loader(root, shipped=shipped)])
+def catalog(root: Path, *, shipped: Path = SHIPPED, remembered: Path | None = None) -> Catalog:
+    """Its clock goes on by ten seconds from scan to scan."""
+    return Catalog(
+        root,
+        ["local"],
+        loaders=[Loader(root, shipped=shipped)],
+        monotonic=itertools.count(100.0, 10.0).__next__,
+        remembered=remembered,
+    )
+
+
+def settle(subject: Catalog) -> ScanResult:
+    """Scans as often as the daemon would until it knows what is missing; all that changed."""
+    first = result = subject.scan()
+    for _ in range(9):
+        if not result.again:
+            return result
+        result = subject.scan()
+        result = replace(
+            result,
+            changed=first.changed | result.changed,
+            images_changed=first.images_changed | result.images_changed,
+        )
+        first = result
+    raise AssertionError("it never knows what is missing")

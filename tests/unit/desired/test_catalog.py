@@ -23,6 +23,7 @@ from .support import (
     messages,
     put,
     service,
+    settle,
 )
 
 
@@ -196,7 +197,8 @@ def test_a_vanished_document_orphans_its_guest_until_it_returns(root: Path) -> N
     good = subject.scan().snapshot.guests["db1"]
     text = (root / "db.yaml").read_text()
     (root / "db.yaml").unlink()
-    result = subject.scan()
+    assert subject.scan().snapshot.guests["db1"] == good, "one look is no evidence"
+    result = settle(subject)
     assert result.changed == {"db1"}
     assert "db1" not in result.snapshot.guests
     assert result.snapshot.orphans == {"db1": good}
@@ -213,7 +215,7 @@ def test_an_orphan_whose_document_returns_broken_is_last_good_again(root: Path) 
     good = subject.scan().snapshot.guests["db1"]
     text = (root / "db.yaml").read_text()
     (root / "db.yaml").unlink()
-    subject.scan()
+    assert set(settle(subject).snapshot.orphans) == {"db1"}
     put(root / "db.yaml", text.replace("512Mi", "512MB"))
     snapshot = subject.scan().snapshot
     assert (dict(snapshot.orphans), snapshot.guests["db1"]) == ({}, good)
@@ -234,7 +236,7 @@ def test_nothing_vanishes_in_a_pass_with_an_error_elsewhere(root: Path) -> None:
         "other.yaml:1: ends inside a [ ] or { }, or has a stray ',' there; close or remove it",
     ]
     (root / "other.yaml").unlink()
-    assert set(subject.scan().snapshot.orphans) == {"db1"}
+    assert set(settle(subject).snapshot.orphans) == {"db1"}
 
 
 @pytest.mark.parametrize("how", ["empty", "missing", "writable", "subdirectory"])
@@ -278,7 +280,7 @@ def test_a_quiet_pass_after_an_unsettled_one_still_decides(root: Path) -> None:
     (root / "db.yaml").unlink()
     put(root / "web.yaml", (root / "web.yaml").read_text())
     assert "db1" in subject.scan(settle=30).snapshot.guests
-    assert set(subject.scan().snapshot.orphans) == {"db1"}
+    assert set(settle(subject).snapshot.orphans) == {"db1"}
 
 
 # --- Clashes --------------------------------------------------------------------------------------
@@ -480,7 +482,7 @@ def test_orphans_are_looked_at_again_when_they_are_believed_again(root: Path) ->
     subject = catalog(root)
     subject.scan()
     (root / "db.yaml").unlink()
-    subject.scan()
+    settle(subject)
     put(root / "other.yaml", "kind: [")
     assert "db1" in subject.scan().changed
     (root / "other.yaml").unlink()
@@ -494,7 +496,7 @@ def test_an_emptied_directory_is_believed_once_an_operator_says_so(root: Path) -
     held = subject.scan().snapshot
     assert (held.guests, held.empty, dict(held.orphans)) == (good, True, {})
     assert "has no documents" in held.uncertain
-    subject.approve_empty()
+    subject.approve_missing()
     result = subject.scan()
     assert (dict(result.snapshot.guests), result.snapshot.orphans) == ({}, good)
     assert (result.snapshot.empty, result.snapshot.uncertain) == (True, "")
@@ -508,7 +510,7 @@ def test_that_word_is_over_once_documents_are_there_again(root: Path) -> None:
     subject.scan()
     empty(root)
     subject.scan()
-    subject.approve_empty()
+    subject.approve_missing()
     subject.scan()
     copy_into(BASE, root)
     assert set(subject.scan().snapshot.guests) == {"web1", "db1"}
@@ -522,7 +524,7 @@ def test_a_daemon_that_finds_an_empty_directory_believes_it_only_when_told(root:
     subject = catalog(root)
     first = subject.scan().snapshot
     assert (first.empty, bool(first.uncertain)) == (True, True)
-    subject.approve_empty()
+    subject.approve_missing()
     assert (subject.scan().snapshot.uncertain, subject.snapshot.empty) == ("", True)
 
 
@@ -540,7 +542,7 @@ def test_what_cannot_be_known_to_be_gone_is_not_approved(root: Path, how: str) -
         if how == "gone before":
             subject.scan()
     with pytest.raises(PermanentError, match="nothing is approved"):
-        subject.approve_empty()
+        subject.approve_missing()
 
 
 def test_a_directory_on_another_file_system_lost_its_mount(root: Path, tmp_path: Path) -> None:
@@ -560,7 +562,7 @@ def test_a_directory_on_another_file_system_lost_its_mount(root: Path, tmp_path:
         assert (bare.guests, bare.empty) == (good, False)
         assert "another file system" in bare.uncertain
         with pytest.raises(PermanentError, match="another file system"):
-            subject.approve_empty()
+            subject.approve_missing()
         put(Path(other) / "base.yaml", (root / "base.yaml").read_text())
         put(Path(other) / "db.yaml", (root / "db.yaml").read_text())
         part = subject.scan().snapshot
@@ -570,7 +572,7 @@ def test_a_directory_on_another_file_system_lost_its_mount(root: Path, tmp_path:
         put(Path(other) / "web.yaml", (root / "web.yaml").read_text())
         assert subject.scan().snapshot.uncertain == ""
         (Path(other) / "web.yaml").unlink()
-        assert set(subject.scan().snapshot.orphans) == {"web1"}
+        assert set(settle(subject).snapshot.orphans) == {"web1"}
 
 
 # --- Since when a document is gone ----------------------------------------------------------------
@@ -585,9 +587,12 @@ def test_an_absence_is_counted_from_the_pass_that_missed_the_document(root: Path
     assert subject.snapshot.absent("never-there", 200.0) == 100.0
     text = (root / "db.yaml").read_text()
     for gone, back in ((200.0, 300.0), (400.0, 500.0)):
-        now[0] = gone
+        now[0] = gone - 10
         (root / "db.yaml").unlink()
-        subject.scan()
+        for step in (0.0, 5.0, 5.0):  # it counts from the scan that believes it
+            now[0] += step
+            assert subject.snapshot.absent("db1", now[0]) == 0.0
+            subject.scan()
         assert subject.scan().snapshot.absent("db1", gone + 50) == 50.0
         now[0] = back
         put(root / "db.yaml", text)

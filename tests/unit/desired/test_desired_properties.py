@@ -28,6 +28,7 @@ from .support import (
     make_directory,
     put,
     service,
+    settle,
 )
 
 SEEDS = [path.read_bytes() for path in sorted((DATA / "valid").rglob("*.yaml"))]
@@ -163,7 +164,7 @@ def test_scanning_through_states_ends_where_scanning_the_last_one_does(
         subject = catalog(root)
         for state in (first, second, third):
             write(root, state)
-            subject.scan()
+            settle(subject)
         fresh = catalog(root).scan().snapshot
         through = subject.snapshot
         assert through.guests == fresh.guests
@@ -187,7 +188,7 @@ def test_a_damaged_file_in_between_harms_nothing(
         assert set(good.guests) <= set(during.guests)
         assert not during.orphans
         write(root, last)
-        subject.scan()
+        settle(subject)
         assert subject.snapshot.guests == catalog(root).scan().snapshot.guests
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from .recipes import NEEDS_ROOT, RECIPES
-from .support import BASE, DATA, catalog, copy_into, empty, make_directory, messages, put
+from .support import BASE, DATA, catalog, copy_into, empty, make_directory, messages, put, settle
 
 INVALID = DATA / "invalid"
 STORED = sorted(
@@ -72,7 +72,7 @@ def test_keeps_the_last_good_state_of_everything(case: str, root: Path) -> None:
     else:
         root.unlink(missing_ok=True)
     copy_into(BASE, root)
-    again = subject.scan().snapshot
+    again = settle(subject).snapshot
     assert again.problems == ()
     assert again.guests == good.guests
 

@@ -267,3 +267,15 @@ def test_the_time_of_an_orphan_is_of_no_account_to_the_guard(world: World) -> No
     world.has("young", orphaned_since=NOW)
     world.has("old", orphaned_since=1.0)
     assert world.fleets.of("young").deletions == 2
+
+
+def test_a_lost_place_makes_its_guest_wait_for_a_word(world: World) -> None:
+    world.wants(lost=frozenset({"one"}), uncertain="team: is gone")
+    assert world.fleets.of("one").empty
+    assert world.fleets.of("one").uncertain == "team: is gone"
+    assert not world.fleets.of("two").empty
+
+
+def test_what_was_read_once_is_not_believed(world: World) -> None:
+    world.wants(quiet=False)
+    assert "not read often enough" in world.fleets.of("one").uncertain

@@ -1,7 +1,7 @@
 """A daemon's memory, made of real values: what web and cli are tested with."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -69,6 +69,8 @@ class World:
     now: float = field(default_factory=lambda: time.time() - AGO)
     believed: int = 0
     """How often an operator said that the directory is meant as it is."""
+    meant: list[str] = field(default_factory=list)
+    """Guests that were meant to be gone, the last time."""
 
     def __post_init__(self) -> None:
         self.fleet = FakeFleet(self.store)
@@ -109,8 +111,9 @@ class World:
             clock=lambda: self.now,
         )
 
-    def _believe(self) -> None:
+    def _believe(self, names: Collection[str]) -> None:
         self.believed += 1
+        self.meant = sorted(names)
 
     @property
     def application(self) -> Application:
