@@ -78,6 +78,7 @@ class FakeWorld:
         self.unreadable: GuestkeeperError | None = None
         self.fail: dict[str, GuestkeeperError] = {}
         self.fleet = Fleet()
+        self.writers: dict[str, frozenset[str]] = {}
         self.runs = 0
         self.booted: dict[str, str] = {}  # guest -> the system disk that it last ran on
         self.broken: set[str] = set()  # bases that nothing comes up from; or GUEST:BASE
@@ -139,6 +140,9 @@ class FakeWorld:
 
     def volumes(self, host: str, pool: str) -> list[VolumeView]:
         return [view for (where, _), view in self.volumes_there.items() if where == pool]
+
+    def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
+        return self.writers
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
         return {

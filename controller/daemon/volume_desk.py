@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from controller.desired.snapshot import Snapshot
 from controller.errors import GuestkeeperError
-from controller.images.bases import image_of
+from controller.observed.base_names import image_of
 from controller.observed.domain import DomainView
 from controller.observed.file_uses import FileUses
 from controller.observed.host import HostView, VolumeView

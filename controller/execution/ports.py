@@ -48,6 +48,9 @@ class Hypervisor(Protocol):
 
     def volumes(self, host: str, pool: str) -> list[VolumeView]: ...
 
+    def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
+        """Bases of images (file names) that running domains there have as their disk. Cheap."""
+
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
         """Every path that a domain there names or stands on, with the names of those domains.
 

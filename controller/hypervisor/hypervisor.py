@@ -24,6 +24,7 @@ from controller.hypervisor.index import HostIndex
 from controller.hypervisor.live import LiveChanges
 from controller.hypervisor.places import Places
 from controller.hypervisor.reading import inactive_xml
+from controller.hypervisor.refusals import in_use
 from controller.hypervisor.serial_log import last_of
 from controller.hypervisor.session import Session
 from controller.hypervisor.storage import Storage
@@ -219,12 +220,17 @@ class Hypervisor:
         progress: Callable[[int], None],
     ) -> VolumeView:
         """Replaces the volume by ``size`` bytes of ``stream``; see ``Storage.upload``."""
+        self._check_free(host, pool, name)
         return self._of(host).storage.upload(
             pool, name, stream, size, format=format, progress=progress
         )
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
-        """Deletes the volume; one that is not there is fine."""
+        """Deletes the volume; one that is not there is fine.
+
+        Raises ``PermanentError(reason="BaseInUse")`` for a base that is a running domain's disk.
+        """
+        self._check_free(host, pool, name)
         self._of(host).storage.delete(pool, name)
 
     def grow_volume(self, host: str, pool: str, name: str, capacity: int) -> None:
@@ -250,6 +256,12 @@ class Hypervisor:
     def file_uses(self, host: str) -> FileUses:
         """The same, and which of them may stand on others that nobody knows; see ``file_uses``."""
         return file_uses(self._of(host).link)
+
+    def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
+        """Bases of images (file names) that running domains there have as their disk, with those
+        domains, ours or not. From memory.
+        """
+        return self._of(host).index.written_bases()
 
     # --- Domains ----------------------------------------------------------------------------------
 
@@ -384,6 +396,12 @@ class Hypervisor:
     def serial_log(self, host: str, name: str, limit: int) -> bytes:
         """The last ``limit`` bytes of what the domain said so far; see ``serial_log``."""
         return last_of(self._of(host).config.uri, name, limit)
+
+    def _check_free(self, host: str, pool: str, volume: str) -> None:
+        """What a domain wrote to a base by mistake is there only."""
+        writers = self._of(host).index.written_bases().get(volume)
+        if writers:
+            raise in_use(f"volume {pool}/{volume} on host {host}", min(writers))
 
     def _of(self, host: str) -> _Host:
         try:

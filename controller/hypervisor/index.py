@@ -8,7 +8,7 @@ slow, deep resync names; the steady state costs one bulk call however many domai
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -88,6 +88,7 @@ class HostIndex:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._ears: dict[str, list[Ear]] = {}
+        self._writers: dict[str, frozenset[str]] = {}  # the bases that domains have as their disk
         self._serial = 0
         self.xml_reads = 0
         """Domain XML documents asked of libvirt so far."""
@@ -126,6 +127,27 @@ class HostIndex:
                 for name, entry in self._entries.items()
                 if entry.view is not None and entry.view.ownership is not None
             )
+
+    def written_bases(self) -> Mapping[str, frozenset[str]]:
+        """Bases of images (file names) that a running domain, ours or not, has as its disk.
+
+        From what is known; mostly none. Raises ``HostUnreachableError``.
+        """
+        self._link.ensure_reachable()
+        with self._lock:
+            dirty = [name for name in self._writers if self._is_dirty(name)]
+        for name in dirty:
+            self._try(name)
+        with self._lock:
+            found: dict[str, frozenset[str]] = {}
+            for name, bases in self._writers.items():
+                for base in bases if name in self._entries else ():
+                    found[base] = found.get(base, frozenset()) | {name}
+            return found
+
+    def _is_dirty(self, name: str) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and entry.dirty
 
     def panicked(self, name: str) -> bool:
         """Did its kernel panic since it was last started, as far as an event told?"""
@@ -174,6 +196,8 @@ class HostIndex:
                     entry.panicked = False
                 elif kind == "panicked":
                     entry.panicked = True
+                elif kind == "block-job":  # it may end on a base
+                    self._writers.setdefault(name, frozenset())
             ears = list(self._ears.get(name, ()))
         for ear in ears:
             ear.put((kind, device))
@@ -350,7 +374,15 @@ class HostIndex:
             autostart=read.autostart,
             saved=read.saved,
         )
+        self._note_writer(name, live.config.writes if live is not None else frozenset())
         return entry
+
+    def _note_writer(self, name: str, bases: frozenset[str]) -> None:
+        known = self._writers.pop(name, frozenset())
+        if bases:
+            self._writers[name] = bases
+        if bases - known:
+            log.warning("domain writes to a base", host=self._host, domain=name, base=min(bases))
 
     def _store_unreadable(self, name: str, read: Unreadable) -> None:
         """It stays in the index, to be read again at the next look. Under the lock."""
@@ -371,4 +403,6 @@ class HostIndex:
 
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
     """One object for two equal ones: most domains run as they are defined."""
-    return config if live == config and live.taken == config.taken else live
+    same = live == config and (live.taken, live.writes) == (config.taken, config.writes)
+    # A chain of more than a base is somebody's snapshot: only the running definition tells it.
+    return config if same and not any(disk.chained for disk in live.disks) else live

@@ -28,3 +28,12 @@ def would_shrink(what: str, has: int, wanted: int) -> PermanentError:
         " make a new disk and move the data",
         reason="WouldShrink",
     )
+
+
+def in_use(what: str, domain: str) -> PermanentError:
+    """A base that is the disk of a running domain, and holds what that wrote."""
+    return PermanentError(
+        f"{what} is the disk of domain {domain}, which runs: it stays until that has a disk of its"
+        " own",
+        reason="BaseInUse",
+    )

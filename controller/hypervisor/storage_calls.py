@@ -99,7 +99,15 @@ def view_of(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
         capacity=int(root.findtext("capacity", "0")),
         allocation=int(root.findtext("allocation", "0")),
         backing=root.findtext("backingStore/path") or None,
+        modified=_seconds(root.findtext("target/timestamps/mtime")),
     )
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
 
 
 def volume_xml(name: str, capacity: int, format: str, backing: tuple[str, str] | None) -> str:
@@ -124,7 +132,8 @@ def as_asked(found: VolumeView, format: str, backing: tuple[str, str] | None) ->
         return found
     raise PermanentError(
         f"volume {found.pool}/{found.name} exists and is {found.format} on "
-        f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away "
-        f"(virsh vol-clone, then virsh vol-delete {found.name} {found.pool})",
+        f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away: virsh"
+        f" vol-clone {found.name} NAME --pool {found.pool}; then virsh vol-delete {found.name}"
+        f" --pool {found.pool}",
         reason="VolumeConflict",
     )

@@ -7,8 +7,6 @@ that is restarted daily collects as well.
 """
 
 import json
-import posixpath
-import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -16,16 +14,10 @@ import structlog
 
 from controller.errors import PermanentError
 from controller.images.ports import Builders
-from controller.images.sources import Role
-from controller.images.volumes import marker_name
+from controller.observed.base_names import file_name, is_base_name, marker_name
 from controller.observed.host import VolumeView
 
 _log = structlog.get_logger(__name__)
-_DIGESTS = r"[0-9a-f]{12}(-[0-9a-f]{8})?"
-_NAME = re.compile(
-    rf"gk-{Role.DISK}-(?P<disk>.+)-{_DIGESTS}\.(qcow2|raw)"
-    rf"|gk-({Role.KERNEL}|{Role.INITRD})-(?P<boot>.+)-{_DIGESTS}"
-)
 
 
 class Bases:
@@ -107,12 +99,12 @@ class Bases:
         ]
         if not candidates:
             return []
-        used = {_file(path) for path in self._builders.file_paths(host)}
+        used = {file_name(path) for path in self._builders.file_paths(host)}
         for other in self._builders.host(host).pools.values():
             if other.active:
                 backings = (volume.backing for volume in self._builders.volumes(host, other.name))
-                used |= {_file(path) for path in backings if path is not None}
-        return [volume for volume in candidates if _file(volume.path) not in used]
+                used |= {file_name(path) for path in backings if path is not None}
+        return [volume for volume in candidates if file_name(volume.path) not in used]
 
     def _load(self) -> dict[str, float]:
         try:
@@ -130,18 +122,3 @@ class Bases:
             part.replace(self._memory)
         except OSError as error:  # then the time to live begins anew with the next daemon
             _log.warning("unused bases cannot be noted", path=str(self._memory), why=str(error))
-
-
-def _file(path: str) -> str:
-    return posixpath.basename(path)
-
-
-def is_base_name(volume: str) -> bool:
-    """A base or boot volume of ours, by its name; a marker is none, nor a disk of a guest."""
-    return image_of(volume) is not None
-
-
-def image_of(volume: str) -> str | None:
-    """The image whose base or boot volume that is, by its name; None where it is none."""
-    found = _NAME.fullmatch(volume)
-    return (found["disk"] or found["boot"]) if found is not None else None

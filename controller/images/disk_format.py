@@ -170,7 +170,11 @@ def _check_self_contained(header: _Qcow2, name: str) -> None:
             " with: qemu-img convert -O qcow2 IMAGE FLAT",
         )
     if header.crypt_method:
-        raise _refused(name, "it is encrypted; decrypt it with qemu-img convert")
+        raise _refused(
+            name,
+            "it is encrypted; decrypt it with: qemu-img convert --object secret,id=key,file=KEY"
+            " --image-opts driver=qcow2,encrypt.key-secret=key,file.filename=IMAGE -O qcow2 PLAIN",
+        )
     if header.incompatible & _CORRUPT:
         raise _refused(name, "it is marked corrupt; repair it with: qemu-img check -r all IMAGE")
     unknown = header.incompatible & ~(_DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _EXTENDED_L2)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from controller.desired.effective import EffectiveImage
 from controller.images.build_log import tail_of
 from controller.images.locations import UNREAD
-from controller.images.volumes import install_base_name, install_base_stem, marker_name
+from controller.images.volumes import install_base_name, install_base_stem
 from controller.images.workbench import Tools, log_path
+from controller.observed.base_names import marker_name
 from controller.observed.build import BuilderView, Step, builder_name
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
@@ -29,6 +30,7 @@ def look(tools: Tools, host: str, pool: str, image: EffectiveImage) -> ImageView
             base_path=base.path,
             base_format="qcow2",
             capacity=base.capacity,
+            changed_at=tools.volumes.changed_at(host, pool, base.name),
         )
     stalled = _stalled(tools, host, pool, image, location)
     if stalled is None or stalled.record is None:
@@ -57,7 +59,7 @@ def _base(
     for name in sorted(volumes):
         whole = name.startswith(stem) and _LOCATION.fullmatch(name.removeprefix(stem))
         if whole and marker_name(name) in volumes:
-            return volumes[name]
+            return tools.volumes.find(host, pool, name)
     return None
 
 

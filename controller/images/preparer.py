@@ -362,6 +362,7 @@ class ImagePreparer:
             capacity=contents[0].virtual_size or disk.capacity,
             kernel_path=kernel.path if kernel is not None else None,
             initrd_path=initrd.path if initrd is not None else None,
+            changed_at=self._volumes.changed_at(host, pool, disk.name),
         )
         digests = tuple(content.sha256 for content in contents)
         with self._lock:

@@ -29,6 +29,7 @@ from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.digests import FileFacts, Signature, changing, open_regular
 from controller.images.disk_format import HEAD_BYTES, DiskFormat, look_again
 from controller.images.sources import Role
+from controller.observed.base_names import marker_name
 from controller.observed.host import HostView, VolumeView
 
 _log = structlog.get_logger(__name__)
@@ -97,33 +98,42 @@ def install_base_stem(image: str, content: str) -> str:
     return f"{volume_stem(image, Role.DISK)}{content[:12]}-"
 
 
-def marker_name(volume: str) -> str:
-    """The marker's volume name."""
-    return f"{volume}.ok"
-
-
 class Volumes:
     """Uploaded contents in pools. Safe to use from many threads for different volumes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._lock = threading.Lock()
-        self._proven: set[tuple[str, str, str]] = set()
+        self._proven: dict[tuple[str, str, str], float] = {}  # when it was written, as it was whole
+        self._changed: dict[tuple[str, str, str], float] = {}
 
     def find(self, host: str, pool: str, name: str) -> VolumeView | None:
-        """The volume if it is there and whole.
+        """The volume if it is there and whole; ``changed_at`` says whether it still is.
 
         Raises ``PermanentError(reason="BaseRefused")`` for one that QEMU would read more than
         itself for: it is not what was made.
         """
-        if self._storage.volume(host, pool, marker_name(name)) is None:
+        marker = self._storage.volume(host, pool, marker_name(name))
+        if marker is None:
             return None
         found = self._storage.volume(host, pool, name)
         if found is not None:
-            if found.backing is not None or not self._is_proven(host, pool, name):
+            if found.backing is not None or not self._is_proven(host, pool, found):
                 self._look_at(host, pool, found)
-            self._prove(host, pool, name)
+            changed = found.written_after(marker)
+            with self._lock:
+                self._changed[host, pool, name] = found.modified if changed else 0.0
+            if not changed:
+                self._prove(host, pool, found)
         return found
+
+    def changed_at(self, host: str, pool: str, name: str) -> float:
+        """When somebody wrote to the volume after its marker was made, as last found; 0: nobody.
+
+        Nothing of ours writes to it, and an overlay's guest does not either. Epoch seconds.
+        """
+        with self._lock:
+            return self._changed.get((host, pool, name), 0.0)
 
     def remains(self, host: str, pool: str, name: str) -> int:
         """Bytes that the remains of a killed upload take, which a new one gets back."""
@@ -148,8 +158,8 @@ class Volumes:
         found = self._storage.volume(host, pool, name)
         if found is None:
             found = self._upload(host, pool, name, facts, check, progress)
-        elif self._is_proven(host, pool, name):
-            # It was whole, guests may run on it, and only its marker was removed.
+        elif self._is_proven(host, pool, found):
+            # It was whole, and is as it was, guests may run on it, and only its marker was removed.
             _log.warning("marker is gone", host=host, pool=pool, volume=name)
         else:
             _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
@@ -166,7 +176,7 @@ class Volumes:
         except TransientError:
             self._storage.delete_volume(host, pool, marker_name(name))
             raise
-        self._prove(host, pool, name)
+        self._prove(host, pool, made)
         return made
 
     def bless(self, host: str, pool: str, name: str) -> None:
@@ -178,7 +188,6 @@ class Volumes:
         if found is not None:
             self._look_at(host, pool, found)
         self._mark(host, pool, name)
-        self._prove(host, pool, name)
 
     def _look_at(self, host: str, pool: str, volume: VolumeView) -> None:
         """Its own backing, data file and format, from its own bytes."""
@@ -241,7 +250,8 @@ class Volumes:
         progress: Callable[[int], None],
     ) -> VolumeView:
         with self._lock:
-            self._proven.discard((host, pool, name))
+            self._proven.pop((host, pool, name), None)
+            self._changed.pop((host, pool, name), None)
         # A marker that is there already would bless what is about to be half there.
         self._storage.delete_volume(host, pool, marker_name(name))
         with (
@@ -277,13 +287,13 @@ class Volumes:
             _log.info("uploaded", host=host, pool=pool, volume=name)
             return made
 
-    def _prove(self, host: str, pool: str, name: str) -> None:
+    def _prove(self, host: str, pool: str, whole: VolumeView) -> None:
         with self._lock:
-            self._proven.add((host, pool, name))
+            self._proven[host, pool, whole.name] = whole.modified
 
-    def _is_proven(self, host: str, pool: str, name: str) -> bool:
+    def _is_proven(self, host: str, pool: str, found: VolumeView) -> bool:
         with self._lock:
-            return (host, pool, name) in self._proven
+            return self._proven.get((host, pool, found.name)) == found.modified
 
 
 class _Stoppable(io.BufferedReader):

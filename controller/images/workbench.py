@@ -18,7 +18,8 @@ from controller.images import answer_media
 from controller.images.builder_config import builder_config
 from controller.images.locations import Installer, Locations
 from controller.images.ports import Builders, Secrets
-from controller.images.volumes import Volumes, marker_name
+from controller.images.volumes import Volumes
+from controller.observed.base_names import marker_name
 from controller.observed.build import BuilderConfig, BuildRecord, Step
 
 _log = structlog.get_logger(__name__)

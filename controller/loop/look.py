@@ -10,6 +10,7 @@ from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor
+from controller.observed.base_names import marker_name
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
@@ -106,6 +107,7 @@ class Look:
             watched_since=self._watched_since(domain),
             image=image,
             volumes=self._volumes_of(guest, host, domain),
+            base_writers=self._writers(guest.spec.host, _base_of(domain)),
             fleet=self._with_hold(guest, domain, image, observed.fleet),
         )
 
@@ -118,7 +120,12 @@ class Look:
         """Mostly known from memory."""
         if not host.has_running(pool):
             return None
-        return self._ports.images.view(guest.spec.host, pool, guest.image)
+        view = self._ports.images.view(guest.spec.host, pool, guest.image)
+        writers = self._writers(guest.spec.host, view.base or "")
+        return replace(view, written_by=writers) if writers else view
+
+    def _writers(self, host: str, base: str) -> tuple[str, ...]:
+        return tuple(sorted(self._ports.hypervisor.written_bases(host).get(base, ())))
 
     def _watched_since(self, domain: DomainView) -> float:
         """Of a guest whose system disk is being replaced: when the looks at it began that no long
@@ -168,6 +175,9 @@ class Look:
         names = self._places(guest, host, domain)
         if going is not None:
             names.append(going.to.place)
+        base = _base_of(domain)
+        if base:
+            names += [(names[0][0], base), (names[0][0], marker_name(base))]
         found = volumes_there(self._ports.hypervisor, host, names)
         self._knowledge.saw_volumes(guest.name, found, now)
         return found
@@ -219,6 +229,10 @@ class Look:
 
     def _others(self, guest: EffectiveGuest) -> list[str]:
         return [name for name in self._ports.hypervisor.hosts() if name != guest.spec.host]
+
+
+def _base_of(domain: DomainView) -> str:
+    return domain.ownership.base if domain.ownership is not None else ""
 
 
 def volumes_there(

@@ -8,6 +8,8 @@ for, can never be drift. ``hypervisor/`` renders it to XML.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from controller.observed.base_names import file_name, is_base_name
+
 NAMESPACE = "urn:guestkeeper:v1"
 ALIAS_PREFIX = "ua-"
 """libvirt keeps an alias of ours across definitions only when it begins with this."""
@@ -86,6 +88,9 @@ class DiskConfig:
     """The path by which the definition names it, where it does so; the volume is that file."""
     bound: tuple[str, ...] = field(default=(), compare=False)
     """What of its source belongs to that very disk, and no document has words for."""
+    below: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """As it runs: the files it is an overlay of, as libvirt names them, the nearest first; a volume
+    as POOL/VOLUME."""
 
     def __post_init__(self) -> None:
         # An empty drive has no pool, and libvirt's live XML forgets its format.
@@ -96,6 +101,11 @@ class DiskConfig:
     @property
     def place(self) -> tuple[str, str | None]:
         return self.pool, self.volume
+
+    @property
+    def chained(self) -> bool:
+        """Does it stand, as it runs, on more than the base of an image?"""
+        return any(not is_base_name(file_name(path)) for path in self.below)
 
 
 LIBVIRT_USER = "libvirt"
@@ -159,6 +169,8 @@ class DomainConfig:
     """Has it the virtio-serial port that the guest agent listens on?"""
     taken: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The targets of all its disks and drives, also of those that are not ours."""
+    writes: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The bases of images (file names) that a disk of it is on itself, to be written to."""
     boot_disk: str = field(default="", compare=False)
     """Of a foreign domain: the target of the disk it boots from; '' where that is not known."""
     boot_doubt: str = field(default="", compare=False)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from controller.observed.adopted_devices import AdoptedDevices, place_of
+from controller.observed.base_names import file_name, is_base_name
 from controller.observed.boot_disk import boot_disk
 from controller.observed.domain import (
     LIBVIRT_USER,
@@ -163,6 +164,7 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         on_reboot=root.findtext("on_reboot", "restart"),
         on_crash=root.findtext("on_crash", "destroy"),
         taken=frozenset(place_of(disk) for disk in root.iterfind("devices/disk")),
+        writes=frozenset(_written_bases(root)),
         boot_disk=boots_from,
         boot_doubt=doubt,
     )
@@ -225,6 +227,7 @@ def disk_of(element: ET.Element, alias: str) -> DiskConfig:
         cache=_attribute(element, "driver", "cache"),
         io_tune=_io_tune(element.find("iotune")),
         bound=bound,
+        below=tuple(_below(element)),
     )
 
 
@@ -254,6 +257,32 @@ def _source(element: ET.Element) -> tuple[str, str | None, tuple[str, ...]]:
     words = (source.get(key) for key in ("name", "dir", "path", "dev", "namespace"))
     name = next((text for text in words if text), "")
     return "", f"{source.get('protocol') or kind}:{name}", bound
+
+
+def _named(source: ET.Element) -> str | None:
+    """What a ``<source>`` names, without its pool."""
+    found = (source.get(key) for key in ("volume", "file", "dev", "dir", "name"))
+    return next((text for text in found if text), None)
+
+
+def _below(disk: ET.Element) -> Iterator[str]:
+    """The chain of a running disk, as libvirt tells it."""
+    layer = disk.find("backingStore")
+    while layer is not None:
+        source = layer.find("source")
+        name = _named(source) if source is not None else None
+        if source is not None and name:
+            yield f"{source.get('pool')}/{name}" if source.get("pool") else name
+        layer = layer.find("backingStore")
+
+
+def _written_bases(root: ET.Element) -> Iterator[str]:
+    for disk in root.iterfind("devices/disk"):
+        source = disk.find("source")
+        name = file_name(_named(source) or "") if source is not None else ""
+        keeps = disk.find("readonly") is not None or disk.find("transient") is not None
+        if disk.get("device", "disk") in ("disk", "lun") and not keeps and is_base_name(name):
+            yield name
 
 
 def _io_tune(element: ET.Element | None) -> IoTune:

@@ -69,6 +69,8 @@ class Observed:
     volumes: Mapping[tuple[str, str], VolumeView] = field(default_factory=dict)
     """By pool and name: its disks' volumes as last looked at (their size counts), and those that a
     plan may have to make; only those that are there."""
+    base_writers: tuple[str, ...] = ()
+    """Domains whose running disk is the very base that the guest's system disk stands on."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""
     unseen_host: str | None = None

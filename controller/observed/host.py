@@ -26,6 +26,12 @@ class VolumeView:
     capacity: int
     allocation: int
     backing: str | None
+    modified: float = 0.0
+    """When its content was last written, epoch seconds; 0 where the pool does not tell."""
+
+    def written_after(self, marker: "VolumeView") -> bool:
+        """Was it written to since that was made? A second is the clocks' and file systems'."""
+        return 0 < marker.modified + 1 < self.modified
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,5 +30,14 @@ class ImageView:
     reason: str = ""
     stalled: bool = False
     """FAILED, and its tries are used up: nothing is tried until ``guestkeeper retry IMAGE``."""
+    changed_at: float = 0.0
+    """READY: when the base was written to after it was made, epoch seconds; 0: it was not."""
+    written_by: tuple[str, ...] = ()
+    """Domains whose running disk is the base itself, which so change it."""
     log_tail: str = ""
     """FAILED by an install: the last lines of what the installer said, without secrets."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Is what the base holds not what the image is, any more or soon?"""
+        return self.changed_at > 0 or self.written_by != ()

@@ -18,6 +18,7 @@ from controller.planning.plan import Policy, earliest
 from controller.planning.restarting import decide_restart, restart_key
 from controller.planning.steps import Step, remember
 from controller.planning.stopping import StopFor, asked_to_stop, stop
+from controller.planning.trouble import spoiled
 from controller.planning.windows import window_state
 
 
@@ -149,6 +150,9 @@ def _replace(
     refused = too_small(desired, image) or bound_disk(domain)
     if refused:
         return ChangeDecision((), "ChangeRefused", refused)
+    bad = spoiled(desired, image)
+    if bad:
+        return ChangeDecision((), "BaseChanged", f"{what}; {bad}", recheck_at=now + 60)
     approved = memory.approved == old.base
     again = f"guestkeeper approve {name}"
     if memory.refused == old.base and not approved:

@@ -25,6 +25,7 @@ from controller.planning.steps import (
     StartDomain,
     Step,
 )
+from controller.planning.trouble import spoiled
 
 C = ConditionType
 
@@ -70,6 +71,9 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
             f" {image.name}; write at least {format_size(image.capacity)}"
         )
         return _waiting(desired, "SystemDiskTooSmall", message, None, Health.DEGRADED)
+    bad = spoiled(desired, image)
+    if bad and system.place not in observed.volumes:
+        return _waiting(desired, "BaseChanged", bad, now + 60, Health.DEGRADED)
     unclear = _several_disks(observed, system) or _of_other_content(observed, system, image)
     if unclear:
         return _waiting(desired, "SystemDisksUnclear", unclear, now + 60, Health.DEGRADED)

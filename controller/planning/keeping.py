@@ -27,8 +27,9 @@ from controller.planning.disk_swap import expired
 from controller.planning.domain import SEED, holds_seed, seed_volume, unused_seed
 from controller.planning.image import build_beside
 from controller.planning.inside import InsidePlan, plan_inside, wants_inside
+from controller.planning.moved import on_base
 from controller.planning.orphans import returned
-from controller.planning.pending import AGENT_BUDGET, Pending, is_booting, pending, told_moved
+from controller.planning.pending import AGENT_BUDGET, Pending, is_booting, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.probes import probe_targets
 from controller.planning.services import service_states, services_ready
@@ -42,6 +43,7 @@ from controller.planning.steps import (
     remember,
 )
 from controller.planning.stopping import NOT_STOPPED, StopFor, stop_is_over
+from controller.planning.trouble import storage_trouble
 
 C = ConditionType
 
@@ -59,8 +61,8 @@ def sync_of(
         found = todo.failing
     elif todo.refused:
         found = "ChangeRefused", "; ".join(one.why for one in todo.refused)
-    elif todo.moved:
-        found = "DiskMoved", "; ".join(told_moved(domain, alias) for alias in todo.moved)
+    elif todo.astray:
+        found = "DiskIsBase" if on_base(domain) else "DiskMoved", todo.astray
     elif todo.changes:
         found = "DefinitionOutdated", f"not as wanted: {_fields(todo.changes)}"
     elif inside is not None and inside.changes:
@@ -157,6 +159,9 @@ def plan_running(
     probing = owner.digest != "" or (inside.known is not None and not inside.changes)
     if provisioned.status is not Status.TRUE:
         probing = False
+    trouble = storage_trouble(desired, observed, domain)
+    if trouble is not None:  # which its probes do not notice
+        provisioned = false(C.PROVISIONED, trouble.reason, trouble.message)
     targets = probe_targets(desired, observed.host, domain, inside.known) if probing else ()
     states = service_states(desired, observed, inside, applied=owner.digest != "")
     ready = services_ready(states)
@@ -166,11 +171,13 @@ def plan_running(
         message = f"{ready.message}; {agent.message}" if ready.message else agent.message
         ready = false(C.SERVICES_READY, "AgentNotConnected", message)
     health, printable = _axes(ready, todo)
+    if trouble is not None:
+        health, printable = Health.DEGRADED, Printable.DEGRADED
     if change.reason == "Restarting":  # it goes down because we want it to
         health, printable, targets = Health.PROGRESSING, Printable.STOPPING, ()
     return Plan(
         guest=desired.name,
-        sentence=_sentence(steps, ready, synced),
+        sentence=_sentence(steps, provisioned if trouble is not None else ready, synced),
         steps=tuple(steps),
         changes=_distinct(
             (
@@ -304,6 +311,8 @@ def _axes(ready: Condition, todo: Pending) -> tuple[Health, Printable]:
 def _sentence(steps: list[Step], ready: Condition, synced: Condition) -> str:
     if steps:
         return "; ".join(str(step) for step in steps)
+    if ready.type is C.PROVISIONED:
+        return f"doing nothing: {ready.message}"
     if ready.status is not Status.TRUE:
         return f"waiting: {ready.message or ready.reason}"
     if synced.status is not Status.TRUE:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
+from controller.observed.base_names import is_base_name
 from controller.observed.domain import DomainConfig, DomainView
 from controller.observed.guest import Failure, Observed
 from controller.planning.changes import (
@@ -26,6 +27,7 @@ from controller.planning.domain import (
 )
 from controller.planning.image import Outdated, outdated
 from controller.planning.live import NOTHING, LivePlan, plan_live
+from controller.planning.moved import on_base, told_moved, told_on_base
 from controller.planning.plan import Policy
 from controller.planning.steps import (
     ALONE,
@@ -64,6 +66,8 @@ class Pending:
     changes: tuple[FieldChange, ...] = ()
     refused: tuple[Refused, ...] = ()
     restart: tuple[FieldChange, ...] = ()
+    astray: str = ""
+    """What is to be told of ``moved``, and of disks that are a base."""
     outdated: Outdated | None = None
     moved: tuple[str, ...] = ()
     failing: tuple[str, str] | None = None
@@ -124,6 +128,7 @@ def pending(
         _only(changes, live, running=domain.live is not None),
         (*_immutable(asked), *refused),
         live.left,
+        _astray(domain, moved, observed),
         old_image,
         moved,
         (failure.reason, f"{failure.step} failed: {failure.message}")
@@ -131,6 +136,15 @@ def pending(
         else None,
         failure.retry_at if waits and failure else None,
     )
+
+
+def _astray(domain: DomainView, moved: tuple[str, ...], observed: Observed) -> str:
+    bases = on_base(domain)
+    there = {disk.alias for disk in bases}
+    pools = observed.host.pools
+    told = [told_on_base(domain, disk, pools) for disk in bases]
+    told += [told_moved(domain, alias, pools) for alias in moved if alias not in there]
+    return "; ".join(told)
 
 
 def waits_alone(step: Step, failure: Failure | None, digest: str, now: float) -> bool:
@@ -154,26 +168,6 @@ def _unmoved(live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
         for disk in live.disks
     )
     return replace(live, disks=disks)
-
-
-def told_moved(domain: DomainView, alias: str) -> str:
-    """Of one of ``Pending.moved``: where it is, and how it comes back."""
-    noted = {one.alias: one for one in domain.memory.volumes}
-    where = next(
-        (
-            (f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume, disk.target)
-            for config in (domain.live, domain.config)
-            if config is not None
-            for disk in config.disks
-            if disk.alias == alias and disk.place != noted[alias].place
-        ),
-        ("another volume", ""),
-    )
-    return (
-        f"{disk_path(alias)} is on {where[0]}, not on {noted[alias].pool}/{noted[alias].volume}: a"
-        f" snapshot or a copy; it is left as it is. To merge it: virsh blockcommit {domain.name}"
-        f" {where[1]} --active --pivot"
-    )
 
 
 def _only(changes: list[FieldChange], live: LivePlan, *, running: bool) -> tuple[FieldChange, ...]:
@@ -219,7 +213,7 @@ def _sizes(
     refused: list[Refused] = []
     for volume in volumes:
         there = observed.volumes.get(volume.place)
-        if there is None or volume.size is None:
+        if there is None or volume.size is None or is_base_name(volume.volume):
             continue
         path = f"{disk_path(volume.alias)}.size"
         old, new = format_size(there.capacity), format_size(volume.size)

@@ -28,6 +28,7 @@ from controller.planning.creating import plan_creation
 from controller.planning.disk_swap import expired
 from controller.planning.image import build_beside
 from controller.planning.keeping import plan_running, sync_of, upkeep
+from controller.planning.moved import on_base
 from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
@@ -209,6 +210,8 @@ def _off(
             replace_to=change.replace_to,
             recheck_at=earliest(change.recheck_at, expires_at, todo.retry_at),
         )
+    if on_base(domain):
+        return _on_a_base(desired, tuple(steps), todo, synced)
     if change.steps:  # it gets its other disk before it starts
         message = f"off; {change.message}"
         return Plan(
@@ -250,6 +253,31 @@ def _off(
         health=Health.DEGRADED if looping else Health.PROGRESSING,
         printable=Printable.CRASH_LOOP if looping else Printable.STARTING,
         recheck_at=start.due if looping else None,
+    )
+
+
+def _on_a_base(
+    desired: EffectiveGuest, steps: tuple[Step, ...], todo: Pending, synced: Condition
+) -> Plan:
+    """Off, to be started, and its disk is the base of others: it would write to that."""
+    reason, message = "DiskIsBase", todo.astray
+    return Plan(
+        guest=desired.name,
+        sentence=f"not starting it: {message}",
+        steps=steps,
+        changes=_all_changes(todo),
+        conditions=(
+            false(C.READY, reason, message),
+            synced,
+            false(C.PROVISIONED, reason, message),
+            false(C.RUNNING, reason, message),
+            false(C.AGENT_CONNECTED, "NotRunning"),
+            false(C.SERVICES_READY, "NotRunning", message),
+        ),
+        sync=Sync.OUT_OF_SYNC,
+        health=Health.DEGRADED,
+        printable=Printable.DEGRADED,
+        recheck_at=todo.retry_at,
     )
 
 

@@ -48,6 +48,7 @@ from controller.planning.steps import (
     remember,
 )
 from controller.planning.stopping import NOT_STOPPED, StopFor, Stopping, stop
+from controller.planning.trouble import spoiled
 from controller.planning.windows import window_state
 
 C = ConditionType
@@ -132,6 +133,9 @@ class _View:
         window = window_state(self.desired.spec.update_policy.maintenance_windows, self.now)
         if not (off or window.open or going.why == "rollback" or self.memory.approved_now):
             return self._waiting("its maintenance window is over", window.changes_at)
+        bad = self._spoiled()
+        if bad:
+            return self._waiting(bad, self.now + 60)
         gone = self._gone_disks()
         if gone:
             message = f"it would not start again: volume {gone[0]} of it is gone; put that back"
@@ -144,6 +148,13 @@ class _View:
         phase = remember(replacement=replace(going, phase=ReplacePhase.STOPPING))
         message = "its new disk is made, then it is stopped" if steps else halting.message
         return self._told(message, *steps, phase, *halting.steps, recheck_at=halting.recheck_at)
+
+    def _spoiled(self) -> str:
+        """Why no disk is made from the new base, where that is not made yet."""
+        image, made = self.observed.image, self.going.to.place in self.observed.volumes
+        if made or image is None or self.going.why != "image":
+            return ""
+        return spoiled(self.desired, image)
 
     def _gone_disks(self) -> list[str]:
         """Volumes of its other disks that are not there, as far as their pools can tell."""

@@ -32,6 +32,7 @@ _POSITION = {
     "unseen": 1,
     "ServiceState": 2,
     "ChangeDecision": 1,
+    "Trouble": 0,
 }
 """Where a call's reason stands."""
 _BUILDING = "building.py"

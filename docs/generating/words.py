@@ -265,6 +265,15 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Correct the service; it is tried again with growing pauses, at once when its document"
         " changes.",
     ),
+    "BaseChanged": Reason(
+        "The base that the guest stands on, or is to stand on, was written to after it was made, or"
+        " a running domain has it as its own disk. Looked for with the volumes: each minute before"
+        " a guest is made from it, every ten minutes for those that run on it. It is told by its"
+        " time of change, later than that of its marker `BASE.ok`.",
+        "First give the domain that writes to it a disk of its own (`DiskIsBase`). Then"
+        " `virsh vol-delete BASE.ok --pool POOL`: a ready disk is uploaded anew. An installed one:"
+        " put it back from a backup, with its time of change (`cp --preserve`).",
+    ),
     "ChangeRefused": Reason(
         "The document changed in a field that cannot be changed on an existing guest; the message"
         " says why.",
@@ -306,10 +315,19 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         " unmounted, lost a place that had documents or is empty, so that is not believed.",
         "Mount or correct it; if that is meant: `guestkeeper approve --deletions`.",
     ),
+    "DiskIsBase": Reason(
+        "A disk of the guest is the base of an image itself, on which the disks of other guests"
+        " stand: somebody merged into it, or put it there. What the guest writes spoils them. No"
+        " guest is made from that base any more; this one is left running, and not started.",
+        "Give it a file of its own: `virsh blockcopy NAME TARGET FILE --format qcow2"
+        " --transient-job --wait --pivot`. While it is off: `qemu-img convert -O qcow2 BASE FILE`,"
+        " then `virsh edit NAME`.",
+    ),
     "DiskMoved": Reason(
         "A disk is on another volume than the daemon put it on: somebody made an external snapshot"
         " or a copy. It is left as it is, as what the guest wrote since is only there.",
-        "Merge it: `virsh blockcommit NAME TARGET --active --pivot`.",
+        "Merge it while it runs, never without a base: `virsh blockcommit NAME TARGET --base"
+        " FILE --active --wait --pivot`; FILE is the one it was put on, and is in the message.",
     ),
     "DocumentInvalid": Reason(
         "The document was never usable since the daemon runs. The domain is left as it is.",
@@ -482,6 +500,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "A base volume's own header has a backing file, a data file or another format than it was"
         " made with: somebody changed it.",
         "The message has the command that lets it be made anew.",
+    ),
+    "BaseInUse": Reason(
+        "The base is the disk of a domain that runs, so it is neither deleted nor made anew.",
+        "Give that domain a disk of its own (`DiskIsBase`).",
     ),
     "Busy": Reason("libvirt, or another process that downloads, holds a lock."),
     "CacheUnusable": Reason("`cache_dir` cannot be written.", "Set `cache_dir`, or its mode."),

@@ -32,6 +32,8 @@ class Pool:
         self.kill_at: tuple[int, str] | None = None
         self.written: dict[str, int] = {}
         """How many bytes of an upload are there; a volume has its full size from the first one."""
+        self.modified: dict[str, float] = {}
+        """When a volume was last written to; one that is not here, long ago."""
         self.fail: dict[str, Exception] = {}
         self.amid: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
@@ -86,6 +88,7 @@ class Pool:
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
         with self._effect(f"delete {name}"):
+            self.modified.pop(name, None)
             self.contents.pop(name, None)
             self.written.pop(name, None)
 
@@ -96,7 +99,8 @@ class Pool:
     def _view(self, name: str) -> VolumeView:
         size = len(self.contents[name])
         written = self.written.get(name, size)
-        return VolumeView("default", name, f"/pool/{name}", "qcow2", size, written, None)
+        modified = self.modified.get(name, 1000.0)
+        return VolumeView("default", name, f"/pool/{name}", "qcow2", size, written, None, modified)
 
     def _call(self, what: str) -> None:
         with self._effect(what):

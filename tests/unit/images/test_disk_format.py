@@ -1,5 +1,6 @@
 """What may become a base volume, and what is refused with which words."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -87,6 +88,41 @@ def test_an_overlay_is_refused_for_it_would_read_the_host(filled: Path, tmp_path
     disk = tmp_path / "overlay.qcow2"
     qemu_img("create", "-f", "qcow2", "-b", str(filled), "-F", "qcow2", str(disk))
     refused(disk, "overlay of a backing file.*qemu-img convert")
+
+
+def printed(path: Path, program: str, **names: Path) -> None:
+    """Executes what the refusal of ``path`` tells to type, with files for its names."""
+    with pytest.raises(PermanentError) as caught:
+        read(path)
+    command = str(caught.value)[str(caught.value).index(program) :]
+    for name, file in names.items():
+        command = re.sub(rf"\b{name}\b", str(file), command)
+    qemu_img(*command.split()[1:])
+
+
+def test_an_overlay_is_taken_after_the_printed_conversion(filled: Path, tmp_path: Path) -> None:
+    disk, flat = tmp_path / "overlay.qcow2", tmp_path / "flat.qcow2"
+    qemu_img("create", "-f", "qcow2", "-b", str(filled), "-F", "qcow2", str(disk))
+    printed(disk, "qemu-img convert", IMAGE=disk, FLAT=flat)
+    assert read(flat) == DiskInfo("qcow2", 8 * MIB)
+
+
+def test_an_encrypted_disk_is_taken_after_the_printed_conversion(tmp_path: Path) -> None:
+    disk, plain, key = tmp_path / "e.qcow2", tmp_path / "plain.qcow2", tmp_path / "key"
+    key.write_text("secret", encoding="ascii")
+    options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
+    secret = f"secret,id=key,file={key}"
+    qemu_img("create", "--object", secret, "-f", "qcow2", "-o", options, str(disk), "8M")
+    printed(disk, "qemu-img convert", IMAGE=disk, PLAIN=plain, KEY=key)
+    assert read(plain) == DiskInfo("qcow2", 8 * MIB)
+
+
+def test_a_disk_that_is_marked_corrupt_is_taken_after_the_printed_repair(filled: Path) -> None:
+    whole = bytearray(filled.read_bytes())
+    whole[79] |= 2  # the bit that says so, of the incompatible features
+    filled.write_bytes(whole)
+    printed(filled, "qemu-img check", IMAGE=filled)
+    assert read(filled) == DiskInfo("qcow2", 8 * MIB)
 
 
 def test_an_external_data_file_is_refused(tmp_path: Path) -> None:

@@ -251,6 +251,29 @@ def test_a_base_that_was_whole_is_not_deleted_for_want_of_its_marker(world: Worl
     assert not any(call.startswith(("delete", "upload")) for call in world.pool.calls)
 
 
+@pytest.mark.parametrize("life", ["same daemon", "restarted"])
+def test_a_base_that_was_written_to_is_told_and_made_anew_only_without_its_marker(
+    world: World, life: str
+) -> None:
+    world.prepare(DISK_ONLY)
+    world.pool.contents[BASE] = b"merged into it".ljust(MIB, b"\0")
+    world.pool.modified[BASE] = 5000.0
+    world.now += 61
+    if life == "restarted":
+        world.restart()
+    seen = world.view(DISK_ONLY)
+    assert (seen.state, seen.changed_at) == (ImageState.READY, 5000.0)
+    world.prepare(DISK_ONLY)
+    assert world.contents()[BASE] != RAW, "guests may stand on it"
+    del world.pool.contents[f"{BASE}.ok"]  # virsh vol-delete, as its message says
+    world.now += 61
+    assert world.view(DISK_ONLY).state is ImageState.MISSING
+    world.prepare(DISK_ONLY)
+    assert world.contents() == {BASE: RAW}
+    seen = world.view(DISK_ONLY)
+    assert (seen.state, seen.changed_at) == (ImageState.READY, 0.0)
+
+
 def test_what_was_whole_once_and_then_broke_is_not_taken_as_good(world: World) -> None:
     world.prepare(DISK_ONLY)
     world.pool.contents.clear()

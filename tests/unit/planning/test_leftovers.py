@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.images.bases import image_of
+from controller.observed.base_names import image_of
 from controller.observed.domain import (
     DiskVolume,
     DomainState,

@@ -61,7 +61,8 @@ def reason(made: Plan) -> str:
 @pytest.mark.parametrize("alias", ["disk-data", "disk-system"])
 def test_an_external_snapshot_is_told_with_its_remedy_and_never_undone(alias: str) -> None:
     def snapshot(disk: DiskConfig) -> DiskConfig:
-        return replace(disk, volume="web1.snap1") if disk.alias == alias else disk
+        below = (f"/pool/{disk.volume}",)
+        return replace(disk, volume="web1.snap1", below=below) if disk.alias == alias else disk
 
     made = kept(edited(a_domain(GUEST), snapshot))
     assert made.steps == ()

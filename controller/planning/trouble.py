@@ -1,0 +1,85 @@
+"""What is wrong with the storage that a guest stands on, while it runs as if nothing were.
+
+A QEMU keeps the files open that it was started with: what happened to them shows at its next
+start, when it is too late. So it is told as soon as a look finds it.
+"""
+
+from dataclasses import dataclass
+
+from controller.desired.effective import EffectiveGuest
+from controller.observed.base_names import marker_name
+from controller.observed.domain import DomainView
+from controller.observed.guest import Observed
+from controller.observed.image import ImageView
+from controller.planning.domain import SYSTEM
+from controller.planning.moved import on_base, told_on_base
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """``reason`` is for conditions, ``message`` says what it is and what to do."""
+
+    reason: str
+    message: str
+
+
+def storage_trouble(
+    desired: EffectiveGuest, observed: Observed, domain: DomainView
+) -> Trouble | None:
+    """The worst of what is wrong with the storage of a guest that has a domain."""
+    bases = on_base(domain)
+    if bases:
+        pools = observed.host.pools
+        told = "; ".join(told_on_base(domain, disk, pools) for disk in bases)
+        return Trouble("DiskIsBase", told)
+    return _base(desired, observed, domain)
+
+
+def _base(desired: EffectiveGuest, observed: Observed, domain: DomainView) -> Trouble | None:
+    """Of the base that its system disk stands on."""
+    owner = domain.ownership
+    if owner is None or not owner.base:
+        return None
+    pool = _system_pool(observed, domain)
+    base = observed.volumes.get((pool, owner.base))
+    marker = observed.volumes.get((pool, marker_name(owner.base)))
+    changed = base is not None and marker is not None and base.written_after(marker)
+    if not changed and not observed.base_writers:
+        return None
+    ready = desired.image.install is None and observed.image is not None
+    again = ready and observed.image is not None and observed.image.base == owner.base
+    message = _changed(pool, owner.base, observed.base_writers, again=again)
+    return Trouble("BaseChanged", message)
+
+
+def spoiled(desired: EffectiveGuest, image: ImageView) -> str:
+    """Why no disk is made from the image's base; '' where one is."""
+    if not image.spoiled:
+        return ""
+    again = desired.image.install is None
+    return _changed(image.pool, image.base or "", image.written_by, again=again)
+
+
+def _changed(pool: str, base: str, writers: tuple[str, ...], *, again: bool) -> str:
+    """``again``: the daemon can upload that base anew."""
+    message = (
+        f"base {pool}/{base} was written to after it was made, and no guest is made from it: what"
+        " stands on it may read what was never in the image"
+    )
+    if writers:
+        return (
+            f"{message}. It is the disk of domain {', '.join(writers)}, which has to get a disk of"
+            " its own first"
+        )
+    if again:
+        marker = marker_name(base)
+        return f"{message}. To have it uploaded anew: virsh vol-delete {marker} --pool {pool}"
+    return f"{message}. Put it back from a backup, with its time of change (cp --preserve)"
+
+
+def _system_pool(observed: Observed, domain: DomainView) -> str:
+    for one in domain.memory.volumes:
+        if one.alias == SYSTEM:
+            return one.pool
+    disk = domain.config.disk(SYSTEM)
+    return disk.pool if disk is not None else observed.host.default_pool

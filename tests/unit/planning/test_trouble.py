@@ -1,0 +1,196 @@
+"""What is wrong with the storage under a guest is told while it still runs, with what mends it."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.observed.domain import DiskConfig, DomainState, DomainView
+from controller.observed.host import VolumeView
+from controller.planning.conditions import ConditionType, Health, Printable, Status
+from controller.planning.plan import Plan
+from controller.planning.planner import plan
+from controller.planning.steps import CreateVolume, GrowDisk, StartDomain
+from tests.factories import (
+    NOW,
+    POLICY,
+    a_domain,
+    a_guest,
+    a_ready_image,
+    a_service,
+    an_image,
+    an_inside,
+    an_install_image,
+    observed,
+)
+from tests.fakes import Daemon, Documents, FakeWorld
+
+C = ConditionType
+GUEST = a_guest(services=(a_service(probes=()),), systemDisk={"size": "10Gi"})
+BASE = "gk-base-debian12-0123456789ab.qcow2"
+NOTED = "/pool/" + next(
+    one.volume for one in a_domain(GUEST).memory.volumes if one.alias == "disk-system"
+)
+
+
+def a_volume(name: str, **fields: object) -> VolumeView:
+    view = VolumeView("default", name, f"/pool/{name}", "qcow2", 10 * 2**30, 0, None)
+    return replace(view, **fields)  # type: ignore[arg-type]
+
+
+def on(domain: DomainView, volume: str, below: tuple[str, ...] = ()) -> DomainView:
+    """``domain`` with its system disk on another file, as ``virsh`` leaves it."""
+
+    def changed(disk: DiskConfig) -> DiskConfig:
+        if disk.alias != "disk-system":
+            return disk
+        return replace(disk, pool="", volume=volume, below=below)
+
+    config = replace(domain.config, disks=tuple(changed(one) for one in domain.config.disks))
+    return replace(domain, config=config, live=config if domain.live is not None else None)
+
+
+def planned(domain: DomainView, **fields: object) -> Plan:
+    owner = domain.ownership
+    assert owner is not None
+    based = replace(domain, ownership=replace(owner, base=BASE))
+    fields.setdefault("image", a_ready_image(base=BASE, base_path=f"/pool/{BASE}"))
+    seen = observed(based, inside=an_inside(GUEST), **fields)
+    return plan(GUEST, seen, based.memory, NOW, POLICY)
+
+
+def told(made: Plan, type: ConditionType) -> tuple[Status, str]:
+    found = made.condition(type)
+    assert found is not None
+    return found.status, found.reason
+
+
+# --- A disk on another file -----------------------------------------------------------------------
+
+
+def test_a_snapshot_is_merged_down_to_the_volume_that_the_disk_was_put_on() -> None:
+    snapshot = on(a_domain(GUEST), "/pool/web1.snap", (NOTED, f"/pool/{BASE}"))
+    made = planned(snapshot)
+    assert told(made, C.SYNCED) == (Status.FALSE, "DiskMoved")
+    merge = f"virsh blockcommit web1 vda --base {NOTED} --active --wait --pivot"
+    assert merge in made.sentence
+    assert made.steps == ()
+
+
+@pytest.mark.parametrize("below", [(), (f"/pool/{BASE}",)], ids=["a copy", "on the base"])
+def test_a_disk_that_does_not_stand_on_its_volume_is_never_told_to_be_merged(
+    below: tuple[str, ...],
+) -> None:
+    made = planned(on(a_domain(GUEST), "/pool/copy.qcow2", below))
+    assert told(made, C.SYNCED) == (Status.FALSE, "DiskMoved")
+    assert "blockcommit" not in made.sentence
+
+
+def test_what_is_off_is_not_told_a_command_for_a_running_one() -> None:
+    made = planned(on(a_domain(GUEST, DomainState.SHUTOFF), "/pool/web1.snap"))
+    synced = made.condition(C.SYNCED)
+    assert synced is not None
+    assert synced.reason == "DiskMoved"
+    assert "virsh" not in synced.message
+
+
+# --- A disk that is a base ------------------------------------------------------------------------
+
+
+def test_a_guest_that_writes_to_a_base_is_loudly_degraded_and_gets_a_file_of_its_own() -> None:
+    made = planned(on(a_domain(GUEST), f"/pool/{BASE}"))
+    assert told(made, C.READY) == (Status.FALSE, "DiskIsBase")
+    assert told(made, C.SYNCED) == (Status.FALSE, "DiskIsBase")
+    assert (made.health, made.printable) == (Health.DEGRADED, Printable.DEGRADED)
+    own = NOTED.replace(".qcow2", "-own.qcow2")
+    copy = f"virsh blockcopy web1 vda {own} --format qcow2 --transient-job --wait --pivot"
+    assert copy in made.sentence
+    assert "blockcommit" not in made.sentence
+
+
+def test_a_base_is_never_grown_to_the_size_of_a_guest_that_is_on_it() -> None:
+    small = {("default", BASE): a_volume(BASE, capacity=2**30)}
+    made = planned(on(a_domain(GUEST), f"/pool/{BASE}"), volumes=small)
+    assert not [step for step in made.steps if isinstance(step, GrowDisk)]
+
+
+def test_a_guest_that_is_off_is_not_started_on_a_base() -> None:
+    made = planned(on(a_domain(GUEST, DomainState.SHUTOFF), f"/pool/{BASE}"))
+    assert not [step for step in made.steps if isinstance(step, StartDomain)]
+    assert told(made, C.READY) == (Status.FALSE, "DiskIsBase")
+    own = NOTED.replace(".qcow2", "-own.qcow2")
+    assert f"qemu-img convert -O qcow2 /pool/{BASE} {own}" in made.sentence
+    assert "virsh edit web1" in made.sentence
+
+
+# --- A base whose content changed -----------------------------------------------------------------
+
+
+def test_guests_on_a_base_that_was_written_to_are_told_of_it() -> None:
+    marker = f"{BASE}.ok"
+    volumes = {
+        ("default", BASE): a_volume(BASE, modified=NOW),
+        ("default", marker): a_volume(marker, modified=NOW - 100),
+    }
+    made = planned(a_domain(GUEST), volumes=volumes)
+    assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
+    assert made.health is Health.DEGRADED
+    assert f"virsh vol-delete {marker} --pool default" in made.sentence
+    volumes["default", BASE] = a_volume(BASE, modified=NOW - 100)
+    assert planned(a_domain(GUEST), volumes=volumes).health is Health.HEALTHY
+
+
+def test_guests_on_a_base_that_somebody_writes_to_are_told_of_it() -> None:
+    made = planned(a_domain(GUEST), base_writers=("stranger",))
+    assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
+    assert "disk of domain stranger" in made.sentence
+    assert "vol-delete" not in made.sentence, "what that wrote is there only"
+
+
+@pytest.mark.parametrize("spoilt", [{"changed_at": NOW}, {"written_by": ("stranger",)}])
+def test_no_guest_is_made_from_a_base_that_was_written_to(spoilt: dict[str, object]) -> None:
+    image = a_ready_image(base=BASE, **spoilt)
+    made = plan(GUEST, observed(image=image), a_domain(GUEST).memory, NOW, POLICY)
+    assert made.steps == ()
+    assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
+    good = plan(
+        GUEST, observed(image=a_ready_image(base=BASE)), a_domain(GUEST).memory, NOW, POLICY
+    )
+    assert [step for step in good.steps if isinstance(step, CreateVolume)]
+
+
+def test_no_system_disk_is_replaced_by_one_of_a_base_that_was_written_to() -> None:
+    wanted = a_guest(services=GUEST.services, image=an_image("debian13"), updatePolicy=AUTOMATIC)
+    domain = a_domain(a_guest(services=GUEST.services))
+    other = "gk-base-debian13-0123456789ab.qcow2"
+    image = a_ready_image(name="debian13", base=other, changed_at=NOW)
+    seen = observed(domain, image=image, inside=an_inside(wanted))
+    made = plan(wanted, seen, domain.memory, NOW, POLICY)
+    assert made.steps == ()
+    assert told(made, C.SYNCED) == (Status.FALSE, "BaseChanged")
+
+
+AUTOMATIC = {"replace": "Automatic"}
+
+
+def test_an_installed_base_is_not_told_to_be_uploaded_anew() -> None:
+    guest = a_guest(image=an_install_image())
+    image = a_ready_image(name="rocky9", base=BASE, changed_at=NOW)
+    made = plan(guest, observed(image=image), a_domain(GUEST).memory, NOW, POLICY)
+    assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
+    assert "vol-delete" not in made.sentence
+
+
+def test_a_look_sees_who_writes_to_the_base_of_a_guest_and_of_its_image() -> None:
+    world = FakeWorld()
+    world.base = BASE
+    daemon = Daemon(world, Documents(GUEST))
+    daemon.settle("web1")
+    world.writers = {BASE: frozenset({"web0"})}
+    daemon.reconcile("web1")
+    status = daemon.status.get("web1")
+    assert status is not None
+    assert told(status.plan, C.READY) == (Status.FALSE, "BaseChanged")
+    other = a_guest("web2")
+    daemon.documents.guests["web2"] = other  # type: ignore[attr-defined]
+    daemon.reconcile("web2")
+    assert "web2" not in world.domains
