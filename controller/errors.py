@@ -4,6 +4,8 @@ Adapters translate what libvirt, SQLite or httpx raise into these at their edge,
 to know two things only: may it be tried again, and what should the operator read.
 """
 
+import shlex
+
 
 class GuestkeeperError(Exception):
     """Base of every error the daemon raises on purpose.
@@ -49,7 +51,31 @@ class AgentUnavailableError(TransientError):
     reason = "AgentUnavailable"
 
 
+class FilesystemsFrozenError(AgentUnavailableError):
+    """A backup or snapshot has frozen the file systems of guest ``name``: it is left alone."""
+
+    reason = "FilesystemsFrozen"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the file systems of {name} are frozen (a backup or snapshot runs), so nothing is done"
+            f" to it; if none runs: virsh domfsthaw {shlex.quote(name)}",
+            retry_after=5.0,
+        )
+
+
 class PermanentError(GuestkeeperError):
     """It will fail again until somebody changes something; the message says what."""
 
     reason = "PermanentFailure"
+
+
+class AgentRefusedError(PermanentError):
+    """The guest agent is there and says no. ``said`` are its words, which may be anything."""
+
+    reason = "AgentRefused"
+
+    def __init__(self, message: str, *, command: str = "", said: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        self.said = said

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.errors import (
-    AgentUnavailableError,
+    AgentRefusedError,
+    FilesystemsFrozenError,
     GuestkeeperError,
     HostUnreachableError,
     PermanentError,
@@ -44,6 +45,8 @@ LONGEST_POLL: Final = 0.5
 _POLL_SHARE: Final = 0.2
 _GRACE: Final = 15.0
 _LOST_POLLS: Final = 5
+_LOST_SECONDS: Final = 10.0
+"""An agent that is started anew is away for a moment; then it knows no such command."""
 _MAX_ERROR: Final = 1000
 
 _DISABLED_REMEDY: Final = (
@@ -97,8 +100,8 @@ class GuestAgent:
         """Runs ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
 
         Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, ``AnswerTooLong``, or
-        the command cannot be started. ``TransientError``: frozen file systems, an agent that
-        restarted meanwhile.
+        the command cannot be started. ``TransientError``: ``FilesystemsFrozen``,
+        ``AgentRestarted`` (meanwhile).
         """
         arguments: dict[str, Any] = {
             "path": "timeout",
@@ -121,8 +124,8 @@ class GuestAgent:
         call_timeout = CALL_TIMEOUT + size / 100_000
         try:
             reply = self._call(host, name, "guest-exec", arguments, call_timeout)
-        except PermanentError as error:
-            raise self._refused(host, name, error) from error
+        except AgentRefusedError as error:
+            raise self._refused(host, name, "guest-exec", error) from error
         pid = _whole(reply.get("pid"), 2**63)
         if pid is None:
             raise _garbled(name, "guest-exec", "no process id")
@@ -132,7 +135,7 @@ class GuestAgent:
         self, host: str, name: str, pid: int, started: float, timeout: float
     ) -> ExecResult:
         deadline = started + timeout + KILL_AFTER + _GRACE
-        lost = 0
+        lost, answered = 0, started
         while True:
             now = self._clock()
             # Asked so often that waiting adds at most a fifth to how long the command takes.
@@ -140,38 +143,49 @@ class GuestAgent:
             if self._wait(max(min(pause, deadline - now), 0.0)):
                 raise TransientError("the daemon is stopping", reason="Stopping")
             try:
-                status = self._call(host, name, "guest-exec-status", {"pid": pid}, CALL_TIMEOUT)
+                status = self._status(host, name, pid)
             except HostUnreachableError:
                 raise
-            except TransientError:
+            except TransientError as error:
                 # A busy agent or guest; the command goes on and its end is kept for us.
                 lost += 1
-                if lost >= _LOST_POLLS:
+                away = lost >= _LOST_POLLS and self._clock() - answered >= _LOST_SECONDS
+                if away or error.reason == "AgentRestarted":
                     raise
                 status = {}
-            except PermanentError as error:
-                if error.reason == "AnswerTooLong":  # and it is told once only
-                    raise
-                # The agent knows no such process: it, or the guest, was started anew.
-                raise TransientError(
-                    f"the guest agent of {name} lost the command it ran: {error}",
-                    reason="AgentRestarted",
-                ) from error
             else:
-                lost = 0
+                lost, answered = 0, self._clock()
             if status.get("exited") is True:
                 return _result(name, status, expired=self._clock() - started >= timeout)
             if self._clock() >= deadline:
                 return ExecResult(124, b"", b"", timed_out=True)
 
-    def _refused(self, host: str, name: str, error: PermanentError) -> Exception:
-        """What a refusal of guest-exec means. QEMU says "disabled" for both of two reasons."""
-        text = str(error)
-        if "frozen" in text:
-            return _frozen(name)
-        if "disabled" not in text and "not found" not in text and "CommandNotFound" not in text:
-            return error
-        if "guest-exec" not in text:
+    def _status(self, host: str, name: str, pid: int) -> dict[str, Any]:
+        command = "guest-exec-status"
+        try:
+            return self._call(host, name, command, {"pid": pid}, CALL_TIMEOUT)
+        except AgentRefusedError as error:
+            known = self._refused(host, name, command, error)
+            if known is not error:
+                raise known from error
+            # The agent knows no such process: it, or the guest, was started anew.
+            raise TransientError(
+                f"the guest agent of {name} lost the command it ran: {error}",
+                reason="AgentRestarted",
+            ) from error
+
+    def _refused(
+        self, host: str, name: str, command: str, error: AgentRefusedError
+    ) -> GuestkeeperError:
+        """What a refusal of ``command`` means; ``error`` where it is no refusal of all of them.
+
+        QEMU says "disabled" for both of two reasons.
+        """
+        said = error.said
+        if "frozen" in said:
+            return FilesystemsFrozenError(name)
+        blocked = any(word in said for word in ("disabled", "not found", "has not been found"))
+        if not blocked or command not in said:
             return error
         try:
             # Agents before QEMU 6.1 do not tell that frozen file systems are the reason.
@@ -179,7 +193,7 @@ class GuestAgent:
         except PermanentError:
             state = None
         if state == "frozen":
-            return _frozen(name)
+            return FilesystemsFrozenError(name)
         return PermanentError(_DISABLED_REMEDY.format(name=name), reason="GuestExecDisabled")
 
     def _call(
@@ -212,18 +226,12 @@ class GuestAgent:
         if isinstance(refusal := reply.get("error"), dict):
             words = (refusal.get("class"), refusal.get("desc"))
             told = ": ".join(printable(word) for word in words if isinstance(word, str))
-            raise PermanentError(f"the guest agent of {name} refused {command}: {told}")
+            raise AgentRefusedError(
+                f"the guest agent of {name} refused {command}: {told}", command=command, said=told
+            )
         if "return" not in reply:
             raise _garbled(name, command, "neither a result nor an error")
         return reply["return"]
-
-
-def _frozen(name: str) -> AgentUnavailableError:
-    return AgentUnavailableError(
-        f"the file systems of {name} are frozen (a backup or snapshot runs)",
-        reason="FilesystemsFrozen",
-        retry_after=5.0,
-    )
 
 
 def _result(name: str, status: dict[str, Any], *, expired: bool) -> ExecResult:

@@ -5,6 +5,7 @@ So commands to one guest queue here, not in libvirtd, and agents that did not an
 a few places until they answer again.
 """
 
+import json
 import threading
 import time
 from collections import defaultdict
@@ -14,12 +15,18 @@ from contextlib import contextmanager
 import libvirt
 import libvirt_qemu  # type: ignore[import-untyped]
 
-from controller.errors import AgentUnavailableError, HostUnreachableError
+from controller.errors import (
+    AgentUnavailableError,
+    FilesystemsFrozenError,
+    GuestkeeperError,
+    HostUnreachableError,
+)
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
 
 _SUSPECTS_AT_ONCE = 2
 _MARGIN = 10.0  # seconds for libvirt beyond the agent's own timeout
+_FROZEN_SECONDS = 3.0
 
 
 class Agents:
@@ -57,6 +64,20 @@ class Agents:
             with self._lock:
                 self._suspects.discard(name)
             return answer
+
+    def refuse_while_frozen(self, name: str) -> None:
+        """Raises ``FilesystemsFrozenError`` while a backup or snapshot has them frozen.
+
+        What is cut off then is somebody's backup, and what waits to be written is lost. An agent
+        that gives no answer is no reason.
+        """
+        try:
+            answer = self.command(name, '{"execute":"guest-fsfreeze-status"}', _FROZEN_SECONDS)
+            frozen = json.loads(answer).get("return") == "frozen"
+        except (GuestkeeperError, ValueError, AttributeError, RecursionError):
+            return
+        if frozen:
+            raise FilesystemsFrozenError(name)
 
     @contextmanager
     def _turn(self, name: str, deadline: float) -> Iterator[None]:

@@ -31,6 +31,8 @@ from controller.observed.adopted_devices import alias_name
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _LOOK_SECONDS = 10.0
 _ASKED_BEFORE = "in the process of unplug"
+_NO_DEVICE = "no device found with alias"
+"""An internal error of libvirt's, where an XML would be answered with a code of its own."""
 
 
 class Hotplug:
@@ -124,6 +126,8 @@ class Hotplug:
                 domain.detachDeviceAlias(asked, _LIVE)
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
+                    return ""
+                if _NO_DEVICE in str(error):
                     return ""
                 if _ASKED_BEFORE not in str(error):
                     raise

@@ -71,6 +71,12 @@ class _Host:
         self.builders = Builders(self.link, places, self.index)
         self.capabilities: Capabilities | None = None
 
+    def refuse_while_frozen(self, name: str) -> None:
+        """As ``Agents`` does; only of a guest whose agent is connected."""
+        domain = self.index.domain(name)
+        if domain is not None and domain.agent_connected:
+            self.agents.refuse_while_frozen(name)
+
     def _connected(self, link: HostLink, session: Session) -> None:
         self.capabilities = link.call_in(
             session, Role.LOOK, "read capabilities", read_capabilities, 15.0
@@ -293,11 +299,19 @@ class Hypervisor:
         self._of(host).domains.start(name)
 
     def shutdown(self, host: str, name: str) -> None:
-        """Asks the guest (agent, then ACPI) to power off; does not wait."""
+        """Asks the guest (agent, then ACPI) to power off; does not wait.
+
+        Raises ``FilesystemsFrozenError`` while a backup or snapshot has its file systems frozen.
+        """
+        self._of(host).refuse_while_frozen(name)
         self._of(host).domains.shutdown(name)
 
     def destroy(self, host: str, name: str) -> None:
-        """Pulls the plug, gracefully towards QEMU; a failure is permanent."""
+        """Pulls the plug, gracefully towards QEMU; a failure is permanent.
+
+        Raises as ``shutdown`` does.
+        """
+        self._of(host).refuse_while_frozen(name)
         self._of(host).domains.destroy(name)
 
     def eject(self, host: str, name: str, alias: str) -> None:

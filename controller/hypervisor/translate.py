@@ -4,15 +4,19 @@ Everything the rest of the daemon decides about a failed call hangs on which of 
 mapping stands in one place, by error code and by the part of libvirt that raised it.
 """
 
+import re
+
 import libvirt
 
 from controller.errors import (
+    AgentRefusedError,
     AgentUnavailableError,
     GuestkeeperError,
     HostUnreachableError,
     PermanentError,
     TransientError,
 )
+from controller.hypervisor.complaints import complaint
 
 _UNREACHABLE = frozenset(
     {
@@ -53,6 +57,9 @@ _TRANSIENT = {
 _TOO_LONG = "encode message payload"
 """Of libvirtd, where an answer does not fit into a message (VIR_NET_MESSAGE_STRING_MAX, 4 MiB)."""
 _AGENT = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
+_NO_AGENT = frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED})
+"""Off, or without the agent's channel."""
+_AGENT_SAID_NO = re.compile(r"unable to execute QEMU agent command '([^']*)': (.*)", re.DOTALL)
 
 
 def lost(error: libvirt.libvirtError, connection: libvirt.virConnect) -> bool:
@@ -94,30 +101,33 @@ def translate(
     """The daemon's error for ``error`` (``virGetLastError``), to be raised from it.
 
     ``gone`` is what ``lost`` says of it. ``agent`` says that the call spoke to a guest agent: then
-    a wrong state means that the agent is not there.
+    a wrong state means that the agent is not there. What an agent refuses arrives as an internal
+    error, whatever it said.
     """
     code = error.get_error_code()
-    message = f"host {host}: {operation}: {error.get_error_message() or error}"
+    words = error.get_error_message() or str(error)
+    where = f"host {host}: {operation}"
+    message = f"{where}: {words}"
     if gone:
         return HostUnreachableError(message)
-    if agent and code == libvirt.VIR_ERR_RPC and _TOO_LONG in message:
+    if agent and code == libvirt.VIR_ERR_RPC and _TOO_LONG in words:
         return PermanentError(
             f"{message}: the guest agent's answer is longer than the 4 MiB that libvirt passes on;"
             " have what was run in the guest print less",
             reason="AnswerTooLong",
         )
-    if code in _AGENT or (agent and code == libvirt.VIR_ERR_OPERATION_INVALID):
+    if code in _AGENT or (agent and code in _NO_AGENT):
         return AgentUnavailableError(message)
+    refused = _AGENT_SAID_NO.search(words)
+    if refused is not None:
+        return AgentRefusedError(f"{where}: {words}", command=refused[1], said=refused[2])
+    complained = complaint(words, where)
+    if complained is not None:
+        return complained
     if code in _PERMANENT:
         return PermanentError(message, reason=_PERMANENT[code])
     if code == libvirt.VIR_ERR_OPERATION_FAILED and (
         "already exists with uuid" in message or "already defined with uuid" in message
     ):
         return PermanentError(message, reason="NameConflict")
-    if "firmware to satisfy" in message or "firmware that is compatible" in message:
-        return PermanentError(
-            f"{message}: install UEFI firmware on the host (package ovmf, on Fedora edk2-ovmf), or "
-            "set firmware: bios",
-            reason="FirmwareMissing",
-        )
     return TransientError(message, reason=_TRANSIENT.get(code))

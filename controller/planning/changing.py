@@ -13,6 +13,7 @@ from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, bound_disk, too_small
 from controller.planning.domain import SYSTEM
 from controller.planning.image import Outdated, image_state
+from controller.planning.inside import FROZEN, frozen_until
 from controller.planning.pending import Pending
 from controller.planning.plan import Policy, earliest
 from controller.planning.restarting import decide_restart, restart_key
@@ -52,6 +53,10 @@ def decide_change(
     """
     decided = _decide(desired, observed, domain, memory, todo, now, policy)
     busy = memory.replacement is not None or observed.operation is not None
+    frozen = frozen_until(desired, observed, now)
+    if frozen is not None and domain.live is not None and decided.steps:
+        message = f"{decided.message}; it waits while its file systems are frozen, as by a backup"
+        return ChangeDecision((), FROZEN, message, message, "", frozen)
     return replace(decided, steps=()) if busy else decided
 
 

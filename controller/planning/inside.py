@@ -1,10 +1,10 @@
 """When to look inside a guest, when to apply, and what is known of its services meanwhile."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainView
-from controller.observed.guest import Observed
+from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus
 from controller.observed.inside import InsideView
 from controller.planning.changes import (
@@ -22,13 +22,40 @@ CLOUD_INIT_POLL = 5.0
 
 @dataclass(frozen=True, slots=True)
 class InsidePlan:
-    """``known`` is the last look where it still says something, ``changes`` what it lacks."""
+    """``known`` is the last look where it still says something, ``changes`` what it lacks.
+
+    ``refused``: the agent is there and does nothing for us, and why.
+    """
 
     step: LookInside | ApplyInside | None
     known: InsideView | None
     changes: tuple[FieldChange, ...]
     recheck_at: float | None
     personalising: bool = False
+    refused: Failure | None = None
+
+
+FROZEN = "FilesystemsFrozen"
+_REFUSALS = (FROZEN, "GuestExecDisabled", "AgentRestarted")
+"""Reasons that are told as what they are: neither the guest nor its services failed."""
+
+
+def refusal(guest: EffectiveGuest, observed: Observed) -> Failure | None:
+    """What the guest's agent last refused, as far as nothing went well since."""
+    failure = observed.failure
+    if failure is None or failure.reason not in _REFUSALS or failure.digest != guest.digest:
+        return None
+    return failure
+
+
+def frozen_until(guest: EffectiveGuest, observed: Observed, now: float) -> float | None:
+    """When to ask again whether its file systems are frozen by a backup or snapshot; None where
+    they are not, as far as is known. It is left alone meanwhile.
+    """
+    failure = refusal(guest, observed)
+    if failure is None or failure.reason != FROZEN or now >= failure.retry_at:
+        return None
+    return failure.retry_at
 
 
 def wants_inside(guest: EffectiveGuest) -> bool:
@@ -41,6 +68,13 @@ def plan_inside(
     guest: EffectiveGuest, observed: Observed, domain: DomainView, now: float
 ) -> InsidePlan:
     """One look, then at most one apply; a failed one is tried again when its time has come."""
+    made = _planned(guest, observed, domain, now)
+    return replace(made, refused=refusal(guest, observed)) if domain.agent_connected else made
+
+
+def _planned(
+    guest: EffectiveGuest, observed: Observed, domain: DomainView, now: float
+) -> InsidePlan:
     known = observed.inside
     if known is not None and _older_than_boot(known, domain):
         known = None

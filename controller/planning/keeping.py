@@ -65,6 +65,8 @@ def sync_of(
         found = "DiskIsBase" if on_base(domain) else "DiskMoved", todo.astray
     elif todo.changes:
         found = "DefinitionOutdated", f"not as wanted: {_fields(todo.changes)}"
+    elif inside is not None and inside.changes and inside.refused is not None:
+        found = inside.refused.reason, inside.refused.message
     elif inside is not None and inside.changes:
         found = "ConfigurationOutdated", f"not as wanted: {_fields(inside.changes)}"
     elif change.reason:
@@ -76,6 +78,9 @@ def sync_of(
     known = inside is not None and inside.known is not None and not inside.personalising
     if applied or known or not wants_inside(desired):
         return Sync.SYNCED, true(C.SYNCED, "Synced")
+    if inside is not None and inside.refused is not None:
+        refused = inside.refused
+        return Sync.OUT_OF_SYNC, false(C.SYNCED, refused.reason, refused.message)
     message = "its inside is not configured yet: waiting for the guest agent"
     return Sync.OUT_OF_SYNC, false(C.SYNCED, "WaitingForAgent", message)
 
@@ -165,7 +170,7 @@ def plan_running(
     targets = probe_targets(desired, observed.host, domain, inside.known) if probing else ()
     states = service_states(desired, observed, inside, applied=owner.digest != "")
     ready = services_ready(states)
-    agent = _agent(domain, now, policy)
+    agent = _agent(domain, inside, now, policy)
     late = agent.reason == "AgentNotConnected"
     if ready.status is not Status.TRUE and late and wants_inside(desired):
         message = f"{ready.message}; {agent.message}" if ready.message else agent.message
@@ -267,6 +272,8 @@ def _provisioned(desired: EffectiveGuest, domain: DomainView, inside: InsidePlan
     owner = domain.ownership
     never_applied = owner is not None and not owner.digest
     if known is None and (seeded or (never_applied and wants_inside(desired))):
+        if inside.refused is not None:
+            return false(C.PROVISIONED, inside.refused.reason, inside.refused.message)
         message = "its inside was not seen yet: waiting for the guest agent"
         return false(C.PROVISIONED, "WaitingForAgent", message)
     if seeded and known is not None and known.cloud_init == "error":
@@ -275,7 +282,9 @@ def _provisioned(desired: EffectiveGuest, domain: DomainView, inside: InsidePlan
     return true(C.PROVISIONED, "Provisioned")
 
 
-def _agent(domain: DomainView, now: float, policy: Policy) -> Condition:
+def _agent(domain: DomainView, inside: InsidePlan, now: float, policy: Policy) -> Condition:
+    if inside.refused is not None:
+        return true(C.AGENT_CONNECTED, inside.refused.reason, inside.refused.message)
     if domain.agent_connected:
         return true(C.AGENT_CONNECTED, "AgentConnected")
     if is_booting(domain, now, policy):
@@ -300,10 +309,16 @@ def _restart_required(todo: Pending, change: ChangeDecision) -> tuple[Condition,
     return (true(C.RESTART_REQUIRED, "DefinitionChanged", message),)
 
 
+_DEGRADED = (
+    "ApplyFailed", "ProbeFailed", "AgentNotConnected", "LookFailed", "GuestExecDisabled",
+    "FilesystemsFrozen",
+)  # fmt: skip
+
+
 def _axes(ready: Condition, todo: Pending) -> tuple[Health, Printable]:
     if ready.status is Status.TRUE:
         return Health.HEALTHY, Printable.RESTART_REQUIRED if todo.restart else Printable.HEALTHY
-    if ready.reason in ("ApplyFailed", "ProbeFailed", "AgentNotConnected", "LookFailed"):
+    if ready.reason in _DEGRADED:
         return Health.DEGRADED, Printable.DEGRADED
     return Health.PROGRESSING, Printable.STARTING
 

@@ -6,12 +6,12 @@ from controller.desired.effective import EffectiveGuest, EffectiveService
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus
 from controller.planning.conditions import Condition, ConditionType, Status, true
-from controller.planning.inside import InsidePlan
+from controller.planning.inside import FROZEN, InsidePlan
 
 _C = ConditionType.SERVICES_READY
 _WORST_FIRST = (
-    "ApplyFailed", "LookFailed", "ProbeFailed", "Configuring", "WaitingForAgent",
-    "Starting", "ProbeUnknown",
+    "GuestExecDisabled", "FilesystemsFrozen", "AgentRestarted", "ApplyFailed", "LookFailed",
+    "ProbeFailed", "Configuring", "WaitingForAgent", "Starting", "ProbeUnknown",
 )  # fmt: skip
 
 
@@ -47,7 +47,10 @@ def _state(
 ) -> ServiceState:
     name = service.name
     prefix = f"services[{name}]."
+    refused = inside.refused
     lacking = [change.path for change in inside.changes if change.path.startswith(prefix)]
+    if refused is not None and (lacking or (inside.known is None and not applied)):
+        return ServiceState(name, False, refused.reason, refused.message)
     if lacking:
         if failure is not None and failure.step == "ApplyInside":
             return ServiceState(name, False, "ApplyFailed", failure.message)
@@ -65,6 +68,8 @@ def _state(
         said = (
             f"{name}/{probe.name}: {view.message}" if view is not None else f"{name}: no probe yet"
         )
+        if status is ProbeStatus.FAILURE and refused is not None and refused.reason == FROZEN:
+            return ServiceState(name, None, FROZEN, f"{said}; {refused.message}")
         if status is ProbeStatus.FAILURE:
             return ServiceState(name, False, "ProbeFailed", said)
         if status is ProbeStatus.STARTING:

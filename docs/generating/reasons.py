@@ -66,6 +66,10 @@ def step_reasons() -> frozenset[str]:
                         found.update(_texts(line.value))
             elif isinstance(node, ast.keyword) and node.arg == "reason":
                 found.update(_texts(node.value))
+    for tree in _trees("hypervisor/complaints.py"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _name(node.func) == "_c":
+                found.update(text for arg in node.args[1:2] for text in _texts(arg))
     for tree in _trees("hypervisor/translate.py"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):

@@ -482,6 +482,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "Look again: `guestkeeper adopt NAME`.",
     ),
     "AdoptionRefused": Reason("The domain cannot be taken over as it is.", "See the message."),
+    "AgentRefused": Reason("The guest agent refuses a command.", "See the message."),
     "AgentRestarted": Reason("The guest agent was started anew in the middle of a command."),
     "AgentUnavailable": Reason("The guest agent does not answer."),
     "AlreadyRunning": Reason("Another daemon uses this `state_dir`.", "Stop it first."),
@@ -505,6 +506,9 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "The base is the disk of a domain that runs, so it is neither deleted nor made anew.",
         "Give that domain a disk of its own (`DiskIsBase`).",
     ),
+    "BridgeMissing": Reason(
+        "The host has no such bridge.", "Make it (`ip link add`), or name another."
+    ),
     "Busy": Reason("libvirt, or another process that downloads, holds a lock."),
     "CacheUnusable": Reason("`cache_dir` cannot be written.", "Set `cache_dir`, or its mode."),
     "ChannelBlocked": Reason("A builder does not take what is written to its port."),
@@ -523,6 +527,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "What is missing cannot be known to be gone: the directory is not there, may be unmounted,"
         " or was not read whole.",
         "Mount or correct it.",
+    ),
+    "DiskInUse": Reason(
+        "Another running program or domain uses a disk of the guest.",
+        "The message names the disk; `fuser --verbose FILE` says who.",
     ),
     "DiskFull": Reason("No room in `cache_dir`.", "Make room, or set `cache_dir`."),
     "DocumentInvalid": Reason("The guest's document has problems.", "`guestkeeper validate`."),
@@ -544,7 +552,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "FileRefused": Reason(
         "A file or directory of documents cannot be used.", "See `guestkeeper get problems`."
     ),
-    "FilesystemsFrozen": Reason("A backup or snapshot has frozen the guest's file systems."),
+    "FilesystemsFrozen": Reason(
+        "A backup or snapshot has frozen the guest's file systems: it is left alone meanwhile.",
+        "Wait for the backup; if none runs, `virsh domfsthaw NAME`.",
+    ),
     "FirmwareMissing": Reason(
         "The host has no UEFI firmware for `firmware: efi`.", "Install `ovmf` (`edk2-ovmf`) there."
     ),
@@ -592,6 +603,9 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "`ksvalidator` is not there or did not answer, so no kickstart can be checked.",
         "`pip install pykickstart` beside Guestkeeper; `guestkeeper doctor`.",
     ),
+    "KernelMissing": Reason(
+        "The kernel or initrd that the domain boots from is not there.", "Put it back."
+    ),
     "ListenFailed": Reason("`listen` or `socket` cannot be used.", "See the message."),
     "JobRunning": Reason(
         "A job of the domain runs (backup, migration, a copy of a disk), which a stop would cut"
@@ -607,6 +621,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "NameConflict": Reason(
         "A domain of that name exists that is not Guestkeeper's.", "Rename one of them."
     ),
+    "NetworkInactive": Reason("The libvirt network is stopped.", "`virsh net-start NETWORK`."),
     "NetworkMissing": Reason("The host has no such libvirt network.", "`virsh net-list --all`."),
     "NoChannel": Reason("The builder has no such port on this host."),
     "NoInstall": Reason("The image is a ready disk: there is nothing to build or to retry."),
@@ -621,6 +636,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "NotRunning": Reason("The domain is off, so it has no console."),
     "NotSupported": Reason("libvirt or QEMU there cannot do it.", "See the message."),
     "NothingToAdopt": Reason("There is no foreign domain of that name."),
+    "OutOfMemory": Reason(
+        "The host has not the memory for the guest.",
+        "Write less (`memory.max`), or stop other guests.",
+    ),
     "PasswordNotHashed": Reason(
         "What `rootPasswordHashFrom` names is no crypt(5) hash; plain text is refused.",
         "Write the output of `openssl passwd -6` there.",
@@ -631,6 +650,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "The pool is stopped, so what is in it cannot be told.", "`virsh pool-start POOL`."
     ),
     "PoolMissing": Reason("The host has no such pool.", "See the message."),
+    "PortTaken": Reason(
+        "Another program has the port of a forward, or the address is not the host's.",
+        "End it, or write another port; the message says how to find it.",
+    ),
     "ReadOnly": Reason("`guestkeeper plan` only looks: an act was refused."),
     "RemovalRefused": Reason(
         "The guest does not let go of a device.", "Unmount what is on it; it is tried again."
@@ -640,6 +663,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     ),
     "RunChanged": Reason("Somebody started it anew while it was to be powered off: it is not."),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
+    "StartFailed": Reason("QEMU ended before the guest ran.", "The message is what it said."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),
     "Superseded": Reason("Another content of the image is wanted now; that is built instead."),
@@ -658,7 +682,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "VolumeConflict": Reason(
         "A volume of that name is there and is something else.", "Rename or remove it."
     ),
-    "VolumeMissing": Reason("libvirt does not know the volume."),
+    "VolumeMissing": Reason(
+        "libvirt does not know the volume, or its file is gone.",
+        "Put it back, then `virsh pool-refresh POOL`.",
+    ),
     "VolumeVanished": Reason("A volume vanished while it was made."),
     "VolumeInUse": Reason(
         "A system disk that is not needed any more was to be deleted, and something else uses it:"

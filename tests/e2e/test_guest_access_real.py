@@ -31,6 +31,7 @@ from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import ApplyFailedError, InsideAccess
 from controller.guest_access.probing import InsideProber
 from controller.guest_access.secrets import FileSecrets
+from controller.hypervisor.translate import translate
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.health import ProbeTarget
 from controller.planning.changes import inside_changes
@@ -126,9 +127,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
         try:
             return str(qemu.qemuAgentCommand(domain, text, int(timeout) + 1, 0))
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
-                raise AgentUnavailableError(str(error)) from error
-            raise PermanentError(str(error)) from error
+            raise translate(error, host, "agent command", agent=True) from error
 
     libvirt.registerErrorHandler(lambda *_: None, None)
     agent = GuestAgent(command, time.monotonic, threading.Event().wait)

@@ -15,6 +15,7 @@ from controller.errors import (
     TransientError,
 )
 from controller.guest_access.agent import FIRST_POLL, LONGEST_POLL, GuestAgent
+from tests.libvirt_errors import agent_said, translated
 
 Reply = dict[str, Any] | GuestkeeperError
 
@@ -124,38 +125,51 @@ def test_a_command_that_never_ends_is_given_up() -> None:
 
 DISABLED = [
     "Command guest-exec has been disabled: the command is not allowed",
+    "Command guest-exec has been disabled",
     "The command guest-exec has been disabled for this instance",
-    "CommandNotFound: The command guest-exec has not been found",
+    "The command guest-exec has not been found",
 ]
 
 
 @pytest.mark.parametrize("text", DISABLED)
 @pytest.mark.parametrize("raised", [True, False])
 def test_guest_exec_that_is_blocked_is_told_with_its_remedy(text: str, raised: bool) -> None:
-    reply: Reply = (
-        PermanentError(f"internal error: unable to execute QEMU agent command 'guest-exec': {text}")
-        if raised
-        else {"error": {"class": "CommandNotFound", "desc": text}}
-    )
-    with pytest.raises(PermanentError, match="/etc/sysconfig/qemu-ga") as refused:
+    refused = {"error": {"class": "CommandNotFound", "desc": text}}
+    reply: Reply = agent_said("guest-exec", text) if raised else refused
+    with pytest.raises(PermanentError, match="/etc/sysconfig/qemu-ga") as caught:
         Channel(_ends(0), reply).run()
-    assert refused.value.reason == "GuestExecDisabled"
+    assert caught.value.reason == "GuestExecDisabled"
+
+
+def test_guest_exec_that_is_blocked_while_a_command_runs_is_told_as_that() -> None:
+    with pytest.raises(PermanentError, match="/etc/sysconfig/qemu-ga") as caught:
+        Channel(lambda _: translated("guest-exec-status blocked")).run()
+    assert caught.value.reason == "GuestExecDisabled"
 
 
 def test_frozen_file_systems_are_waited_for() -> None:
-    new = PermanentError("Command guest-exec has been disabled: the agent is in frozen state")
-    with pytest.raises(TransientError, match="frozen"):
-        Channel(_ends(0), new).run()
-    old = Channel(_ends(0), PermanentError(DISABLED[1]))
+    old = Channel(_ends(0), agent_said("guest-exec", DISABLED[2]))
     old.frozen = "frozen"
-    with pytest.raises(TransientError, match="frozen"):
-        old.run()
+    new = Channel(_ends(0), translated("guest-exec while frozen"))
+    midway = Channel(lambda _: translated("guest-exec-status while frozen"))
+    for channel in (old, new, midway):
+        with pytest.raises(AgentUnavailableError, match="virsh domfsthaw web") as caught:
+            channel.run()
+        assert caught.value.reason == "FilesystemsFrozen"
+
+
+def test_a_command_goes_on_while_the_file_systems_are_frozen_for_a_moment() -> None:
+    def statuses(now: float) -> Reply:
+        frozen = translated("guest-exec-status while frozen")
+        return frozen if now < 5 else {"return": {"exited": True}}
+
+    assert Channel(statuses).run().exit_code == 0
 
 
 def test_another_refusal_stays_what_it_is() -> None:
     with pytest.raises(PermanentError, match="No such file") as refused:
-        Channel(_ends(0), PermanentError("Failed to execute child process: No such file")).run()
-    assert refused.value.reason == "PermanentFailure"
+        Channel(_ends(0), translated("guest-exec of no program")).run()
+    assert refused.value.reason == "AgentRefused"
 
 
 def test_a_busy_agent_is_asked_again_but_not_for_ever() -> None:
@@ -175,9 +189,21 @@ def test_a_host_that_is_gone_ends_the_waiting_at_once() -> None:
 
 
 def test_an_agent_that_was_restarted_is_a_reason_to_try_again() -> None:
-    with pytest.raises(TransientError, match="lost the command") as lost:
-        Channel(lambda _: {"error": {"class": "GenericError", "desc": "Invalid pid"}}).run()
-    assert lost.value.reason == "AgentRestarted"
+    other = "guest-exec-status of another agent's command"
+    replies: list[Reply] = [
+        {"error": {"class": "GenericError", "desc": "Invalid pid"}},
+        translated(other),
+    ]
+    for reply in replies:
+        with pytest.raises(TransientError, match="lost the command") as lost:
+            Channel(lambda _, reply=reply: reply).run()  # type: ignore[misc]
+        assert lost.value.reason == "AgentRestarted"
+
+    def away(now: float) -> Reply:
+        return translated("agent not connected") if now < 8 else translated(other)
+
+    with pytest.raises(TransientError, match="lost the command"):
+        Channel(away).run()
 
 
 def test_an_answer_that_is_too_long_is_not_asked_for_again() -> None:

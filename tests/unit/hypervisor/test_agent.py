@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.errors import AgentUnavailableError
+from controller.errors import AgentUnavailableError, FilesystemsFrozenError
 from controller.hypervisor.agent import Agents
 from tests.waiting import wait_until
 
@@ -35,6 +35,30 @@ class FakeLink:
         finally:
             with self.lock:
                 self.running.remove(name)
+
+
+class Answering:
+    """A host all of whose agents answer the same."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def call(self, _role: object, _operation: str, _function: Any, _timeout: float) -> str:
+        if not self.answer:
+            raise AgentUnavailableError("no answer")
+        return self.answer
+
+
+def test_a_guest_with_frozen_file_systems_is_left_alone() -> None:
+    frozen = Agents(Answering('{"return": "frozen"}'))  # type: ignore[arg-type]
+    with pytest.raises(FilesystemsFrozenError, match="virsh domfsthaw web1") as caught:
+        frozen.refuse_while_frozen("web1")
+    assert (caught.value.reason, caught.value.retry_after) == ("FilesystemsFrozen", 5)
+
+
+@pytest.mark.parametrize("answer", ['{"return": "thawed"}', "", "no JSON", "[]", '{"error": {}}'])
+def test_an_agent_that_does_not_say_frozen_is_no_reason(answer: str) -> None:
+    Agents(Answering(answer)).refuse_while_frozen("web1")  # type: ignore[arg-type]
 
 
 def _free(function: Any, name: str) -> int:

@@ -1,5 +1,8 @@
 """Which of the daemon's errors a libvirt error is decides what happens next."""
 
+import ast
+from pathlib import Path
+
 import libvirt
 import pytest
 
@@ -9,7 +12,19 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.hypervisor.translate import lost, translate
+from controller.hypervisor.complaints import _COMPLAINTS
+from controller.hypervisor.translate import (
+    _AGENT,
+    _NO_AGENT,
+    _PERMANENT,
+    _TRANSIENT,
+    _UNREACHABLE,
+    lost,
+    translate,
+)
+from tests.libvirt_errors import NOT_PRODUCED, RECORDED, error_of, translated
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Connection:
@@ -25,9 +40,63 @@ class Connection:
 
 
 def error(code: int, domain: int = libvirt.VIR_FROM_QEMU, message: str = "m") -> Exception:
-    raised = libvirt.libvirtError("failed")
-    raised.err = (code, domain, message, 2, "", "", "", -1, -1)
-    return raised
+    return error_of(code, domain, message)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_libvirt_really_said_becomes_one_of_ours(name: str) -> None:
+    recorded, made = RECORDED[name], translated(name)
+    assert (type(made), made.reason) == (recorded.kind, recorded.reason)
+    assert str(made).startswith("host h: call: ")
+    assert "2026-01-01" not in str(made), "a time makes each message another"
+
+
+def test_every_error_that_code_relies_on_was_recorded_and_is_produced() -> None:
+    relied_on = {*_UNREACHABLE, *_PERMANENT, *_TRANSIENT, *_AGENT, *_NO_AGENT}
+    recorded = {one.code for one in RECORDED.values()}
+    assert relied_on <= recorded | NOT_PRODUCED.keys()
+    assert not recorded & NOT_PRODUCED.keys()
+    producing = ast.parse((ROOT / "tests/e2e/test_refusals_real.py").read_text())
+    produced = {one.value for one in ast.walk(producing) if isinstance(one, ast.Constant)}
+    assert RECORDED.keys() <= produced
+    said = [one.message for one in RECORDED.values()]
+    for one in _COMPLAINTS:
+        if one.reason not in _OTHERWISE_TESTED:
+            assert any(one.pattern.search(message) for message in said), one.pattern
+
+
+_OTHERWISE_TESTED = {"AccessDenied", "FirmwareMissing"}
+"""QEMU's own rights, and a host without firmware: no test can take these away."""
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "told"),
+    [
+        (
+            "Cannot access storage file '/a b/x' (as uid:1, gid:1): Permission denied",
+            "AccessDenied",
+            "namei --long '/a b/x'",
+        ),
+        ("storage pool 'my pool' is not active", "PoolInactive", "virsh pool-start 'my pool'"),
+        (
+            "failed to communicate with bridge helper: stderr=failed to get mtu of bridge `br9': No"
+            " such device",
+            "BridgeMissing",
+            "ip link add name br9 type bridge",
+        ),
+        (
+            "internal error: process exited while connecting to monitor: "
+            "2026-11-29T10:49:01.191047Z qemu-system-x86_64: -m 1: what is new",
+            "StartFailed",
+            "QEMU ended at once: -m 1: what is new",
+        ),
+        ("qemu unexpectedly closed the monitor", "StartFailed", "it said nothing"),
+    ],
+)
+def test_what_a_host_lacks_is_told_with_what_helps(words: str, reason: str, told: str) -> None:
+    made = translate(error(libvirt.VIR_ERR_INTERNAL_ERROR, message=words), "h", "start")
+    assert made.reason == reason
+    assert told in str(made)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""What libvirt and QEMU say where a host cannot do what a guest needs, in words that help.
+
+It is the host that lacks something then, not the guest that fails; and libvirt's code tells it
+nearly never ("internal error", "unsupported configuration"). So these are known by their words, as
+real ones were recorded (``tests/libvirt_errors.py``).
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from controller.errors import GuestkeeperError, PermanentError, TransientError
+
+
+@dataclass(frozen=True, slots=True)
+class _Complaint:
+    """``told`` takes the named groups of ``pattern``, and ``host``; names are quoted for a shell.
+
+    ``lasting``: only a changed document or domain mends it.
+    """
+
+    pattern: re.Pattern[str]
+    reason: str
+    told: str
+    lasting: bool = False
+
+
+def _c(pattern: str, reason: str, told: str, *, lasting: bool = False) -> _Complaint:
+    return _Complaint(re.compile(pattern, re.DOTALL), reason, told, lasting)
+
+
+_COMPLAINTS = (
+    _c(
+        r"storage pool '(?P<pool>[^']+)'(?: containing volume '[^']*')? is not active",
+        "PoolInactive",
+        "storage pool {pool} is not active: virsh pool-start {pool}",
+    ),
+    _c(
+        r"network '(?P<network>[^']+)' is not active",
+        "NetworkInactive",
+        "network {network} is not active: virsh net-start {network}",
+    ),
+    _c(
+        r"no network with matching name '(?P<network>[^']+)'",
+        "NetworkMissing",
+        "there is no network {network}: name one of virsh net-list --all, or make it with"
+        " virsh net-define and virsh net-start",
+        lasting=True,
+    ),
+    _c(
+        r"(?:interface MTU on|mtu of bridge|add bridge) ['`]?(?P<bridge>[\w.-]+).*No such device",
+        "BridgeMissing",
+        "there is no bridge {bridge}: ip link add name {bridge} type bridge; ip link set {bridge}"
+        " up; or name another",
+    ),
+    _c(
+        r"ould not set up host forwarding rule '(?P<protocol>tcp|udp):(?P<address>[0-9.]*)"
+        r":(?P<port>\d+)-",
+        "PortTaken",
+        "port {address}:{port}/{protocol} is taken there by another program, or the address is not"
+        " the host's: see ss --listening --processes --numeric 'sport = :{port}'; end that program,"
+        " or write another port",
+    ),
+    _c(
+        r"cannot set up guest memory|unable to map backing store for guest RAM",
+        "OutOfMemory",
+        "it has not the memory for this guest: see free --human; write less memory (memory.max), or"
+        " stop others",
+    ),
+    _c(
+        r'Failed to get (?:shared )?"\w+" lock(?:.*image \[(?P<file>[^\]]+)\])?',
+        "DiskInUse",
+        "disk {file} is in use by another running program, or domain: see fuser --verbose {file};"
+        " two at once would destroy it",
+    ),
+    _c(
+        r"no storage vol with matching (?:name|path|key) '(?P<volume>[^']+)'",
+        "VolumeMissing",
+        "there is no volume {volume}: put it back, then virsh pool-refresh POOL",
+    ),
+    _c(
+        r"Cannot access storage file '(?P<file>[^']+)'.*: No such file",
+        "VolumeMissing",
+        "there is no disk {file}: put it back",
+    ),
+    _c(
+        r"Cannot access storage file '(?P<file>[^']+)'.*: Permission denied",
+        "AccessDenied",
+        "QEMU may not read {file}: see namei --long {file}",
+        lasting=True,
+    ),
+    _c(
+        r"unable to stat: (?P<file>[^:\n]+): No such file|could not (?:open|load) kernel"
+        r" '(?P<kernel>[^']+)'",
+        "KernelMissing",
+        "there is no kernel or initrd {file}{kernel}: put it back; those of images are made anew"
+        " with the next change of the image",
+    ),
+    _c(
+        r"(?:Unable to find|[Uu]nable to find) any firmware to satisfy|firmware that is compatible",
+        "FirmwareMissing",
+        "it has no such UEFI firmware: install it there (package ovmf, on Fedora edk2-ovmf), or set"
+        " firmware: bios",
+        lasting=True,
+    ),
+    _c(
+        r"UEFI requires ACPI",
+        "InvalidDomain",
+        "UEFI needs ACPI, which the domain has not: put <acpi/> into its <features> (virsh edit),"
+        " or set firmware: bios",
+        lasting=True,
+    ),
+)
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z qemu[\w.-]*: ")
+_QEMU_ENDED = re.compile(
+    r"(?:internal error: )?(?:qemu unexpectedly closed the monitor|process exited while connecting"
+    r" to monitor)(?:: )?(?P<said>.*)",
+    re.DOTALL,
+)
+
+
+def complaint(words: str, where: str) -> GuestkeeperError | None:
+    """The error for what libvirt said in ``words``; None where it says nothing of the host.
+
+    ``where`` is what the message begins with.
+    """
+    said = _STAMP.sub("", words)
+    for one in _COMPLAINTS:
+        found = one.pattern.search(said)
+        if found is not None:
+            names = {
+                name: shlex.quote(text) if text else "" for name, text in found.groupdict().items()
+            }
+            kind = PermanentError if one.lasting else TransientError
+            return kind(f"{where}: {one.told.format(**names)}", reason=one.reason)
+    ended = _QEMU_ENDED.search(said)
+    if ended is None:
+        return None
+    why = ended["said"].strip() or "it said nothing"
+    return TransientError(f"{where}: QEMU ended at once: {why}", reason="StartFailed")
