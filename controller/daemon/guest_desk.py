@@ -178,7 +178,7 @@ class GuestDesk:
             )
         if guest.domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):
             raise NotNowError(
-                f"{name} is {guest.domain.state} and cannot shut down; first: virsh resume {name}"
+                f"{name} is {guest.domain.state} and cannot shut down; first: {guest.domain.go_on}"
             )
         wanted = guest.status.guest
         if wanted is not None and wanted.spec.run_strategy is RunStrategy.HALTED:

@@ -5,6 +5,7 @@ is a comparison of two values of one type, and libvirt's own defaults, which the
 for, can never be drift. ``hypervisor/`` renders it to XML.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -384,6 +385,12 @@ class DomainView:
         """Carries our element, and as its own: a clone of one of our domains is foreign."""
         owner = self.ownership
         return owner is not None and owner.uid == self.uuid and owner.name == self.name
+
+    @property
+    def go_on(self) -> str:
+        """The command that lets a paused or sleeping one go on."""
+        verb = "dompmwakeup" if self.state is DomainState.PMSUSPENDED else "resume"
+        return f"virsh {verb} {shlex.quote(self.name)}"
 
     @property
     def memory(self) -> Memory:

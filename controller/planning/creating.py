@@ -4,6 +4,7 @@ Every name is derived, and each look says which volumes are there, so a creation
 anywhere goes on where it stopped.
 """
 
+import shlex
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
@@ -51,14 +52,19 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
         return _waiting(desired, failure.reason, message, failure.retry_at, Health.DEGRADED)
     for volume in volumes:
         pool = observed.host.pools.get(volume.pool)
-        if pool is None or not pool.active:
-            state = "has no pool" if pool is None else "has an inactive pool"
+        if pool is None:
             host = desired.spec.host
             message = (
-                f"host {host} {state} {volume.pool}; make it with virsh pool-define-as and"
+                f"host {host} has no pool {volume.pool}; make it with virsh pool-define-as and"
                 f" pool-start, or name it in the settings under [hosts.{host}.pools]"
             )
             return _waiting(desired, "PoolMissing", message, now + 30, Health.DEGRADED)
+        if not pool.active:
+            name = shlex.quote(volume.pool)
+            message = (
+                f"pool {name} of host {desired.spec.host} is not active: virsh pool-start {name}"
+            )
+            return _waiting(desired, "PoolInactive", message, now + 30, Health.DEGRADED)
 
     image = observed.image
     pool_name = volumes[0].pool

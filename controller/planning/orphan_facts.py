@@ -89,10 +89,7 @@ def hindrance(domain: DomainView) -> str:
     if domain.state is DomainState.UNKNOWN:
         return "its state is not known"
     if domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):
-        return (
-            f"it is {domain.state}; to go on: virsh resume {domain.name}, or virsh destroy"
-            f" {domain.name}"
-        )
+        return f"it is {domain.state}; to go on: {domain.go_on}, or virsh destroy {domain.name}"
     if domain.state in _OFF and not is_off(domain):
         return f"its QEMU is still there; to go on: virsh destroy {domain.name}"
     if domain.running_job:

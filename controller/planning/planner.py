@@ -33,7 +33,7 @@ from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.replacing import plan_replacement
-from controller.planning.starting import backoff, decide_start
+from controller.planning.starting import backoff, decide_start, unable_to_start
 from controller.planning.steps import DestroyDomain, Step, remember, step_name
 from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
@@ -234,8 +234,12 @@ def _off(
         message = f"{start.why}; starting it"
         reason = "Starting"
         steps.append(start.step(memory))
-    if held is not None and held.step == "StartDomain":
-        message += f"; the last start failed: {held.message}"
+    unable = unable_to_start(domain, held)
+    if unable is not None and looping:  # it never ran, so it is no crash that is waited for
+        reason, why = unable
+        message = f"{why}; start number {attempt} waits for {backoff(attempt - 1):.0f} s"
+    elif unable is not None and held is not None:
+        message += f"; the last start failed: {unable[1]}"
     return Plan(
         guest=desired.name,
         sentence=message,
@@ -251,7 +255,7 @@ def _off(
         ),
         sync=sync,
         health=Health.DEGRADED if looping else Health.PROGRESSING,
-        printable=Printable.CRASH_LOOP if looping else Printable.STARTING,
+        printable=_word(looping=looping, ran=unable is None),
         recheck_at=start.due if looping else None,
     )
 
@@ -279,6 +283,12 @@ def _on_a_base(
         printable=Printable.DEGRADED,
         recheck_at=todo.retry_at,
     )
+
+
+def _word(*, looping: bool, ran: bool) -> Printable:
+    if not looping:
+        return Printable.STARTING
+    return Printable.CRASH_LOOP if ran else Printable.DEGRADED
 
 
 def _all_changes(todo: Pending) -> tuple[FieldChange, ...]:
@@ -331,15 +341,18 @@ def _halt(
 
 
 def _paused(desired: EffectiveGuest, domain: DomainView) -> Plan:
-    if domain.reason is StateReason.IO_ERROR:
+    if domain.state is DomainState.PMSUSPENDED:
+        reason, health = "Asleep", Health.SUSPENDED
+        message = f"it sleeps (suspended to RAM); it is left alone. To wake it: {domain.go_on}"
+    elif domain.reason is StateReason.IO_ERROR:
         reason, health = "PausedByIOError", Health.DEGRADED
         message = (
             "QEMU paused it because a disk could not be written; make room in its pool or mend the"
-            f" disk, then: virsh resume {domain.name}"
+            f" disk, then: {domain.go_on}"
         )
     else:
         reason, health = "Paused", Health.SUSPENDED
-        message = f"somebody paused it; it is left alone. To go on: virsh resume {domain.name}"
+        message = f"somebody paused it; it is left alone. To go on: {domain.go_on}"
     conditions: tuple[Condition, ...] = (
         false(C.READY, reason, message),
         unknown(C.SYNCED, reason, message),

@@ -36,7 +36,7 @@ from controller.planning.disk_swap import config_on
 from controller.planning.domain import SYSTEM, holds_seed, placed, seed_volume
 from controller.planning.doomed import may_delete
 from controller.planning.plan import Plan, Policy
-from controller.planning.starting import decide_start
+from controller.planning.starting import HOST_LACKS, decide_start
 from controller.planning.steps import (
     CreateSeed,
     CreateVolume,
@@ -250,13 +250,13 @@ class _View:
         if not stays_off:
             yield from self._start()
 
-    def _start(self) -> Iterator[Step]:
+    def _start(self, **noted: Any) -> Iterator[Step]:
         yield StartDomain("its system disk was replaced")
         # Afterwards: what the host refused for now is no start that failed.
         attempts = self.memory.start_attempts + 1
         if self.going.phase is not ReplacePhase.CONFIRMING:
             attempts = 1
-        yield remember(start_attempts=attempts, last_start_attempt=self.now)
+        yield remember(start_attempts=attempts, last_start_attempt=self.now, **noted)
 
     def _define(
         self, config: DomainConfig, disk: SystemDisk, noted: dict[str, Any], why: str
@@ -281,6 +281,12 @@ class _View:
             return self._told("it is to be off", remember(**noted), down=True)
         failure = self.observed.failure
         refused = failure is not None and failure.step == "StartDomain"
+        if refused and failure is not None and failure.reason in HOST_LACKS:
+            # Nor would it start on its old disk; its time begins once it does.
+            if self.now < failure.retry_at:
+                return self._told(failure.message, recheck_at=failure.retry_at, down=True)
+            begins = replace(self.going, swapped_at=self.now)
+            return self._told("starting it", *self._start(replacement=begins), down=True)
         if self.memory.start_attempts >= STARTS:
             return self._give_up(f"it went off again ({self.domain.reason})")
         if refused and failure is not None and failure.attempts >= STARTS:

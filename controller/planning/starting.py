@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from controller.desired.schema import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.observed.guest import Failure
 from controller.planning.steps import StartDomain
 from controller.planning.stopping import NOT_STOPPED, StopFor
 
@@ -92,6 +93,30 @@ def decide_start(
     return StartDecision(due, why, counted)
 
 
+HOST_LACKS = frozenset(
+    {
+        "BridgeMissing", "NetworkInactive", "NetworkMissing", "OutOfMemory", "PoolInactive",
+        "PoolMissing", "PortTaken",
+    }
+)  # fmt: skip
+"""Reasons for which a start fails whatever system disk the guest has."""
+_NO_WORD = ("Failed", "TransientFailure", "PermanentFailure")
+
+
+def unable_to_start(domain: DomainView, failure: Failure | None) -> tuple[str, str] | None:
+    """Why its last start came to nothing, as reason and message; None where it did run.
+
+    What the host lacks, or libvirt or QEMU refuses, is no crash of the guest. ``failure`` is
+    forgotten with the daemon; libvirt then knows only that it could not be started.
+    """
+    if failure is not None and failure.step == "StartDomain":
+        return "StartFailed" if failure.reason in _NO_WORD else failure.reason, failure.message
+    if domain.reason is not StateReason.FAILED:
+        return None
+    message = f"it could not be started; /var/log/libvirt/qemu/{domain.name}.log on its host says"
+    return "StartFailed", f"{message} why"
+
+
 def _wished(memory: Memory, now: float) -> bool:
     """Did an operator ask for a cold boot, not long ago, of which this is the half?"""
     asked = memory.restart_requested
@@ -111,7 +136,7 @@ def _why_start(strategy: RunStrategy, reason: StateReason, *, finished: bool) ->
         return ""
     return {
         StateReason.CRASHED: "it crashed",
-        StateReason.FAILED: "it failed",
+        StateReason.FAILED: "its last start failed",
         StateReason.PANICKED: "its kernel panicked",
         StateReason.DESTROYED: "it was powered off",
         StateReason.SHUTDOWN: "it shut itself down",

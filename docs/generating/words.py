@@ -274,6 +274,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         " `virsh vol-delete BASE.ok --pool POOL`: a ready disk is uploaded anew. An installed one:"
         " put it back from a backup, with its time of change (`cp --preserve`).",
     ),
+    "Asleep": Reason(
+        "The guest is suspended to RAM (libvirt: `pmsuspended`); it is left alone.",
+        "`virsh dompmwakeup NAME`.",
+    ),
     "ChangeRefused": Reason(
         "The document changed in a field that cannot be changed on an existing guest; the message"
         " says why.",
@@ -381,8 +385,9 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Make room in the pool (`guestkeeper get hosts -o wide`), then `virsh resume NAME`.",
     ),
     "Personalising": Reason("cloud-init is at work in the guest."),
+    "PoolInactive": Reason("A storage pool is stopped.", "`virsh pool-start POOL`."),
     "PoolMissing": Reason(
-        "The host has no such storage pool, or it is not active.",
+        "The host has no such storage pool.",
         "`virsh pool-define-as`, `virsh pool-start`, or `[hosts.NAME.pools]` in the settings.",
     ),
     "ProbeFailed": Reason(

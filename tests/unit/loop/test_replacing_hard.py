@@ -38,6 +38,7 @@ from tests.factories import (
     observed,
 )
 from tests.fakes import Daemon, Documents, FakeWorld, KilledError
+from tests.libvirt_errors import translated
 from tests.unit.loop.test_replacing import DISK, NEW, SERVICES, Site, automatic, guest
 
 OLD = "gk-base-debian12-abc.qcow2"
@@ -684,3 +685,20 @@ def test_a_domain_that_is_defined_anew_on_its_disk_is_of_that_disks_image() -> N
     site.settle()
     assert site.base() == OLD
     assert site.reason() == "ReplaceRequired"
+
+
+def test_what_the_host_lacks_takes_no_new_disk_out_again() -> None:
+    """The old disk would not start there either; and its time begins once it starts."""
+    site = Site(automatic())
+    site.world.base = NEW
+    site.world.fail["start"] = translated("start with its network inactive")
+    until(site, ReplacePhase.CONFIRMING, state=DomainState.SHUTOFF)
+    passes(site, 60, step=300.0)
+    assert site.world.now - NOW > 3600
+    assert site.base() == NEW
+    assert "virsh net-start" in site.plan.sentence
+    site.world.fail.clear()
+    site.settle()
+    assert site.base() == NEW
+    assert site.plan.is_true(ConditionType.READY)
+    assert site.memory.replacement is None

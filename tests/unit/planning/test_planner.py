@@ -108,7 +108,8 @@ def test_a_missing_pool_is_told_with_its_remedy() -> None:
 def test_an_inactive_pool_is_told() -> None:
     pool = PoolView("default", "/pool", False, 1, 1)
     made = planned(seen=replace(observed(), host=a_host(pools={"default": pool})))
-    assert "inactive" in made.sentence
+    assert reason(made, "Synced") == "False/PoolInactive"
+    assert "virsh pool-start default" in made.sentence
 
 
 def test_a_system_disk_smaller_than_its_image_is_refused() -> None:
@@ -169,6 +170,14 @@ def test_a_paused_guest_is_left_paused(why: StateReason, told: str) -> None:
     assert made.steps == ()
     assert made.printable is Printable.PAUSED
     assert told in made.sentence
+
+
+def test_a_guest_that_sleeps_is_told_how_to_wake_it() -> None:
+    made = planned(seen=observed(a_domain(GUEST, DomainState.PMSUSPENDED)))
+    assert made.steps == ()
+    assert (made.printable, reason(made, "Running")) == (Printable.PAUSED, "False/Asleep")
+    assert "virsh dompmwakeup web1" in made.sentence
+    assert "resume" not in made.sentence
 
 
 # --- off ------------------------------------------------------------------------------------------

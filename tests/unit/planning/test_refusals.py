@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from controller.observed.domain import Memory
+from controller.observed.domain import DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus, ProbeView
+from controller.planning.conditions import Health, Printable
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
 from controller.planning.steps import LookInside, ShutdownDomain
@@ -22,6 +23,7 @@ from tests.factories import (
     an_inside,
     observed,
 )
+from tests.libvirt_errors import RECORDED
 
 GUEST = a_guest(services=(a_service(probes=(a_probe(),)),))
 
@@ -89,3 +91,49 @@ def test_a_cold_boot_waits_while_the_file_systems_are_frozen() -> None:
         assert any(isinstance(one, (ShutdownDomain, LookInside)) for one in thawed.steps)
     made = planned(failed("LookInside", "FilesystemsFrozen"), memory=wished, inside=inside)
     assert said(made, "Synced") == ("False", "FilesystemsFrozen")
+
+
+# --- What a host lacks for a start ----------------------------------------------------------------
+
+
+HOST_LACKS = sorted(
+    {one.reason for name, one in RECORDED.items() if name.startswith("start with ")}
+)
+
+
+def off(failure: Failure | None, why: StateReason = StateReason.FAILED, *, tried: int = 2) -> Plan:
+    memory = Memory(start_attempts=tried, last_start_attempt=NOW - 1 if tried else None)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, why, memory=memory)
+    if failure is not None:
+        failure = replace(failure, digest=GUEST.digest)
+    return plan(
+        GUEST, observed(domain, image=a_ready_image(), failure=failure), domain.memory, NOW, POLICY
+    )
+
+
+@pytest.mark.parametrize("why", [StateReason.FAILED, StateReason.OTHER, StateReason.CRASHED])
+@pytest.mark.parametrize("reason", HOST_LACKS)
+def test_what_a_host_lacks_for_a_start_is_no_crash(reason: str, why: StateReason) -> None:
+    """Also of a guest that never ran (which libvirt gives no reason for)."""
+    made = off(failed("StartDomain", reason), why)
+    assert said(made, "Ready") == said(made, "Running") == ("False", reason)
+    assert (made.printable, made.health) == (Printable.DEGRADED, Health.DEGRADED)
+    assert made.sentence.startswith(f"{reason} and what helps; start number 3 waits")
+
+
+def test_a_refusal_without_a_word_of_its_own_is_a_failed_start() -> None:
+    made = off(failed("StartDomain", "TransientFailure"))
+    assert said(made, "Running") == ("False", "StartFailed")
+
+
+def test_a_restarted_daemon_does_not_take_a_failed_start_for_a_crash() -> None:
+    made = off(None)
+    assert said(made, "Running") == ("False", "StartFailed")
+    assert made.printable is Printable.DEGRADED
+    assert said(off(None, StateReason.CRASHED), "Running") == ("False", "CrashLoopBackOff")
+    assert off(None, StateReason.CRASHED).printable is Printable.CRASH_LOOP
+
+
+def test_what_another_step_met_is_no_reason_of_a_crash_loop() -> None:
+    made = off(failed("SetAutostart", "NetworkInactive"), StateReason.CRASHED)
+    assert said(made, "Running") == ("False", "CrashLoopBackOff")
