@@ -6,11 +6,12 @@ n-th effect, as SIGKILL would; ``fail`` makes chosen calls raise; ``break_at`` l
 any of ``Break``'s ways. Nobody pulls the plug on a guest that was not asked to shut down.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
+from controller.clock import SteadyClock
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
 from controller.errors import (
     GuestkeeperError,
@@ -59,7 +60,9 @@ class FakeWorld:
     """Implements Hypervisor, Inside, Images, Prober and Journal at once."""
 
     def __init__(self) -> None:
-        self.now = NOW
+        self.now = NOW  # the time that passes
+        self.ahead = 0.0  # what somebody set the host's clock by
+        self.clock: Callable[[], float] = lambda: self.now  # the daemon's
         self.view = a_host()
         self.volumes_there: dict[tuple[str, str], VolumeView] = {}
         self.domains: dict[str, DomainView] = {}
@@ -213,7 +216,7 @@ class FakeWorld:
                 reason=StateReason.OTHER,
                 live=domain.config,
                 agent_connected=works,
-                started_at=self.now,
+                started_at=self.clock(),
                 run=self.runs,
             )
             if self.booted.get(name) != system.volume:
@@ -230,7 +233,8 @@ class FakeWorld:
         with self._effect(f"destroy {name}"):
             if self.domains[name].state.active:
                 run, _ = self.asked.get(name, (None, 0.0))
-                assert run == self.domains[name].run, "powered off, and never asked to shut down"
+                asked = run == self.domains[name].run
+                assert asked or self.step != "DestroyDomain", "powered off, and never asked"
                 self.stop(name, StateReason.DESTROYED)
 
     def eject(self, host: str, name: str, alias: str) -> None:
@@ -501,8 +505,14 @@ class Daemon:
         operations = InlineOperations()
         images = _Images(world)
         ports = Ports(world, world, images, world, world)  # type: ignore[arg-type]
-        clock = lambda: world.now  # noqa: E731
-        rollouts = Rollouts(ports.hypervisor, lambda: documents.guests, monotonic=clock)
+        steady = SteadyClock(wall=lambda: world.now + world.ahead, monotonic=lambda: world.now)
+        clock = world.clock = steady.now
+        rollouts = Rollouts(
+            ports.hypervisor,
+            lambda: documents.guests,
+            clock=lambda: world.now + world.ahead,
+            monotonic=lambda: world.now,
+        )
         look = Look(
             ports,
             self.knowledge,
@@ -511,6 +521,7 @@ class Daemon:
             fleet=lambda _: world.fleet,
             hold=rollouts.hold,
             clock=clock,
+            ahead=steady.ahead,
         )
         executor = _Executor(world, ports, self.knowledge, operations, clock=clock)
         self.executor: Executor = executor
@@ -521,8 +532,9 @@ class Daemon:
             executor,
             self.knowledge,
             self.status,
-            replace(POLICY, daemon_started=world.now),
+            replace(POLICY, daemon_started=clock()),
             clock=clock,
+            wall=lambda: world.now + world.ahead,
         )
 
     def reconcile(self, name: str) -> Result:

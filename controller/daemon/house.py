@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from controller import __version__
+from controller.clock import SteadyClock
 from controller.daemon import memory
 from controller.daemon.adoption_desk import AdoptionDesk
 from controller.daemon.image_desk import ImageDesk
@@ -81,10 +82,12 @@ class House:
         *,
         journal: Path | str | None = None,
         read_only: bool = False,
+        clock: SteadyClock | None = None,
     ) -> None:
         """``read_only``: nothing on a host is changed, whatever is asked."""
         self.settings = settings
-        self.started_at = time.time()
+        self.clock = clock or SteadyClock(on_set=_clock_set)
+        self.started_at = self.clock.now()
         self.metrics = Metrics(__version__)
         self.catalog = Catalog(
             settings.desired_dir,
@@ -93,7 +96,7 @@ class House:
             patient=not read_only,
         )
         self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
-        self.told = Telling(self.journal, self.metrics)
+        self.told = Telling(self.journal, self.metrics, clock=self.clock.now)
         self.status = StatusStore(self.told.on_status, self.told.on_drop)
         self.knowledge = Knowledge()
         self.queue = WorkQueue(
@@ -111,6 +114,7 @@ class House:
         )
         self.operations = Operations(
             settings.operation_workers,
+            clock=self.clock.now,
             on_done=self.triggers.on_operation,
             on_panic=self._panicked,
         )
@@ -119,6 +123,7 @@ class House:
             on_event=self.triggers.on_event,
             on_host=self._on_host,
             on_call=self.metrics.host_call,
+            now=self.clock.now,
         )
         self._stopping = threading.Event()
         self.agent = GuestAgent(self.hypervisor.agent_command, time.monotonic, self._stopping.wait)
@@ -127,6 +132,7 @@ class House:
             inside=lambda target: asker.probe(target, target.guest),
             on_transition=self.triggers.on_probe,
             on_error=_probe_failed,
+            wall=self.clock.now,
         )
         self.images = Images(
             self.hypervisor,
@@ -141,6 +147,7 @@ class House:
             owner=_owner(settings),
             builds_at_once=settings.image_builds,
             unused_ttl=settings.unused_base_seconds,
+            clock=self.clock.now,
         )
         self.desk = ImageDesk(self.images, lambda: self.catalog.snapshot, self.host_views)
         self.keeper = Keeper(
@@ -151,7 +158,7 @@ class House:
         )
         self.ports = Ports(
             hypervisor=self.hypervisor,
-            inside=InsideAccess(self.agent, FileSecrets(), time.time),
+            inside=InsideAccess(self.agent, FileSecrets(), self.clock.now),
             images=self.images,
             prober=self.prober,
             journal=self.journal,
@@ -177,9 +184,15 @@ class House:
             policy.seed,
             fleet=self.fleets.of,
             hold=rollouts.hold,
+            clock=self.clock.now,
+            ahead=self.clock.ahead,
         )
         self.executor = Executor(
-            self.ports, self.knowledge, self.operations, on_step=self.told.on_step
+            self.ports,
+            self.knowledge,
+            self.operations,
+            clock=self.clock.now,
+            on_step=self.told.on_step,
         )
         self.reconciler = Reconciler(
             CatalogView(self.catalog),
@@ -189,6 +202,7 @@ class House:
             self.knowledge,
             self.status,
             policy,
+            clock=self.clock.now,
         )
         self.adoptions = AdoptionDesk(
             self.ports,
@@ -197,6 +211,7 @@ class House:
             lambda: self.catalog.snapshot,
             policy,
             self.queue.add,
+            clock=self.clock.now,
         )
         self.workers = Workers(
             self.queue,
@@ -305,6 +320,14 @@ def _owner(settings: Settings) -> str:
     """Several daemons may use one libvirt; each has a state directory of its own."""
     text = f"{machine_identity(settings)}\n{settings.state_dir.absolute()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _clock_set(ahead: float) -> None:
+    log.warning(
+        "the host's clock was set: time that passes goes on as before, and the daemon's clock comes"
+        " near it slowly; systemctl restart guestkeeper takes it over at once",
+        ahead_seconds=round(ahead),
+    )
 
 
 def _probe_failed(target: ProbeTarget | None, error: Exception) -> None:

@@ -122,7 +122,7 @@ def _preview(house: House, guest: EffectiveGuest) -> GuestStatus:
         try:
             house.knowledge.learnt(guest.name, house.ports.inside.look(guest, observed.domain))
         except GuestkeeperError as error:
-            house.knowledge.failed(guest.name, "LookInside", error, guest.digest, time.time())
+            house.knowledge.failed(guest.name, "LookInside", error, guest.digest, house.clock.now())
         observed, plan = house.reconciler.preview(guest)
     return house.status.put(guest, observed, plan, time.time())
 

@@ -190,6 +190,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         journal=house.journal,
         queue=house.queue.add,
         queue_all=house.triggers.all,
+        clock=house.clock.now,
     )
     volumes = VolumeDesk(
         house.hypervisor,

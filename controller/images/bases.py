@@ -18,6 +18,8 @@ from controller.observed.base_names import file_name, is_base_name, marker_name
 from controller.observed.host import VolumeView
 
 _log = structlog.get_logger(__name__)
+_SEEN = 600.0
+"""Seconds for which this daemon itself has to have seen a base unused, whatever is written down."""
 
 
 class Bases:
@@ -37,6 +39,7 @@ class Bases:
         self._ttl = ttl
         self._clock = clock
         self._on_collected = on_collected
+        self._seen: dict[str, float] = {}  # since when this daemon itself sees it unused
 
     def collect(
         self, host: str, pools: Collection[str], wanted: Callable[[str, str], bool]
@@ -71,12 +74,17 @@ class Bases:
         for key in [key for key in since if key.startswith(here)]:
             if key.removeprefix(here) not in unused:
                 del since[key]
+                self._seen.pop(key, None)
         for name in sorted(unused):
             began = since.setdefault(here + name, now)
             if began > now:  # the clock was set back
                 since[here + name] = began = now
-            if now - began >= self._ttl and self._delete(host, pool, name, wanted):
+            # The clock may be wrong that an earlier daemon wrote by, or this one began with.
+            seen = now - self._seen.setdefault(here + name, now) >= min(_SEEN, self._ttl)
+            over = now - began >= self._ttl
+            if over and seen and self._delete(host, pool, name, wanted):
                 del since[here + name]
+                del self._seen[here + name]
 
     def _delete(self, host: str, pool: str, name: str, wanted: Callable[[str, str], bool]) -> bool:
         """Looks once more, then the marker goes first: half deleted is no base."""

@@ -42,7 +42,9 @@ class Look:
         fleet: Callable[[str], Fleet] = lambda _: Fleet(),
         hold: Callable[[EffectiveGuest, ImageView], str] = lambda *_: "",
         clock: Callable[[], float] = time.time,
+        ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """``ahead`` is how far the host's clock is ahead of ``clock``."""
         self._ports = ports
         self._knowledge = knowledge
         self._operations = operations
@@ -50,6 +52,7 @@ class Look:
         self._fleet = fleet
         self._hold = hold
         self._clock = clock
+        self._ahead = ahead
         self._listed: set[str] = set()
         self._placed: dict[str, str] = {}
         self._watched: dict[str, tuple[float, float]] = {}  # guest -> looked at since, last
@@ -96,6 +99,7 @@ class Look:
             fleet=self._fleet(name),
             operation=self._operations.current(name),
             failure=self._knowledge.failure(name),
+            clock_ahead=self._ahead(),
         )
         if domain is None:
             return self._with_new(guest, host, observed)

@@ -65,7 +65,9 @@ class Reconciler:
         policy: Policy,
         *,
         clock: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` is what decisions are made by, ``wall`` what people are shown."""
         self._desired = desired
         self._ports = ports
         self._look = look
@@ -74,6 +76,7 @@ class Reconciler:
         self._status = status
         self._policy = policy
         self._clock = clock
+        self._wall = wall
 
     def preview(self, guest: EffectiveGuest) -> tuple[Observed, Plan]:
         """Looks and plans, touches nothing."""
@@ -165,7 +168,7 @@ class Reconciler:
                 problems=self._desired.problems(name),
                 shutdown_timeout=timeout,
             )
-        self._status.put(guest, observed, made, self._clock())
+        self._status.put(guest, observed, made, self._wall())
         if not made.steps:
             return self._later(made)
         if not act:
@@ -200,7 +203,7 @@ class Reconciler:
         return plan(guest, observed, memory, self._clock(), self._policy)
 
     def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:
-        self._status.put(guest, observed, made, self._clock())
+        self._status.put(guest, observed, made, self._wall())
         self._ports.prober.set_targets(guest.name, made.probes)
 
     def _later(self, made: Plan) -> Result:

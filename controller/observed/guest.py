@@ -82,3 +82,6 @@ class Observed:
     """Epoch seconds since which it has been looked at again and again; told while it matters."""
     operation: Operation | None = None
     failure: Failure | None = None
+    clock_ahead: float = 0.0
+    """Seconds by which the host's clock is ahead of the one that all times are by: it was set since
+    the daemon started. Maintenance windows are by the host's."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainState, DomainView, Memory
-from controller.observed.guest import Failure, Observed
+from controller.observed.guest import Observed
 from controller.observed.image import ImageState
 from controller.planning.disk_swap import begin, begin_rollback, bound_disk, too_small
 from controller.planning.domain import SYSTEM
@@ -20,7 +20,7 @@ from controller.planning.restarting import decide_restart, restart_key
 from controller.planning.steps import Step, remember
 from controller.planning.stopping import StopFor, asked_to_stop, stop
 from controller.planning.trouble import spoiled
-from controller.planning.windows import window_state
+from controller.planning.windows import window_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _decide(
 ) -> ChangeDecision:
     if SYSTEM in todo.moved:
         # What it would come back to is somebody's snapshot: that has to be merged first.
-        return _restart(desired, domain, memory, todo, now, policy.daemon_started, observed.failure)
+        return _restart(desired, observed, domain, memory, todo, now, policy.daemon_started)
     bound = bound_disk(domain)
     if memory.rollback and memory.replacement is None:
         if bound:
@@ -84,7 +84,7 @@ def _decide(
     since = policy.daemon_started
     if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART, since=since):
         return replacing  # which boots it cold, too
-    restart = _restart(desired, domain, memory, todo, now, since, observed.failure)
+    restart = _restart(desired, observed, domain, memory, todo, now, since)
     if restart.steps or todo.outdated is None:
         return restart
     # Both wait; another disk is the larger thing to know.
@@ -98,16 +98,17 @@ def _decide(
 
 def _restart(
     desired: EffectiveGuest,
+    observed: Observed,
     domain: DomainView,
     memory: Memory,
     todo: Pending,
     now: float,
     since: float,
-    failure: Failure | None,
 ) -> ChangeDecision:
     if domain.state not in (DomainState.RUNNING, DomainState.BLOCKED):
         return ChangeDecision()
-    decided = decide_restart(desired, domain, memory, todo.restart, now, since)
+    ahead = observed.clock_ahead
+    decided = decide_restart(desired, domain, memory, todo.restart, now, since, ahead)
     paths = ", ".join(dict.fromkeys(change.path for change in todo.restart))
     message = f"takes effect with the next cold boot: {paths}"
     if decided.waits:
@@ -125,7 +126,7 @@ def _restart(
         timeout=timeout,
         now=now,
         since=since,
-        failure=failure,
+        failure=observed.failure,
         key=restart_key(todo.restart) if todo.restart else "",
     )
     return ChangeDecision(
@@ -167,7 +168,7 @@ def _replace(
     if not approved and policy.replace != "Automatic":
         message = f"{what}; to have it replaced: {again}"
         return ChangeDecision((), "ReplaceRequired", message, replace_to=old.base)
-    window = window_state(policy.maintenance_windows, now)
+    window = window_now(policy.maintenance_windows, now, observed.clock_ahead)
     if not window.open and not (approved and memory.approved_now):
         message = (
             f"{what}; its replacement waits for the maintenance window; at once: {again} --now"

@@ -29,6 +29,10 @@ from controller.planning.pending import waits_alone
 from controller.planning.plan import Policy
 from controller.planning.steps import DeleteRetired, RecordMemory, Step, remember
 
+SEEN = 600.0
+"""Seconds that a daemon has to have been up before it deletes by a time that an earlier one wrote
+down: it may have started with a wrong clock, which is set right soon after."""
+
 
 def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
     """The system disk that the domain is defined with."""
@@ -114,11 +118,18 @@ def bound_disk(domain: DomainView) -> str:
 
 
 def expired(
-    desired: EffectiveGuest, observed: Observed, domain: DomainView, memory: Memory, now: float
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    now: float,
+    policy: Policy,
 ) -> tuple[list[Step], float | None]:
     """Retired disks whose time is over, and when the next one's is; none during a replacement.
 
-    Of those that did not come up only the last is kept, for somebody to look at.
+    It is over where both clocks say so, the daemon's and the host's, which somebody may have set;
+    and by what an earlier daemon wrote down only after a while (``SEEN``). Of those that did not
+    come up only the last is kept, for somebody to look at.
     """
     if memory.replacement is not None:
         return [], None
@@ -131,7 +142,9 @@ def expired(
         if one == back or not may_delete(domain, memory, *one.disk.place):
             continue
         superseded = one in failed[:-1]
-        ends = one.since + ttl
+        ends = one.since + ttl + max(0.0, -observed.clock_ahead)
+        if one.since < policy.daemon_started:
+            ends = max(ends, policy.daemon_started + min(SEEN, ttl))
         if superseded or now >= ends:
             why = "a later one failed too" if superseded else f"it was {one.why}, {ttl:.0f} s ago"
             step = DeleteRetired(one, why)

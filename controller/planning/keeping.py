@@ -143,7 +143,7 @@ def plan_running(
     steps += _remove_seed(desired, observed, domain, inside, policy)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
         steps.append(_record(desired, owner))
-    over, expires_at = expired(desired, observed, domain, memory, now)
+    over, expires_at = expired(desired, observed, domain, memory, now, policy)
     steps += over
     if memory.restarted_for and not todo.restart and memory.replacement is None:
         steps.append(remember(restarted_for=""))

@@ -34,7 +34,7 @@ from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start, unable_to_start
-from controller.planning.steps import DestroyDomain, Step, remember, step_name
+from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
 from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
 
@@ -182,8 +182,8 @@ def _off(
     provisioned = true(C.PROVISIONED, "Defined")
     kept = upkeep(desired, domain, memory, policy)
     steps: list[Step] = [kept] if kept is not None else []
-    steps += todo.steps
-    over, expires_at = expired(desired, observed, domain, memory, now)
+    steps += (step for step in todo.steps if not isinstance(step, LONG))
+    over, expires_at = expired(desired, observed, domain, memory, now, policy)
     steps += over
     if start.due is None:
         message = f"off, as wanted: {start.why}"

@@ -49,7 +49,7 @@ from controller.planning.steps import (
 )
 from controller.planning.stopping import NOT_STOPPED, StopFor, Stopping, stop
 from controller.planning.trouble import spoiled
-from controller.planning.windows import window_state
+from controller.planning.windows import window_now
 
 C = ConditionType
 STARTS = 2
@@ -130,7 +130,8 @@ class _View:
         if self.domain.running_job:
             message = "waiting for a job of its domain (backup, migration)"
             return self._waiting(message, self.now + 10)
-        window = window_state(self.desired.spec.update_policy.maintenance_windows, self.now)
+        windows = self.desired.spec.update_policy.maintenance_windows
+        window = window_now(windows, self.now, observed.clock_ahead)
         if not (off or window.open or going.why == "rollback" or self.memory.approved_now):
             return self._waiting("its maintenance window is over", window.changes_at)
         bad = self._spoiled()
@@ -324,7 +325,8 @@ class _View:
 
     def _watched(self, since: float) -> float:
         """``since``, or from when on somebody has been looking: what nobody saw is no failure."""
-        return max(since, self.observed.watched_since, self.policy.daemon_started)
+        known = since if since <= self.now else 0.0  # else by a clock that was set back since
+        return max(known, self.observed.watched_since, self.policy.daemon_started)
 
     def _deadline(self) -> float:
         began = self._watched(self.going.swapped_at or self.now)
@@ -334,7 +336,8 @@ class _View:
         """What is noted of a replacement that worked."""
         going = self.going
         back = going.why == "rollback"
-        retired = RetiredDisk(going.back, self.now, "rolled-back" if back else "replaced")
+        why_kept = "rolled-back" if back else "replaced"
+        retired = RetiredDisk(going.back, self._kept_from(), why_kept)
         why = f"an operator went back from it to {going.to.base}" if back else ""
         return {
             "retired": (*self.memory.retired, retired),
@@ -347,8 +350,15 @@ class _View:
         return dict(_ENDED) | {
             "refused": self.going.to.base,
             "refused_why": why,
-            "retired": (*self.memory.retired, RetiredDisk(self.going.to, self.now, "failed")),
+            "retired": (
+                *self.memory.retired,
+                RetiredDisk(self.going.to, self._kept_from(), "failed"),
+            ),
         }
+
+    def _kept_from(self) -> float:
+        """By whichever clock is later: the next daemon begins with what the host's shows then."""
+        return self.now + max(0.0, self.observed.clock_ahead)
 
     # --- And back ---------------------------------------------------------------------------------
 

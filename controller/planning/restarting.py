@@ -7,7 +7,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainView, Memory
 from controller.planning.changes import FieldChange
 from controller.planning.stopping import StopFor, asked_to_stop
-from controller.planning.windows import window_state
+from controller.planning.windows import window_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,10 @@ def decide_restart(
     staged: tuple[FieldChange, ...],
     now: float,
     since: float,
+    ahead: float = 0.0,
 ) -> RestartDecision:
     """For a running domain; ``staged`` are the changes that only a cold boot applies. ``since``: as
-    for ``asked_to_stop``.
+    for ``asked_to_stop``; ``ahead``: as ``Observed.clock_ahead``.
     """
     if asked_to_stop(domain, memory, StopFor.RESTART, since=since):
         return RestartDecision("it is on its way down for a cold boot")
@@ -50,7 +51,7 @@ def decide_restart(
         return RestartDecision(
             waits=f"a cold boot did not apply it, so it is not booted again; to try: {again}"
         )
-    window = window_state(policy.maintenance_windows, now)
+    window = window_now(policy.maintenance_windows, now, ahead)
     if not window.open:
         return RestartDecision(
             waits=f"it waits for its maintenance window; at once: {again}",

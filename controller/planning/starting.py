@@ -22,7 +22,8 @@ ORDERLY = 60.0
 """Seconds since the last start after which an orderly shutdown is not a failed start."""
 STOP_FORGET = 86400.0
 """Seconds after which a stop of ours is no reason to start any more: longer than a host is away for
-in a bad night, and shorter than anybody forgets a guest."""
+in a bad night, and shorter than anybody forgets a guest. A time to come was written by a clock that
+was set back since, and is near enough."""
 _WHY_AGAIN: dict[str, str] = {
     StopFor.RESTART: "it was stopped for a cold boot",
     StopFor.REPLACE: "it was stopped for another system disk",
@@ -73,7 +74,7 @@ def decide_start(
         return StartDecision(None, "it was migrated to another host", attempts)
     if strategy is RunStrategy.HALTED:
         why = ""
-    elif memory.stop_for and stopped is not None and 0 <= now - stopped < STOP_FORGET:
+    elif memory.stop_for and stopped is not None and abs(now - stopped) < STOP_FORGET:
         why = _WHY_AGAIN.get(memory.stop_for, why)
         if memory.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
             why = ""
@@ -120,7 +121,7 @@ def unable_to_start(domain: DomainView, failure: Failure | None) -> tuple[str, s
 def _wished(memory: Memory, now: float) -> bool:
     """Did an operator ask for a cold boot, not long ago, of which this is the half?"""
     asked = memory.restart_requested
-    return asked is not None and 0 <= now - asked < STOP_FORGET
+    return asked is not None and abs(now - asked) < STOP_FORGET
 
 
 def stopped_by_itself(domain: DomainView) -> bool:

@@ -9,7 +9,7 @@ differs between forwards and backwards.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from cronsim import CronSim
@@ -53,6 +53,14 @@ def window_state(windows: Sequence[MaintenanceWindow], now: float) -> WindowStat
             break
         end = further
     return WindowState(True, end)
+
+
+def window_now(windows: Sequence[MaintenanceWindow], now: float, ahead: float) -> WindowState:
+    """``window_state`` by the host's clock, which is ``ahead`` of ``now``; in times of ``now``."""
+    state = window_state(windows, now + ahead)
+    if not ahead or state.changes_at is None:
+        return state
+    return replace(state, changes_at=state.changes_at - ahead)
 
 
 def _open_until(clocks: Sequence["_Clock"], time: float) -> float:

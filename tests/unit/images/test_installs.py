@@ -298,6 +298,9 @@ def test_an_unused_base_is_deleted_after_its_time_and_one_in_use_never(world: Wo
     assert old in world.bases(), "its time is not over"
     world.now += 1
     world.tend(NEWER)
+    assert old in world.bases(), "the daemon has just started, with whatever clock"
+    world.now += 99
+    world.tend(NEWER)
     assert not world.host.contents
     assert world.collected == [old]
 
@@ -373,3 +376,15 @@ def test_one_install_at_a_time_runs_on_a_host(world: World) -> None:
     wait_until(lambda: "another image" in world.view(other).message, 10, "the other to wait")
     assert len(world.host.starts) == 1
     assert [d.record.step for d in world.host.domains.values()] == [Step.STARTED]
+
+
+def test_a_daemon_that_starts_with_a_wrong_clock_deletes_no_base(world: World) -> None:
+    world.prepare()
+    old = world.reach(ImageState.READY).base
+    world.tend(NEWER)
+    world.restart()
+    world.now += 800
+    world.tend(NEWER)
+    world.now -= 790  # somebody sets it right
+    world.tend(NEWER)
+    assert old in world.bases()
