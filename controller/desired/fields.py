@@ -6,9 +6,10 @@ constants.
 """
 
 import re
+import unicodedata
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, LiteralString
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,8 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
@@ -92,6 +95,10 @@ class Matching:
         return schema
 
 
+_JOINERS = frozenset("\u00ad\u200c\u200d\u2060") | {chr(tag) for tag in range(0xE0020, 0xE0080)}
+"""Soft hyphen, zero-width (non-)joiner, word joiner; the tags that end a flag's emoji."""
+
+
 class Printable:
     """Text without anything that moves a terminal or breaks XML; white space around it is dropped.
 
@@ -105,9 +112,18 @@ class Printable:
         value = value.strip()
         if not self.lines and "\n" in value:
             raise PydanticCustomError("one_line", "must be one line of text")
-        if not value.replace("\n", "").isprintable():
+        if not all(self._may_stand(char) for char in value):
             raise PydanticCustomError("printable", "must have printable characters only")
         return value
+
+    def _may_stand(self, char: str) -> bool:
+        """Also spaces of all widths, and what joins the parts of a word or an emoji."""
+        return (
+            char.isprintable()
+            or (self.lines and char in "\n\t")
+            or unicodedata.category(char) == "Zs"
+            or char in _JOINERS
+        )
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -126,6 +142,20 @@ Name = Annotated[
 ]
 Title = Annotated[str, Field(max_length=255), Printable(lines=False)]
 Description = Annotated[str, Field(max_length=4096), Printable(lines=True)]
+_TITLE: TypeAdapter[str] = TypeAdapter(Title)
+_DESCRIPTION: TypeAdapter[str] = TypeAdapter(Description)
+
+
+@lru_cache(maxsize=4096)
+def can_be_said(text: str, *, lines: bool) -> bool:
+    """Can a document have that title, or (``lines``) that description?"""
+    try:
+        (_DESCRIPTION if lines else _TITLE).validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
 LabelValue = Annotated[str, Field(max_length=63)]
 AbsolutePath = Annotated[
     str,

@@ -49,11 +49,11 @@ def _ours(root: ET.Element) -> dict[str, UserNic]:
 def _take_over(nic: UserNic, new: UserNic) -> None:
     if nic.forwards != new.forwards:
         kind, *words = _words(nic.netdev)
-        known = {_forward(word): word for word in words if _is(word, "hostfwd")}
-        wanted = [word for word in _words(new.netdev) if _is(word, "hostfwd")]
-        first = next((n for n, word in enumerate(words) if _is(word, "hostfwd")), len(words))
+        known = {_forward(word): word for word in words if _forward(word)}
+        wanted = [word for word in _words(new.netdev) if _forward(word)]
+        first = next((n for n, word in enumerate(words) if _forward(word)), len(words))
         forwards = [known.get(_forward(word), word) for word in wanted]
-        rest = [word for word in words[first:] if not _is(word, "hostfwd")]
+        rest = [word for word in words[first:] if not _forward(word)]
         _write(nic.netdev, [kind, *words[:first], *forwards, *rest])
     if nic.mac != new.mac:
         address = f"mac={new.mac}"
@@ -73,7 +73,8 @@ def _is(word: str, key: str) -> bool:
 
 
 def _forward(word: str) -> str:
-    return forward_of(word.partition("=")[2])
+    """What it forwards, as documents say it; '' of every other word."""
+    return forward_of(word.partition("=")[2]) if _is(word, "hostfwd") else ""
 
 
 def _write(argument: ET.Element, words: list[str]) -> None:

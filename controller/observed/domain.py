@@ -98,6 +98,9 @@ class DiskConfig:
         if self.volume is None:
             object.__setattr__(self, "pool", "")
             object.__setattr__(self, "format", "raw")
+        # Of another volume it is another path.
+        if self.path.rpartition("/")[2] != self.volume:
+            object.__setattr__(self, "path", "")
 
     @property
     def place(self) -> tuple[str, str | None]:

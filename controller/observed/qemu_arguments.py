@@ -4,6 +4,7 @@ libvirt's own (9.0) cannot forward ports without passt, so ours are written as a
 are read back. Pure.
 """
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +14,15 @@ QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 TEST_ARGUMENTS_NAMESPACE = "urn:guestkeeper:test-driver:v1"
 """Where user interfaces stand in libvirt's test driver, which drops QEMU's arguments."""
 
+_FORWARD = re.compile(r"(tcp|udp|):((?:\d{1,3}\.){3}\d{1,3}|):(\d+)-:(\d+)")
+
 
 @dataclass(frozen=True, slots=True)
 class UserNic:
-    """A ``-netdev user`` with the ``-device`` on it. ``identity`` is the netdev's id."""
+    """A ``-netdev user`` with the ``-device`` on it. ``identity`` is the netdev's id.
+
+    ``forwards`` are those that documents have words for.
+    """
 
     identity: str
     mac: str
@@ -35,13 +41,14 @@ def user_nics(root: ET.Element) -> Iterator[UserNic]:
         kind, words = _words(argument.get("value", ""))
         first = dict(reversed(words))
         if option == "-netdev" and kind == "user":
-            forwards = tuple(forward_of(text) for key, text in words if key == "hostfwd")
+            texts = (forward_of(text) for key, text in words if key == "hostfwd")
+            forwards = tuple(text for text in texts if text)
             netdevs[first.get("id", "")] = argument, forwards
         elif option == "-device" and first.get("netdev", "") in netdevs:
             netdev, forwards = netdevs[first["netdev"]]
             yield UserNic(
                 identity=first["netdev"],
-                mac=first.get("mac", ""),
+                mac=first.get("mac", "").lower(),
                 model="virtio" if kind.startswith("virtio-net") else kind,
                 forwards=forwards,
                 netdev=netdev,
@@ -64,10 +71,16 @@ def _words(value: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def forward_of(text: str) -> str:
-    """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; anything else as it stands."""
-    protocol, _, rest = text.partition(":")
-    host, dash, guest = rest.partition("-:")
-    return f"{host}:{guest}/{protocol}" if dash else text
+    """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; '' where documents cannot say it.
+
+    QEMU takes no protocol for TCP, and no address for all that the host has. A host's name, or the
+    address of one of several guests, is an operator's business, and stays.
+    """
+    found = _FORWARD.fullmatch(text)
+    if found is None:
+        return ""
+    protocol, address, host, guest = found.groups()
+    return f"{address or '0.0.0.0'}:{host}:{guest}/{protocol or 'tcp'}"  # noqa: S104
 
 
 def _options(root: ET.Element) -> Iterator[tuple[str, ET.Element]]:

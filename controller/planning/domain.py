@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.desired import schema
 from controller.desired.effective import EffectiveGuest
+from controller.desired.fields import can_be_said
 from controller.desired.schema import Accelerator, Interface
 from controller.observed.domain import (
     NO_LIMITS,
@@ -188,9 +189,17 @@ def wanted_config(
             *_drives(guest, host, domain),
         ),
         nics=tuple(_nic(nic, uid, domain) for nic in spec.interfaces),
-        title=spec.title or "",
-        description=spec.description or "",
+        title=_text(spec.title, domain.config.title if domain else "", lines=False),
+        description=_text(
+            spec.description, domain.config.description if domain else "", lines=True
+        ),
     )
+
+
+def _text(wanted: str | None, has: str, *, lines: bool) -> str:
+    """What no document can say stays where none says another; so does the space around a text."""
+    unsaid = wanted is None and bool(has) and not can_be_said(has, lines=lines)
+    return has if unsaid or has.strip() == (wanted or "") else wanted or ""
 
 
 def _disks(

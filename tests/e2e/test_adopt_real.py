@@ -28,19 +28,24 @@ FOREIGN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/q
 <controller type='scsi' index='0' model='virtio-scsi'/>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/>
  <source file='POOL/old-root.qcow2'/><target dev='sda' bus='scsi'/>
- <serial>root-1</serial></disk>
+ <serial>root-1</serial><alias name='ua-root'/></disk>
 <disk type='file' device='disk'><driver name='qemu' type='raw'/>
  <source file='POOL/old-data.img'/><target dev='vda' bus='virtio'/>
- <iotune><total_iops_sec>500</total_iops_sec></iotune></disk>
+ <iotune><total_iops_sec>500</total_iops_sec><total_iops_sec_max>900</total_iops_sec_max>
+  <total_iops_sec_max_length>5</total_iops_sec_max_length></iotune></disk>
 <disk type='file' device='cdrom'><target dev='sdb' bus='sata'/></disk>
 <interface type='user'><mac address='MAC2'/><model type='virtio'/></interface>
 <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
 <serial type='pty'/>
 </devices><qemu:commandline>
- <qemu:arg value='-netdev'/><qemu:arg value='user,id=u0,hostfwd=tcp:127.0.0.1:PORT-:80'/>
+ <qemu:arg value='-netdev'/>
+ <qemu:arg value='user,id=u0,restrict=on,hostfwd=tcp:127.0.0.1:PORT-:80'/>
  <qemu:arg value='-device'/>
  <qemu:arg value='virtio-net-pci,netdev=u0,mac=MAC1,bus=pcie.0,addr=0x10'/>
-</qemu:commandline></domain>"""
+</qemu:commandline>
+<qemu:override><qemu:device alias='ua-root'><qemu:frontend>
+ <qemu:property name='rotation_rate' type='unsigned' value='1'/>
+</qemu:frontend></qemu:device></qemu:override></domain>"""
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,7 @@ def foreign(site: Site, connection: libvirt.virConnect, name: str) -> libvirt.vi
 def aliases(domain: libvirt.virDomain) -> set[str]:
     found = ET.fromstring(domain.XMLDesc()).iterfind("devices/*/alias")
     return {one.get("name", "") for one in found} & {
+        "ua-root",
         "ua-disk-system",
         "ua-disk-vda",
         "ua-cdrom-sdb",
@@ -123,28 +129,40 @@ def test_a_foreign_domain_is_exported_adopted_and_never_stops(
 
     # From here on it is a guest as every other: changed while it runs ...
     text = exported.stdout.replace("made long ago, by hand", "looked after")
-    site.write("old.yaml", text.replace("totalIopsSec: 500", "totalIopsSec: 700"))
+    text = text.replace("totalIopsSec: 500", "totalIopsSec: 700")
+    site.write("old.yaml", text.replace("size: 32Mi", "size: 48Mi"))
 
     def changed() -> bool:
         live = domain.XMLDesc()
-        return "looked after" in live and "<total_iops_sec>700" in live
+        sizes = {domain.blockInfo(target)[0] for target in ("sda", "vda")}
+        done = "looked after" in live and "<total_iops_sec>700" in live
+        return done and sizes == {48 * 2**20}
 
     wait_until(changed, 60, "the running domain has it")
     assert (site.qemu("old"), domain.ID()) == (qemu, run)
 
     # ... and started again where it dies, with our aliases and all that was not ours to touch.
     before = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert aliases(domain) == set()
+    assert aliases(domain) == {"ua-root"}
+    burst = (
+        "<total_iops_sec_max>900</total_iops_sec_max>",
+        "<total_iops_sec_max_length>5</total_iops_sec_max_length>",
+    )
+    for kept in burst:
+        assert kept in domain.XMLDesc()
+        assert kept in before
     domain.destroy()
     wait_until(domain.isActive, 60, "it runs again")
     wait_until(
-        lambda: aliases(domain) == {"ua-disk-system", "ua-disk-vda", "ua-cdrom-sdb"},
+        lambda: aliases(domain) == {"ua-root", "ua-disk-vda", "ua-cdrom-sdb"},
         30,
-        "it runs with our aliases",
+        "it runs with our aliases, and with that of the operator",
     )
     after = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     forward = f"hostfwd=tcp:127.0.0.1:{site.ports['old']}"
-    for kept in ("<serial>root-1</serial>", "bus='scsi'", MACS[1], forward):
+    override, path = "<qemu:device alias='ua-root'>", "/pool/old-root.qcow2'"
+    net = f"user,id=u0,restrict=on,{forward}"
+    for kept in ("<serial>root-1</serial>", "bus='scsi'", MACS[1], net, override, path, *burst):
         assert kept in before
         assert kept in after
     site.wait_ready("old", timeout=60)

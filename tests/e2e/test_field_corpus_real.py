@@ -4,12 +4,18 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 import pytest
 
-from tests.field_corpus import CORPUS, a_libvirtd, acceptable
+from controller.observed.domain_xml import parse_config
+from controller.planning.changes import config_changes
+from controller.planning.locating import located
+from tests.field_adopted import Adopted, adopted, belongs, changes
+from tests.field_corpus import CORPUS, a_libvirtd, acceptable, host_with_pools
+from tests.trees import differences
 
 pytestmark = pytest.mark.e2e
 
@@ -43,3 +49,56 @@ def test_libvirt_accepts_every_domain_of_the_corpus(connection: libvirt.virConne
             refused.append(f"{field.key}: {error}")
     assert refused == []
     assert len(CORPUS) >= 120
+
+
+_OF_THE_HOST = ("devices/controller",)
+"""libvirt adds buses for a new device."""
+
+
+def test_libvirt_holds_what_was_redefined_and_all_else_as_it_was(
+    connection: libvirt.virConnect,
+) -> None:
+    """Adopted, then with one field changed; another with each domain, so that all are tried."""
+    capabilities = ET.fromstring(connection.getCapabilities())
+    kinds = {kind.get("type", "") for kind in capabilities.iterfind("guest/arch/domain")}
+    wrong: list[str] = []
+    for number, found in enumerate(CORPUS):
+        field = replace(found, xml=acceptable(found.xml, kinds))
+        made = adopted(field)
+        domain = _define(connection, made.xml)
+        one = replace(made, xml=_held(domain))
+        if places := differences(made.xml, one.xml):
+            wrong.append(f"{field.key}: adopting: {places}")
+        every = [change for change in changes(one) if _is_taken(one, change[0])]
+        name, (wanted, fields) = every[number % len(every)]
+        try:
+            after = _held(_define(connection, one.redefined(wanted)))
+        except libvirt.libvirtError as error:
+            wrong.append(f"{field.key}: {name}: {error}")
+        else:
+            allowed = (*fields, *_OF_THE_HOST)
+            places = differences(one.xml, after)
+            much = [place for place in places if not belongs(place, allowed)]
+            wrong += [f"{field.key}: {name}: {place}" for place in much]
+            has = located(parse_config(after), host_with_pools(field).pools)
+            wrong += [f"{field.key}: {name}: {left}" for left in config_changes(has, wanted)]
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+    assert wrong == []
+
+
+def _define(connection: libvirt.virConnect, xml: str) -> libvirt.virDomain:
+    return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def _held(domain: libvirt.virDomain) -> str:
+    text: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    return text
+
+
+def _is_taken(one: Adopted, name: str) -> bool:
+    """Not what libvirt refuses whoever asks for it, which the planner has to know beforehand."""
+    if name in ("maximum memory", "more vcpus", "fewer vcpus"):
+        return "<numa>" not in one.xml
+    if name.startswith("cache of "):
+        return "io='native'" not in one.xml
+    return not (name.startswith("model of ") and "<driver " in one.xml.partition("<interface")[2])

@@ -86,6 +86,14 @@ def test_white_space_around_a_title_means_nothing(written: str, meant: str) -> N
     assert spec_of(f"  title: {written}\n").title == meant
 
 
+@pytest.mark.parametrize(
+    "text", ["a\\tb", "a\\u00a0b", "\\U0001f468\\u200d\\U0001f469", "a\\u3000b", "a\\nb"]
+)
+def test_a_description_may_have_any_text_that_moves_no_terminal(text: str) -> None:
+    found = spec_of(f'  description: "{text}"\n').description
+    assert found == text.encode().decode("unicode_escape")
+
+
 def test_a_limit_of_reads_may_stand_beside_the_total_of_another_unit() -> None:
     spec = spec_of("  systemDisk: {ioTune: {totalIopsSec: 500, readBytesSec: 1000T}}\n")
     assert spec.system_disk.io_tune is not None

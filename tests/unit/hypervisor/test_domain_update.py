@@ -1,11 +1,13 @@
 """Updating a definition: ours changes, theirs and libvirt's own stay."""
 
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from controller.errors import PermanentError
+from controller.hypervisor.adoption import marked
+from controller.hypervisor.disk_limits import live_limits
 from controller.hypervisor.domain_update import update
 from controller.hypervisor.domain_xml import render
 from controller.observed.domain import (
@@ -17,6 +19,7 @@ from controller.observed.domain import (
     Ownership,
 )
 from controller.observed.domain_xml import parse_domain
+from tests.trees import differences
 
 MIB = 2**20
 OWNER = Ownership(uid="u", name="web1", generation=1, digest="", spec="")
@@ -224,12 +227,12 @@ def test_an_encrypted_disk_is_not_exchanged() -> None:
 
 
 def test_a_block_device_of_a_pool_is_read_back_as_it_is_written() -> None:
-    disk = replace(CONFIG.disks[0], format="raw", path="/dev/vg/web1")
+    disk = replace(CONFIG.disks[0], format="raw", path="/dev/vg/system.qcow2")
     root = ET.fromstring(render(replace(CONFIG, disks=(disk,)), OWNER))
     found = root.find("devices/disk")
     assert found is not None
     assert found.get("type") == "block"
-    assert found.find("source[@dev='/dev/vg/web1']") is not None
+    assert found.find("source[@dev='/dev/vg/system.qcow2']") is not None
 
 
 def test_firmware_that_libvirt_chose_and_its_nvram_stay() -> None:
@@ -357,3 +360,146 @@ def test_metadata_of_somebody_else_stays() -> None:
     xml = update(ET.tostring(has, encoding="unicode"), render(CONFIG, later))
     assert "keep" in xml
     assert parse_domain(xml).ownership == later
+
+
+# --- What an operator set beside what we own ------------------------------------------------------
+
+USER = (
+    "user,id=u0,restrict=on,net=10.77.0.0/24,hostfwd=tcp::2222-:22,"
+    "hostfwd=tcp:localhost:8443-:443,guestfwd=tcp:10.77.0.2:25-cmd:nc a,,b,smb=/srv"
+)
+DEVICE = "virtio-net-pci,netdev=u0,mac=52:54:00:0A:00:02,bootindex=3,addr=0x10"
+ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+
+
+def with_arguments() -> tuple[ET.Element, DomainConfig]:
+    """Adopted, with a user interface of somebody's own words."""
+    has = defined(replace(CONFIG, nics=CONFIG.nics[:1]))
+    line = ET.SubElement(has, "{http://libvirt.org/schemas/domain/qemu/1.0}commandline")
+    for value in ("-netdev", USER, "-device", DEVICE, "-set", "device.u0.x=1"):
+        ET.SubElement(line, ARG, value=value)
+    aliases = {CONFIG.nics[0].mac: "nic-lan", "52:54:00:0a:00:02": "nic-out"}
+    xml = marked(ET.tostring(has, encoding="unicode"), OWNER, aliases)
+    return ET.fromstring(xml), parse_domain(xml).config
+
+
+def arguments(root: ET.Element) -> list[str]:
+    return [argument.get("value", "") for argument in root.iter(ARG)]
+
+
+def test_of_a_user_interface_only_the_words_of_ours_change() -> None:
+    has, config = with_arguments()
+    lan, out = config.nics
+    assert out.forwards == ("0.0.0.0:2222:22/tcp",)
+    assert arguments(updated(has, config)) == arguments(has)
+    more = replace(out, forwards=("127.0.0.1:80:80/tcp", *out.forwards))
+    found = arguments(updated(has, replace(config, nics=(lan, more))))
+    new = "hostfwd=tcp:127.0.0.1:80-:80,hostfwd=tcp::2222-:22"
+    assert found[1] == USER.replace("hostfwd=tcp::2222-:22", new)
+    none = arguments(updated(has, replace(config, nics=(lan, replace(out, forwards=())))))
+    assert none[1] == USER.replace("hostfwd=tcp::2222-:22,", "")
+    other = replace(out, mac="52:54:00:0a:00:03")
+    moved = arguments(updated(has, replace(config, nics=(lan, other))))
+    assert moved[3] == DEVICE.replace("mac=52:54:00:0A:00:02", "mac=52:54:00:0a:00:03")
+    assert moved[:3] == arguments(has)[:3]
+
+
+def test_another_user_interface_gets_a_slot_that_is_free() -> None:
+    has, config = with_arguments()
+    new = NicConfig("nic-more", "user", "", "52:54:00:0a:00:09")
+    found = arguments(updated(has, replace(config, nics=(*config.nics, new))))
+    assert found[:6] == arguments(has)
+    assert found[9].endswith("addr=0x11")
+    gone = updated(has, replace(config, nics=config.nics[:1]))
+    assert arguments(gone) == ["-set", "device.u0.x=1"]
+
+
+@pytest.mark.parametrize(
+    ("new", "left"),
+    [
+        ({"total_iops_sec": 600}, {"total_iops_sec_max", "total_iops_sec_max_length"}),
+        ({"total_iops_sec": 1000}, set()),
+        ({"total_iops_sec": 0, "read_iops_sec": 5}, set()),
+    ],
+)
+def test_a_burst_stays_as_long_as_its_limit_is_below_it(
+    new: dict[str, int], left: set[str]
+) -> None:
+    tune = replace(IoTune(total_iops_sec=500, write_bytes_sec=7), **new)
+    has = defined(replace(CONFIG, disks=(replace(CONFIG.disks[0], io_tune=IoTune(0, 0, 7, 500)),)))
+    element = has.find("devices/disk/iotune")
+    assert element is not None
+    extra = {
+        "total_iops_sec_max": "900",
+        "total_iops_sec_max_length": "5",
+        "write_bytes_sec_max": "70",
+        "size_iops_sec": "4096",
+        "group_name": "g",
+    }
+    for name, text in extra.items():
+        ET.SubElement(element, name).text = text
+    disk = replace(CONFIG.disks[0], io_tune=tune)
+    root = updated(has, replace(CONFIG, disks=(disk,)))
+    found = {child.tag: child.text for child in root.iterfind("devices/disk/iotune/*")}
+    ours = {name: str(limit) for name, limit in asdict(tune).items() if limit}
+    kept = {"write_bytes_sec_max", "size_iops_sec", "group_name", *left}
+    assert found == ours | {name: extra[name] for name in kept}
+    free = updated(root, replace(CONFIG, disks=CONFIG.disks[:1]))
+    assert free.find("devices/disk/iotune") is None
+
+
+def test_a_running_disk_is_given_all_its_definition_says_and_loses_what_it_says_no_more() -> None:
+    def disk(*tags: str) -> ET.Element:
+        limits = "".join(f"<{tag}>{number}</{tag}>" for number, tag in enumerate(tags, 1))
+        return ET.fromstring(f"<disk><iotune>{limits}</iotune></disk>")
+
+    wanted = disk("total_iops_sec", "total_iops_sec_max", "group_name")
+    running = disk("total_iops_sec", "read_bytes_sec", "read_bytes_sec_max")
+    assert {name: limit for name, limit in live_limits(wanted, running).items() if limit} == {
+        "total_iops_sec": 1,
+        "total_iops_sec_max": 2,
+        "group_name": 3,
+    }
+    assert live_limits(wanted, running)["read_bytes_sec_max"] == 0
+
+
+def test_of_a_drive_only_the_medium_changes() -> None:
+    has = defined(replace(CONFIG, disks=(*CONFIG.disks, DRIVE)))
+    drive = has.find("devices/disk[@device='cdrom']")
+    assert drive is not None
+    driver, source = drive.find("driver"), drive.find("source")
+    assert driver is not None and source is not None
+    driver.set("cache", "none")
+    source.set("startupPolicy", "optional")
+    ET.SubElement(source, "seclabel", model="dac", relabel="no")
+    ET.SubElement(ET.SubElement(drive, "iotune"), "read_bytes_sec").text = "5"
+    other = replace(DRIVE, volume="other.iso")
+    root = updated(has, replace(CONFIG, title="x", disks=(*CONFIG.disks, other)))
+    found = root.find("devices/disk[@device='cdrom']")
+    assert found is not None
+    source.set("volume", "other.iso")
+    assert differences(ET.tostring(drive, "unicode"), ET.tostring(found, "unicode")) == set()
+
+
+def test_a_disk_whose_alias_was_lost_keeps_what_an_operator_set_on_it() -> None:
+    has = defined()
+    disk = has.find("devices/disk")
+    assert disk is not None
+    alias = disk.find("alias")
+    assert alias is not None
+    disk.remove(alias)
+    ET.SubElement(disk, "serial").text = "S1"
+    root = updated(has, CONFIG)
+    assert len(list(root.iter("disk"))) == 2
+    assert root.findtext("devices/disk/serial") == "S1"
+    assert root.find("devices/disk/address") is not None
+    assert parse_domain(ET.tostring(root, encoding="unicode")).config == CONFIG
+
+
+def test_another_accelerator_leaves_sockets_and_cells() -> None:
+    has = defined()
+    cpu = has.find("cpu")
+    assert cpu is not None
+    ET.SubElement(cpu, "topology", sockets="2", cores="1", threads="1")
+    root = updated(has, replace(CONFIG, accelerator="kvm"))
+    assert root.find("cpu[@mode='host-passthrough']/topology") is not None

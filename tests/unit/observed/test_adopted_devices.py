@@ -7,7 +7,14 @@ import pytest
 
 from controller.errors import TransientError
 from controller.hypervisor.adoption import marked
-from controller.observed.adopted_devices import ADOPTED_NAMESPACE, adopted_note
+from controller.hypervisor.domain_update import update
+from controller.hypervisor.domain_xml import render
+from controller.observed.adopted_devices import (
+    ADOPTED_NAMESPACE,
+    adopted_note,
+    alias_name,
+    place_of,
+)
 from controller.observed.domain import Ownership
 from controller.observed.domain_xml import parse_domain
 
@@ -77,6 +84,74 @@ def test_the_definition_gets_our_mark_and_our_aliases_and_stays_the_same_else() 
     assert "urn:o" in xml
     assert "other,id=u0" in xml
     assert parse_domain(marked(xml, OWNER, ALIASES)) == parsed, "done again, it is the same"
+
+
+NAMED = (
+    FOREIGN.replace(
+        "<target dev='vdb' bus='virtio'/>", "<target dev='vdb'/><alias name='ua-disk-system'/>"
+    )
+    .replace("<target dev='sda' bus='sata'/>", "<target dev='sda'/><alias name='ua-tools'/>")
+    .replace("<target dev='fda'/>", "<target dev='fda'/><alias name='ua-disk-floppy'/>")
+    .replace("<model type='e1000e'/>", "<model type='e1000e'/><alias name='ua-uplink'/>")
+)
+"""An operator gave names, one of them that which another device gets from us."""
+
+
+def names_of(xml: str) -> dict[str, str]:
+    root = ET.fromstring(xml)
+    devices = (*root.iterfind("devices/disk"), *root.iterfind("devices/interface"))
+    return {place_of(device): alias_name(device) for device in devices}
+
+
+def test_an_alias_that_an_operator_gave_stays_and_the_device_is_ours_by_the_note() -> None:
+    before = names_of(NAMED)
+    xml = marked(NAMED, OWNER, ALIASES)
+    after = names_of(xml)
+    assert {place: name for place, name in after.items() if before[place]} == {
+        **{place: name for place, name in before.items() if name},
+        "vda": "ua-disk-system-0",
+    }
+    parsed = parse_domain(xml)
+    assert [(disk.alias, disk.target) for disk in parsed.config.disks] == [
+        ("disk-system", "vda"),
+        ("cdrom-tools", "sda"),
+    ]
+    assert [nic.alias for nic in parsed.config.nics] == ["nic-lan", "nic-out"]
+    assert parse_domain(marked(xml, OWNER, ALIASES)) == parsed, "done again, it is the same"
+
+
+def test_what_was_left_to_the_operator_is_his_whatever_it_is_called() -> None:
+    """Redefined, it is neither taken out nor taken for one of ours."""
+    xml = marked(NAMED, OWNER, ALIASES)
+    after = update(xml, render(parse_domain(xml).config, OWNER))
+    assert names_of(after) == names_of(xml)
+
+
+def test_the_running_domain_has_the_same_of_ours() -> None:
+    live = ET.fromstring(NAMED)
+    note = adopted_note(live, ALIASES)
+    note.tag = f"{{{ADOPTED_NAMESPACE}}}devices"
+    metadata = live.find("metadata")
+    assert metadata is not None
+    metadata.append(note)
+    stored = parse_domain(marked(NAMED, OWNER, ALIASES))
+    running = parse_domain(ET.tostring(live, encoding="unicode"), stored)
+    assert running.config == stored.config
+    # ... and when it was started anew, it has what the definition has.
+    again = parse_domain(marked(NAMED, OWNER, ALIASES), stored)
+    assert again.config == stored.config
+
+
+def test_a_device_that_an_operator_adds_under_a_name_of_his_is_not_ours() -> None:
+    xml = marked(FOREIGN, OWNER, ALIASES)
+    disk = (
+        "<disk type='file' device='disk'><source file='/s.img'/><target dev='vdz'/>"
+        "<alias name='ua-scratch'/></disk></devices>"
+    )
+    added = xml.replace("</devices>", disk, 1)
+    parsed = parse_domain(added)
+    assert parsed == parse_domain(xml)
+    assert "vdz" in names_of(update(added, render(parsed.config, OWNER)))
 
 
 def test_a_device_that_is_gone_is_not_taken_over() -> None:

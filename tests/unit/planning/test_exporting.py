@@ -439,3 +439,30 @@ def test_adopting_a_domain_with_its_own_document_changes_nothing(
             if nic.mac == mac
         }.items()
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\ttab",
+        "no\u00a0break",
+        "a family: \U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "  space around it\n",
+        "   ",
+        "\u202eturned round",
+        "x" * 5000,
+        "one\ntwo",
+    ],
+)
+def test_a_description_is_not_lost_by_adopting(tmp_path: Path, text: str) -> None:
+    """A document says it, or it stays because no document can."""
+    domain = a_foreign(description=text)
+    made = exported(domain)
+    guest = loaded(tmp_path, made.text)
+    adoption = plan_adoption(guest, Observed(HOST, domain), NOW, POLICY)
+    assert adoption.changes == ()
+    said = guest.spec.description or ""
+    assert said in ("", text.strip())
+    other = replace(guest, spec=guest.spec.model_copy(update={"description": "other"}))
+    changed = plan_adoption(other, Observed(HOST, domain), NOW, POLICY)
+    assert [(one.path, one.new) for one in changed.changes] == [("description", "other")]

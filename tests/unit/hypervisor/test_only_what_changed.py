@@ -1,0 +1,80 @@
+"""Redefinition of domains in the shapes of the field: defined, adopted, one field changed.
+
+Only what belongs to that field differs then, whatever else the domain has; and what was asked for
+is read back.
+"""
+
+import xml.etree.ElementTree as ET
+
+from controller.observed.adopted_devices import alias_name
+from controller.observed.domain_xml import parse_domain
+from controller.planning.changes import config_changes
+from controller.planning.locating import located
+from tests.field_adopted import adopted, belongs, changes
+from tests.field_corpus import BY_KEY, FieldDomain, each_field_domain, host_with_pools
+from tests.trees import differences
+
+
+def _without_new_aliases(before: str, after: str) -> str:
+    """``after`` without the aliases of the devices that had none."""
+    old, new = ET.fromstring(before), ET.fromstring(after)
+    for kind in ("disk", "interface"):
+        pairs = zip(old.iterfind(f"devices/{kind}"), new.iterfind(f"devices/{kind}"), strict=True)
+        for had, has in pairs:
+            alias = has.find("alias")
+            if alias is not None and not alias_name(had):
+                has.remove(alias)
+    return ET.tostring(new, encoding="unicode")
+
+
+@each_field_domain
+def test_adopting_adds_aliases_where_there_were_none_and_notes(field: FieldDomain) -> None:
+    after = _without_new_aliases(field.xml, adopted(field).xml)
+    places = differences(field.xml, after)
+    assert [place for place in places if not belongs(place, ("metadata",))] == []
+
+
+@each_field_domain
+def test_a_definition_that_is_as_wanted_stays_as_it_is(field: FieldDomain) -> None:
+    one = adopted(field)
+    assert differences(one.xml, one.redefined(one.config)) == set()
+
+
+@each_field_domain
+def test_only_what_belongs_to_a_changed_field_differs(field: FieldDomain) -> None:
+    one = adopted(field)
+    pools = host_with_pools(field).pools
+    too_much: dict[str, list[str]] = {}
+    not_done: dict[str, list[str]] = {}
+    for name, (wanted, fields) in changes(one):
+        after = one.redefined(wanted)
+        places = differences(one.xml, after)
+        if found := sorted(place for place in places if not belongs(place, fields)):
+            too_much[name] = found
+        has = located(parse_domain(after).config, pools)
+        if left := [change.path for change in config_changes(has, wanted)]:
+            not_done[name] = left
+        if not places and config_changes(one.config, wanted):
+            not_done[name] = ["everything"]
+    assert (too_much, not_done) == ({}, {})
+
+
+def test_what_names_a_device_by_its_alias_names_it_still() -> None:
+    """``qemu:override`` and ``-set device.NAME``; else the domain would not start any more."""
+    checked = 0
+    for field in BY_KEY.values():
+        one = adopted(field)
+        after = one.redefined(parse_domain(one.xml).config)
+        root = ET.fromstring(after)
+        there = {alias.get("name", "") for alias in root.iterfind("devices/*/alias")}
+        named = {
+            device.get("alias", "")
+            for device in root.iterfind(
+                "{http://libvirt.org/schemas/domain/qemu/1.0}override/"
+                "{http://libvirt.org/schemas/domain/qemu/1.0}device"
+            )
+        }
+        named = {name for name in named if name.startswith("ua-")}
+        assert named <= there, field.key
+        checked += len(named)
+    assert checked > 0
