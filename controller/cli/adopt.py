@@ -3,7 +3,6 @@
 ``export``: the document of a domain that is there.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -27,6 +26,7 @@ from controller.cli.terminal import (
     say,
     show,
     stdout,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def adopt(client: Client, name: str, *, yes: bool, dry_run: bool, output: Output
 
 def _print(item: Json, output: Output) -> None:
     if output is Output.NAME:
-        sys.stdout.write(f"{item['name']}\n")
+        write(f"{item['name']}\n")
     else:
         dump({"item": item}, output)
 
@@ -125,8 +125,7 @@ def export(settings: "Settings", name: str, host: str | None, image: str | None)
     from controller import daemon
 
     made = daemon.export_once(settings, name, host, image)
-    sys.stdout.write(made.text)
-    sys.stdout.flush()
+    write(made.text)
     if not person_looks():  # who reads them in the document needs them no second time
         for note in made.notes:
             say(f"note: {note}")

@@ -56,10 +56,9 @@ class Commands(TyperGroup):
 def _fail(message: str, code: int) -> None:
     from rich.text import Text
 
-    from controller.cli.terminal import BAD, printable, stderr
+    from controller.cli.terminal import BAD, stderr
 
-    shown = "\n".join(printable(line) for line in message.split("\n"))
-    stderr().print(Text("error: ", BAD).append(shown, "default not bold"))
+    stderr().print(Text("error: ", BAD).append(message, "default not bold"))
     raise typer.Exit(code)
 
 
@@ -261,13 +260,16 @@ def logs(
     ctx: typer.Context,
     name: Name,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it comes.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With its escape sequences, which steer a terminal.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Show a guest's serial console, or what an image's installer said."""
     from controller.cli import follow as following
 
     with client_of(ctx, config) as client:
-        raise typer.Exit(following.logs(client, name, follow=follow))
+        raise typer.Exit(following.logs(client, name, follow=follow, raw=raw))
 
 
 @app.command(rich_help_panel=OBSERVE)

@@ -1,7 +1,6 @@
 """Commands that need files only: ``validate``, ``render``, ``schema``."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from controller.cli.errors import DONE, INVALID, CliError
 from controller.cli.formats import dump
 from controller.cli.names import image_name
 from controller.cli.options import Output
-from controller.cli.terminal import FAINT, count, hint, say, show, stderr, stdout
+from controller.cli.terminal import FAINT, count, hint, say, show, stderr, stdout, write
 from controller.desired.catalog import load_paths
 from controller.desired.effective import EffectiveGuest, RenderedFile
 from controller.desired.snapshot import Snapshot
@@ -75,7 +74,7 @@ def schema() -> None:
     """JSON Schema of the documents."""
     from controller.desired.json_schema import json_schema
 
-    sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
+    write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
     hint("for an editor: guestkeeper schema > guestkeeper.schema.json")
 
 
@@ -179,7 +178,7 @@ def _text(file: RenderedFile) -> str | None:
 def _show(guest: EffectiveGuest, xml: str) -> None:
     console = stdout()
     _title(f"domain {guest.name}")
-    sys.stdout.write(xml.rstrip() + "\n")
+    write(xml.rstrip() + "\n")
     for service in guest.services:
         if service.packages or service.unit:
             _title(f"service {service.name}")
@@ -197,9 +196,8 @@ def _show(guest: EffectiveGuest, xml: str) -> None:
             if text is None:
                 console.print(f"({len(file.content)} bytes that are no text)")
             else:
-                sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+                write(text if text.endswith("\n") else f"{text}\n")
 
 
 def _title(text: str) -> None:
-    sys.stdout.flush()
     show(stdout(), [Text(f"--- {text}", f"{FAINT} bold")])

@@ -1,7 +1,5 @@
 """Commands that go on until something happened: ``events -f``, ``logs -f``, ``wait``."""
 
-import codecs
-import sys
 import time
 from collections.abc import Sequence
 
@@ -10,7 +8,7 @@ from rich.text import Text
 from controller.cli.client import Client, Json, NoDaemonError
 from controller.cli.describe import said
 from controller.cli.errors import DIFFERENT, DONE, INVALID, CliError
-from controller.cli.formats import dump
+from controller.cli.formats import dump, dump_line
 from controller.cli.names import find, image_path
 from controller.cli.options import Output
 from controller.cli.terminal import (
@@ -20,13 +18,16 @@ from controller.cli.terminal import (
     columns,
     nobody_has,
     one_line,
+    person_looks,
     say,
     show,
     stdout,
+    write,
+    write_raw,
 )
 from controller.desired.problems import suggestion
+from controller.observed.guest_text import ConsoleText
 from controller.planning.conditions import ConditionType
-from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 _RETRY = 0.5
@@ -66,8 +67,6 @@ def follow_events(
     client: Client, name: str | None, output: Output, limit: int, timeout: float
 ) -> int:
     """Prints events as they come, until Ctrl-C or ``timeout`` (0: never)."""
-    import json
-
     deadline = time.monotonic() + timeout if timeout else float("inf")
     guest = find(client, name).subject if name is not None else None
     answer = client.get("events", guest=guest, limit=limit)
@@ -75,38 +74,37 @@ def follow_events(
     while True:
         for event in answer["items"]:
             if output in (Output.JSON, Output.YAML):
-                line = json.dumps({"format_version": FORMAT_VERSION, "item": event})
-                sys.stdout.write(line + "\n")
+                dump_line(event)
                 continue
             text = Text(clock(event["at"]) + "  ")
             text.append((event["guest"] or "-").ljust(_GUEST) + "  ")
             reason = _reason(event)
             reason.pad_right(max(0, _REASON - len(reason.plain)))
             show(console, [text.append_text(reason).append(f"  {said(event)}")], cutting=True)
-        sys.stdout.flush()
         wait = min(POLL, deadline - time.monotonic())
         if wait <= 0:
             return DONE
         answer = client.get("events", patience=wait, wait=wait, guest=guest, after=answer["last"])
 
 
-def logs(client: Client, name: str, *, follow: bool) -> int:
+def logs(client: Client, name: str, *, follow: bool, raw: bool = False) -> int:
     """What a guest said on its serial port, or an image's installer, and with ``follow`` what it
-    says from now on: the guest for ever, the installer until its build ends.
+    says from now on: the guest for ever, the installer until its build ends. ``raw``: with its
+    escape sequences, which are left out else, also for a pipe: who knows where that ends.
     """
     found = find(client, name)
     if found.is_image:
-        return _installer_log(client, str(found.item["name"]), follow=follow)
+        return _installer_log(client, str(found.item["name"]), follow=follow, raw=raw)
     if follow:
         say(f"the serial console of {name}; end with Ctrl-C")
-    if not _copy(client, f"guests/{name}/console", follow=follow) and not follow:
+    if not _copy(client, f"guests/{name}/console", follow=follow, raw=raw) and not follow:
         say(f"{name} says nothing now, and what it said before is not kept on its host;")
         say(f"to see what comes: guestkeeper logs {name} -f")
     return DONE
 
 
-def _installer_log(client: Client, image: str, *, follow: bool) -> int:
-    if not _copy(client, f"{image_path(image)}/log", follow=follow):
+def _installer_log(client: Client, image: str, *, follow: bool, raw: bool) -> int:
+    if not _copy(client, f"{image_path(image)}/log", follow=follow, raw=raw):
         say(
             f"no installer of image {image} has said anything that is kept here; to build it:"
             f" guestkeeper images build {image} --wait"
@@ -114,16 +112,19 @@ def _installer_log(client: Client, image: str, *, follow: bool) -> int:
     return DONE
 
 
-def _copy(client: Client, path: str, *, follow: bool) -> bool:
+def _copy(client: Client, path: str, *, follow: bool, raw: bool) -> bool:
     """Prints what comes; False where nothing did."""
     last = b""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    readable = ConsoleText()
     for block in client.stream(path, follow="1" if follow else "0"):
         last = block
-        sys.stdout.write(decoder.decode(block).replace("\r\n", "\n"))
-        sys.stdout.flush()
-    if last and not last.endswith(b"\n") and sys.stdout.isatty():
-        sys.stdout.write("\n")
+        if raw:
+            write_raw(block)
+        else:
+            write(readable.feed(block))
+    write(readable.end())
+    if last and not last.endswith(b"\n") and person_looks():
+        write("\n")
     return bool(last)
 
 

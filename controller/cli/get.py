@@ -1,7 +1,6 @@
 """``get``: lists, as kubectl would print them; ``-w`` goes on watching."""
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from controller.cli.client import Client, Json
 from controller.cli.errors import DIFFERENT, DONE, INVALID, UNREACHABLE, CliError
-from controller.cli.formats import dump
+from controller.cli.formats import dump, dump_line
 from controller.cli.kinds import FINE, KINDS
 from controller.cli.options import Output
 from controller.cli.terminal import (
@@ -24,9 +23,9 @@ from controller.cli.terminal import (
     say,
     show,
     stdout,
+    write,
 )
 from controller.desired.problems import closest
-from controller.web import FORMAT_VERSION
 
 POLL = 20.0
 """Seconds of one long poll."""
@@ -141,7 +140,7 @@ def _print(kind: str, items: list[Json], output: Output, *, single: bool) -> Non
         return
     if output is Output.NAME:
         for item in items:
-            sys.stdout.write(f"{item.get('name') or item['file']}\n")
+            write(f"{item.get('name') or item['file']}\n")
         return
     console = stdout()
     wide = output is Output.WIDE
@@ -214,15 +213,13 @@ def watch(
         shown = {item["name"]: _told(item) for item in items}
         if output in (Output.JSON, Output.YAML):
             for item in fresh:
-                line = json.dumps({"format_version": FORMAT_VERSION, "item": item})
-                sys.stdout.write(line + "\n")
+                dump_line(item)
         elif output is Output.NAME:
-            sys.stdout.writelines(f"{item['name']}\n" for item in fresh)
+            write("".join(f"{item['name']}\n" for item in fresh))
         elif fresh:
             lines = table(kind, fresh, wide=output is Output.WIDE)
             show(console, lines[1:] if widths_known else lines, cutting=True)
             widths_known = True
-        sys.stdout.flush()
         if not _wait(client, version, deadline):
             return DONE
 

@@ -160,10 +160,12 @@ def retry(
 
 def reconcile(ctx: typer.Context, names: Names, config: Config = None) -> None:
     """Have the daemon look at guests now."""
+    from controller.cli.terminal import stdout
+
     with client_of(ctx, config) as client:
         for name in names:
             client.post(f"guests/{name}/reconcile")
-            typer.echo(f"{name} will be looked at now")
+            stdout().print(f"{name} will be looked at now")
 
 
 def adopt(

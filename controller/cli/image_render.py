@@ -5,7 +5,6 @@ shown by a word in capitals, and noted.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.text import Text
 from controller.cli.errors import DONE, INVALID, CliError
 from controller.cli.formats import dump
 from controller.cli.options import Output
-from controller.cli.terminal import FAINT, say, show, stdout
+from controller.cli.terminal import FAINT, say, show, stdout, write
 from controller.daemon.image_desk import build_places
 from controller.desired.effective import (
     AUTHORIZED_KEYS_BASE64,
@@ -158,9 +157,8 @@ def _show(made: dict[str, Any]) -> None:
 
 
 def _part(title: str) -> None:
-    sys.stdout.flush()
     show(stdout(), [Text(f"--- {title}", f"{FAINT} bold")])
 
 
 def _text(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    write(text if text.endswith("\n") else f"{text}\n")

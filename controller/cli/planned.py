@@ -1,6 +1,5 @@
 """``plan`` and ``apply``: what one pass without a daemon would do, and doing it."""
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -22,6 +21,7 @@ from controller.cli.terminal import (
     show,
     stderr,
     stdout,
+    write,
 )
 from controller.loop.status import GuestStatus
 from controller.planning.conditions import ConditionType, Health, Printable, Status
@@ -53,7 +53,7 @@ def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
     if output in (Output.JSON, Output.YAML):
         dump(_document(report, bool(different), _planned_view), output)
     elif output is Output.NAME:
-        sys.stdout.writelines(f"{status.name}\n" for status in different)
+        write("".join(f"{status.name}\n" for status in different))
     else:
         _show(report, different)
     _tell_trouble(report)

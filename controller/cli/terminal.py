@@ -7,12 +7,16 @@ width. What has several lines is told in tables by its most telling one; the who
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from controller.observed.guest_text import harmless
 
 GOOD, WAITING, BAD, FAINT = "green", "yellow", "bold red", "dim"
 _WORDS = {
@@ -44,12 +48,37 @@ _TELLING = [
 Cell = str | Text
 
 
-def stdout() -> Console:
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+class Harmless(Console):
+    """Prints no control character but its own, whoever the text is from: guests say things, too."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Through here goes everything that is printed, a live table, too."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and not segment.text.isprintable():
+                segment = Segment(harmless(segment.text, "\n"), segment.style)
+            yield segment
+
+
+def stdout(**options: Any) -> Console:
+    return Harmless(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return stdout(stderr=True)
+
+
+def write(text: str) -> None:
+    """Data for stdout, flushed: to a terminal harmless, to a file or a program as it is."""
+    sys.stdout.write(harmless(text, "\n\t") if person_looks() else text)
+    sys.stdout.flush()
+
+
+def write_raw(data: bytes) -> None:
+    """What was asked for byte by byte."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 def say(message: str) -> None:
@@ -70,11 +99,7 @@ def person_looks() -> bool:
 
 def printable(text: str) -> str:
     """One line, in which what steers a terminal or turns its lines around is written out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _code(c) for c in text)
-
-
-def _code(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+    return harmless(text)
 
 
 def one_line(text: str) -> str:

@@ -4,13 +4,16 @@ Everything goes through the standard library's root logger, so that uvicorn, wat
 come out in the same form as our own lines, in one order, on stderr. stdout is for data.
 """
 
+import io
 import logging
 import os
 import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from controller.observed.guest_text import harmless
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -81,7 +84,19 @@ def _renderers(*, console: bool) -> list[Processor]:
         ]
     colours = not os.environ.get("NO_COLOR")
     return [
-        structlog.dev.ConsoleRenderer(
-            colors=colours, exception_formatter=structlog.dev.plain_traceback
-        )
+        _harmless,
+        structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_traceback),
     ]
+
+
+def _harmless(_: object, __: str, event: EventDict) -> EventDict:
+    """A guest's words may be among the values, and steer no terminal; JSON has escapes for them."""
+    kept = "\n\t"
+    texts = {key: harmless(each, kept) for key, each in event.items() if isinstance(each, str)}
+    return {**event, **texts}
+
+
+def _traceback(out: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write(harmless(text.getvalue(), "\n\t"))

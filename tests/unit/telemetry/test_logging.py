@@ -54,6 +54,24 @@ def test_on_a_terminal_lines_are_for_people_and_coloured() -> None:
     assert "\x1b[" in stream.getvalue()
 
 
+def test_no_word_of_a_guest_steers_the_terminal_that_the_log_is_on() -> None:
+    stream = Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_COLOR", "1")
+        configure("info", stream=stream)
+    evil = "\x1b]0;title\x07\u202e\x9b2J"
+    log = structlog.get_logger()
+    log.info("it said", guest=evil)
+    logging.getLogger("other").warning("it said %s", evil)
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        log.exception("it said")
+    said = stream.getvalue()
+    assert said.count("\\x1b]0;title") == 3
+    assert said.replace("\n", "").isprintable()
+
+
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
