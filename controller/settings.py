@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     listen: str = Field(
         "127.0.0.1:9750", description="address of /metrics, /healthz, /readyz; '' for none"
     )
+    listen_names: list[str] = Field(
+        default=[],
+        description="names that `listen` may be asked by (Host), beside loopback's and the address"
+        " itself; `*` for any",
+    )
     identity: str = Field(
         "",
         description="tells controllers apart: guests' UUIDs and MAC addresses derive from it and"

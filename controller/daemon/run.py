@@ -67,7 +67,10 @@ class _Daemon:
             on_notice=lambda text: log.warning("watching by looking alone", why=text),
         )
         self._web = WebServer(
-            application(house, self._healthy), listen=settings.listen, socket=settings.socket
+            application(house, self._healthy),
+            listen=settings.listen,
+            socket=settings.socket,
+            names=settings.listen_names,
         )
 
     def run(self) -> int:

@@ -13,18 +13,19 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from controller.errors import PermanentError
 from controller.web.api import Api, public_app
 from controller.web.application import Application
 from controller.web.connections import Bounds, bounded
+from controller.web.host_names import HostNames
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,9 @@ class _Server(uvicorn.Server):
 
 
 class WebServer:
-    """``listen`` is ADDRESS:PORT, or '' for no TCP at all."""
+    """``listen`` is ADDRESS:PORT, or '' for no TCP at all; ``names``: of what else it may be asked
+    as (``host_names``).
+    """
 
     def __init__(
         self,
@@ -60,16 +63,18 @@ class WebServer:
         *,
         listen: str,
         socket: Path,
+        names: Sequence[str] = (),
         public: Bounds = PUBLIC,
         own: Bounds = OWN,
     ) -> None:
         self._api = Api(application)
-        self._public = public_app(application, self._api.scrapes)
+        public_routes = public_app(application, self._api.scrapes)
+        self._public = HostNames(public_routes, listen=listen, names=names)
         self._bounds = (public, own)
         self._listen = listen
         self._path = socket
         self._identity: tuple[int, int] | None = None
-        self._sockets: list[tuple[Starlette, _Socket, Bounds]] = []
+        self._sockets: list[tuple[ASGIApp, _Socket, Bounds]] = []
         self._servers: list[_Server] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -145,7 +150,7 @@ class WebServer:
             self._identity = None
 
 
-def _config(app: Starlette, bounds: Bounds) -> uvicorn.Config:
+def _config(app: ASGIApp, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
