@@ -6,6 +6,7 @@ import socket as sockets
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.text import Text
 
@@ -16,7 +17,8 @@ from controller.cli.terminal import BAD, FAINT, GOOD, WAITING, count, say, show,
 from controller.desired.catalog import load_paths
 from controller.desired.snapshot import Snapshot
 from controller.errors import GuestkeeperError
-from controller.observed.host import HostView
+from controller.observed.host import HostView, PoolView
+from controller.planning.trouble import pool_trouble
 from controller.settings import DEFAULT_FILE, ENVIRONMENT_FILE, Settings, SettingsError
 
 LOW_SPACE = 2 * 2**30
@@ -119,7 +121,13 @@ def _hosts(settings: Settings, snapshot: Snapshot) -> Iterator[Check]:
 
     hypervisor = Hypervisor(
         [
-            HostConfig(name=name, uri=host.uri, default_pool=host.pool)
+            HostConfig(
+                name=name,
+                uri=host.uri,
+                default_pool=host.pool,
+                pools={pool: str(path) for pool, path in host.pools.items()},
+                read_only=True,
+            )
             for name, host in settings.hosts.items()
         ]
     )
@@ -188,18 +196,31 @@ def pool_checks(view: HostView, used: list[str], made: list[str]) -> Iterator[Ch
                 f"name its directory under [hosts.{view.name}.pools] in the settings, or: virsh"
                 f" pool-define-as {name} dir --target DIRECTORY; virsh pool-start {name}",
             )
+        elif pool.wanted_path:
+            trouble = pool_trouble(view, name)
+            seen = f"it is at {pool.path}, and the settings have {pool.wanted_path}"
+            yield Check(what, False, seen, trouble.remedy if trouble is not None else "")
         elif not pool.active:
-            yield Check(
-                what,
-                False,
-                "not active",
-                f"virsh pool-start {name}; virsh pool-autostart {name}",
-            )
+            yield _inactive(what, pool, view.uri)
         elif pool.available < LOW_SPACE:
             free = f"only {size(pool.available)} free of {size(pool.capacity)}, at {pool.path}"
             yield Check(what, None, free, "make room: a full pool pauses its guests", warning=True)
         else:
             yield Check(what, True, f"{size(pool.available)} free at {pool.path}")
+
+
+def _inactive(what: str, pool: PoolView, uri: str) -> Check:
+    """libvirt does not start one whose directory is gone; of this machine's it can be told."""
+    start = f"virsh pool-start {pool.name}; virsh pool-autostart {pool.name}"
+    local = urlsplit(uri).hostname is None and pool.path.startswith("/")
+    if not local or Path(pool.path).exists():
+        return Check(what, False, f"not active; it is at {pool.path}", start)
+    return Check(
+        what,
+        False,
+        f"not active, and its directory {pool.path} is gone",
+        f"mount it, or: mkdir -p {pool.path}; then: {start}",
+    )
 
 
 def _image_files(settings: Settings, snapshot: Snapshot) -> Iterator[Check]:

@@ -97,13 +97,17 @@ def _host(item: Json) -> list[Cell]:
 
 
 def _host_wide(item: Json) -> list[Cell]:
-    pools = ",".join(f"{pool['name']}({size(pool['available'])} free)" for pool in item["pools"])
+    pools = ",".join(f"{pool['name']}({_room(pool)})" for pool in item["pools"])
     return [
         Text(item["libvirt_version"] or "-"),
         Text(item["hypervisor_version"] or "-"),
         Text(pools or "-"),
         Text(one_line(item["why"]) or "-"),
     ]
+
+
+def _room(pool: Json) -> str:
+    return f"{size(pool['available'])} free" if pool["active"] else "not active"
 
 
 def _problem(item: Json) -> list[Cell]:

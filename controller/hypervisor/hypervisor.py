@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
-from controller.errors import GuestkeeperError, PermanentError
+import structlog
+
+from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.hypervisor.agent import Agents
 from controller.hypervisor.builders import Builders
 from controller.hypervisor.capabilities import Capabilities, read_capabilities
@@ -33,6 +35,8 @@ from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.file_uses import FileUses
 from controller.observed.host import HostView, VolumeView
+
+log = structlog.get_logger(__name__)
 
 
 def _ignore_event(_host: str, _name: str, _kind: str) -> None:
@@ -147,8 +151,10 @@ class Hypervisor:
         if reachable:
             try:
                 pools = one.storage.pools()
-            except GuestkeeperError as error:
+            except HostUnreachableError as error:
                 reachable, why = False, str(error)
+            except GuestkeeperError as error:  # of its storage, not of the host
+                log.warning("pools not read", host=host, why=str(error))
         return HostView(
             name=host,
             uri=one.config.uri,

@@ -16,14 +16,13 @@ import structlog
 from controller.errors import HostUnreachableError, PermanentError, TransientError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
+from controller.hypervisor.pools import Pools
 from controller.hypervisor.refusals import ineffective, would_shrink
 from controller.hypervisor.session import Session
 from controller.hypervisor.storage_calls import (
     as_asked,
-    ensure_pool,
     list_all,
     lookup,
-    read_pools,
     scan,
     view_of,
     volume_xml,
@@ -41,7 +40,6 @@ _BLOCK = 1 << 18
 _REFRESH_INTERVAL = 30.0
 """A pool is not scanned again for an unknown volume more often than this, in seconds: libvirt knows
 what went through it, and only files that somebody put there by hand need the scan."""
-_POOLS_INTERVAL = 30.0
 
 
 class Storage:
@@ -52,49 +50,24 @@ class Storage:
         self._config = link.config
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._pools: dict[str, PoolView] = {}
-        self._pools_at = -1e9
+        self._pools = Pools(link, monotonic)
         self._scanned: dict[str, float] = {}
 
     # --- Pools ------------------------------------------------------------------------------------
 
     def connected(self, session: Session) -> None:
-        """Ensures the settings' pools and reads all of them; part of connecting.
-
-        Where the host is only looked at, they are taken as they are.
-        """
-
-        def ensure(connection: libvirt.virConnect) -> dict[str, PoolView]:
-            for name, path in self._config.pools.items():
-                ensure_pool(connection, name, path)
-            return read_pools(connection)
-
-        if self._config.read_only:
-            pools = self._link.call_in(session, Role.LOOK, "read pools", read_pools, QUICK)
-        else:
-            pools = self._link.call_in(session, Role.ACT, "ensure pools", ensure, SLOW)
+        """Ensures the settings' pools and reads all of them; part of connecting."""
         with self._lock:
             self._scanned.clear()
-            self._pools, self._pools_at = pools, self._monotonic()
+        self._pools.connected(session)
 
     def pools(self) -> Mapping[str, PoolView]:
         """The host's pools; what they hold is at most half a minute old. Raises as a call does."""
-        with self._lock:
-            if self._monotonic() - self._pools_at < _POOLS_INTERVAL:
-                return self._pools
-        pools = self._link.call(Role.LOOK, "read pools", read_pools, QUICK)
-        with self._lock:
-            self._pools, self._pools_at = pools, self._monotonic()
-        return pools
+        return self._pools.views()
 
     def known_pools(self) -> Mapping[str, PoolView]:
         """What was last known of them, for a host that cannot be asked."""
-        with self._lock:
-            return self._pools
-
-    def _changed(self) -> None:
-        with self._lock:
-            self._pools_at = -1e9
+        return self._pools.known()
 
     # --- Volumes ----------------------------------------------------------------------------------
 
@@ -187,7 +160,7 @@ class Storage:
             return as_asked(found, format, backing)
 
         view = self._run(Role.ACT, "create volume", pool, create, SLOW)
-        self._changed()
+        self._pools.changed()
         return view
 
     def grow(self, pool: str, name: str, capacity: int) -> None:
@@ -215,7 +188,7 @@ class Storage:
                 raise ineffective(f"volume {pool}/{name}", f"growing it to {capacity} bytes")
 
         self._run(Role.ACT, "grow volume", pool, grow, SLOW)
-        self._changed()
+        self._pools.changed()
 
     def delete(self, pool: str, name: str) -> None:
         """Deletes the volume; one that is not there is fine."""
@@ -233,7 +206,7 @@ class Storage:
                     return
 
         self._run(Role.ACT, "delete volume", pool, delete, SLOW)
-        self._changed()
+        self._pools.changed()
 
     def upload(
         self,
@@ -277,7 +250,7 @@ class Storage:
             self._link.call(Role.ACT, "abort upload", lambda _: _abort(sink), QUICK)
             self.delete(pool, name)
             raise
-        self._changed()
+        self._pools.changed()
 
         def look(one: libvirt.virStoragePool) -> VolumeView | None:
             scan(one)  # libvirt looks into the file now and sees which format it has
@@ -350,7 +323,7 @@ class Storage:
             if not one.isActive():
                 # Whoever stopped it had a reason (its file system is not mounted): not ours to
                 # start, and least of all while looking.
-                self._changed()
+                self._pools.changed()
                 raise PermanentError(
                     f"storage pool {pool} of host {self._config.name} is not active: start it with"
                     f" virsh pool-start {pool}",

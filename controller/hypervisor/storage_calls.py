@@ -3,19 +3,24 @@
 Each is run by a worker, under a deadline; none of them knows the host it runs on.
 """
 
+import re
 import xml.etree.ElementTree as ET
 
 import libvirt
 import structlog
 
 from controller.errors import PermanentError
+from controller.hypervisor.translate import lost
 from controller.observed.host import PoolView, VolumeView
 
 log = structlog.get_logger(__name__)
 
 
 def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
-    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is."""
+    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is.
+
+    One that is not at ``path`` is not the settings', and is not started either.
+    """
     try:
         pool = connection.storagePoolLookupByName(name)
     except libvirt.libvirtError as error:
@@ -30,27 +35,44 @@ def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
         pool = connection.storagePoolDefineXML(ET.tostring(root, encoding="unicode"), 0)
         pool.build(libvirt.VIR_STORAGE_POOL_BUILD_NEW)
         pool.setAutostart(1)
-    if not pool.isActive():
+    if not pool.isActive() and not other_path(_view(pool).path, path):
         pool.create(0)
 
 
+def other_path(has: str, wanted: str) -> bool:
+    """Are these two directories, as they are written? '' stands for any."""
+    return wanted != "" and _plain(has) != _plain(wanted)
+
+
+def _plain(path: str) -> str:
+    return re.sub("//+", "/", path).rstrip("/")
+
+
 def read_pools(connection: libvirt.virConnect) -> dict[str, PoolView]:
+    """Every pool; one that cannot be read says why, and is no reason to know none."""
     views = {}
     for pool in connection.listAllStoragePools(0):
+        name = pool.name()
         try:
-            root = ET.fromstring(pool.XMLDesc(0))  # noqa: S314 - libvirt's own output
+            views[name] = _view(pool)
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
-                continue
-            raise
-        views[pool.name()] = PoolView(
-            name=pool.name(),
-            path=root.findtext("target/path", ""),
-            active=bool(pool.isActive()),
-            capacity=int(root.findtext("capacity", "0")),
-            available=int(root.findtext("available", "0")),
-        )
+            if lost(error, connection):
+                raise
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                why = error.get_error_message() or str(error)
+                views[name] = PoolView(name, "", active=False, capacity=0, available=0, why=why)
     return views
+
+
+def _view(pool: libvirt.virStoragePool) -> PoolView:
+    root = ET.fromstring(pool.XMLDesc(0))  # noqa: S314 - libvirt's own output
+    return PoolView(
+        name=pool.name(),
+        path=root.findtext("target/path", ""),
+        active=bool(pool.isActive()),
+        capacity=int(root.findtext("capacity", "0")),
+        available=int(root.findtext("available", "0")),
+    )
 
 
 def scan(pool: libvirt.virStoragePool) -> bool:

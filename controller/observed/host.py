@@ -13,6 +13,15 @@ class PoolView:
     active: bool
     capacity: int
     available: int
+    why: str = ""
+    """What kept it from being read or started, in libvirt's words."""
+    wanted_path: str = ""
+    """The path that the settings have for a pool of that name, where this one is at another."""
+
+    @property
+    def usable(self) -> bool:
+        """Does it run, and is it the one that the settings mean?"""
+        return self.active and not self.wanted_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +61,5 @@ class HostView:
     hypervisor_version: str = ""
 
     def has_running(self, pool: str) -> bool:
-        """Does it have a pool of that name, which runs?"""
-        return pool in self.pools and self.pools[pool].active
+        """Does it have a pool of that name, which runs and is the one that the settings mean?"""
+        return pool in self.pools and self.pools[pool].usable

@@ -4,7 +4,6 @@ Every name is derived, and each look says which volumes are there, so a creation
 anywhere goes on where it stopped.
 """
 
-import shlex
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
@@ -26,7 +25,7 @@ from controller.planning.steps import (
     StartDomain,
     Step,
 )
-from controller.planning.trouble import spoiled
+from controller.planning.trouble import pool_trouble, spoiled
 
 C = ConditionType
 
@@ -51,20 +50,9 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
         message = f"{failure.step} failed: {failure.message}; it is tried again later"
         return _waiting(desired, failure.reason, message, failure.retry_at, Health.DEGRADED)
     for volume in volumes:
-        pool = observed.host.pools.get(volume.pool)
-        if pool is None:
-            host = desired.spec.host
-            message = (
-                f"host {host} has no pool {volume.pool}; make it with virsh pool-define-as and"
-                f" pool-start, or name it in the settings under [hosts.{host}.pools]"
-            )
-            return _waiting(desired, "PoolMissing", message, now + 30, Health.DEGRADED)
-        if not pool.active:
-            name = shlex.quote(volume.pool)
-            message = (
-                f"pool {name} of host {desired.spec.host} is not active: virsh pool-start {name}"
-            )
-            return _waiting(desired, "PoolInactive", message, now + 30, Health.DEGRADED)
+        trouble = pool_trouble(observed.host, volume.pool)
+        if trouble is not None:
+            return _waiting(desired, trouble.reason, trouble.message, now + 30, Health.DEGRADED)
 
     image = observed.image
     pool_name = volumes[0].pool

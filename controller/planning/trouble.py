@@ -4,12 +4,14 @@ A QEMU keeps the files open that it was started with: what happened to them show
 start, when it is too late. So it is told as soon as a look finds it.
 """
 
+import shlex
 from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
 from controller.observed.base_names import marker_name
 from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
+from controller.observed.host import HostView
 from controller.observed.image import ImageView
 from controller.planning.domain import SYSTEM
 from controller.planning.moved import on_base, told_on_base
@@ -21,6 +23,8 @@ class Trouble:
 
     reason: str
     message: str
+    remedy: str = ""
+    """The end of the message: what to do."""
 
 
 def storage_trouble(
@@ -32,7 +36,47 @@ def storage_trouble(
         pools = observed.host.pools
         told = "; ".join(told_on_base(domain, disk, pools) for disk in bases)
         return Trouble("DiskIsBase", told)
-    return _base(desired, observed, domain)
+    return _pools(observed, domain) or _base(desired, observed, domain)
+
+
+def pool_trouble(host: HostView, name: str) -> Trouble | None:
+    """Why nothing can be made in that pool, or learnt of what is in it."""
+    pool, name = host.pools.get(name), shlex.quote(name)
+    if pool is None:
+        message = (
+            f"host {host.name} has no pool {name}; make it: virsh pool-define-as {name} dir"
+            f" --target DIRECTORY; then: virsh pool-start {name}; or name it in the settings under"
+            f" [hosts.{host.name}.pools]"
+        )
+        return Trouble("PoolMissing", message)
+    if pool.wanted_path:
+        ends = f"virsh pool-undefine {name}"
+        if pool.active:
+            ends = f"virsh pool-destroy {name}; virsh pool-undefine {name}"
+        remedy = (
+            f"write {pool.path} under [hosts.{host.name}.pools]; or, if nobody needs that pool (its"
+            f" files stay): {ends}"
+        )
+        message = (
+            f"pool {name} of host {host.name} is at {pool.path}, and the settings have"
+            f" {pool.wanted_path}: nothing is put into it; {remedy}"
+        )
+        return Trouble("PoolElsewhere", message, remedy)
+    if not pool.active:
+        why = f" ({pool.why})" if pool.why else ""
+        message = (
+            f"pool {name} of host {host.name} is not active{why}; what is in it cannot be told. See"
+            f" that {pool.path or 'its directory'} is there and mounted, then: virsh pool-start"
+            f" {name}"
+        )
+        return Trouble("PoolInactive", message)
+    return None
+
+
+def _pools(observed: Observed, domain: DomainView) -> Trouble | None:
+    pools = dict.fromkeys(disk.pool for disk in domain.config.disks if disk.pool)
+    found = (pool_trouble(observed.host, pool) for pool in pools)
+    return next((trouble for trouble in found if trouble is not None), None)
 
 
 def _base(desired: EffectiveGuest, observed: Observed, domain: DomainView) -> Trouble | None:

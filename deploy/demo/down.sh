@@ -26,11 +26,18 @@ fi
 
 if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
     virsh=(timeout 60 virsh --quiet --connect "$uri")
+    there=$(pool_path "$uri" || true)
+    ours=1
+    if [[ -n $there && $there != "$state/pool" ]]; then
+        say "libvirt's pool $pool is at $there, not at $state/pool: it stays, with what is in it"
+        ours=0
+    fi
     # Every guest whose disk is in the demo's pool, whatever it is called; the documents may have grown.
     while read -r guest; do
         [[ -n $guest ]] || continue
         xml=$("${virsh[@]}" dumpxml --inactive "$guest")
         grep -qE "'$state/pool/|pool='$pool'" <<<"$xml" || continue
+        ((ours)) || ! grep -q "pool='$pool'" <<<"$xml" || continue
         if ! grep -qE "urn:guestkeeper:(build:)?v1" <<<"$xml"; then
             die "the domain $guest has its disk in $state and is not Guestkeeper's; remove it yourself first"
         fi
@@ -40,7 +47,7 @@ if command -v virsh >/dev/null && uri=$("$repo/deploy/libvirt-up.sh"); then
             ! "${virsh[@]}" dominfo "$guest" >/dev/null 2>&1 || die "the domain $guest could not be removed"
         rm -f "/var/log/libvirt/qemu/$guest-serial.log" 2>/dev/null || true # a plain user has none
     done < <("${virsh[@]}" list --all --name)
-    if "${virsh[@]}" pool-info "$pool" >/dev/null 2>&1; then
+    if ((ours)) && "${virsh[@]}" pool-info "$pool" >/dev/null 2>&1; then
         say "removing the pool $pool"
         "${virsh[@]}" pool-destroy "$pool" >/dev/null 2>&1 || true # not active
         "${virsh[@]}" pool-undefine "$pool" >/dev/null

@@ -39,5 +39,10 @@ running() {
     [[ -r /proc/$pid/cmdline && "$(tr '\0' ' ' <"/proc/$pid/cmdline")" == *"$2"* ]] || return 1
     echo "$pid"
 }
+# pool_path URI: where libvirt's pool of the demo's name is; '' where there is none.
+pool_path() {
+    timeout 60 virsh --quiet --connect "$1" pool-dumpxml "$pool" 2>/dev/null |
+        sed -n 's|^ *<path>\(.*\)</path>$|\1|p' | head -n 1
+}
 daemon_pid() { running "$pidfile" "--config $config"; }
 tree_pid() { running "$treepid" "http.server"; }

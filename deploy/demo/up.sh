@@ -18,6 +18,12 @@ else
 fi
 say "2/5 libvirt"
 uri=$("$repo/deploy/libvirt-up.sh")
+there=$(pool_path "$uri" || true)
+if [[ -n $there && $there != "$state/pool" ]]; then
+    die "libvirt's pool $pool is at $there, and the demo's is to be at $state/pool: it is another demo's, or yours." \
+        "Another demo ends with: GUESTKEEPER_DEMO_STATE=${there%/pool} make demo-down. If nobody needs that pool" \
+        "(its files stay): virsh -c $uri pool-destroy $pool; virsh -c $uri pool-undefine $pool"
+fi
 say "3/5 the Debian image (built once, then cached)"
 image=$("$repo/deploy/demo/build-image.sh")
 

@@ -385,10 +385,21 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Make room in the pool (`guestkeeper get hosts -o wide`), then `virsh resume NAME`.",
     ),
     "Personalising": Reason("cloud-init is at work in the guest."),
-    "PoolInactive": Reason("A storage pool is stopped.", "`virsh pool-start POOL`."),
+    "PoolElsewhere": Reason(
+        "The host has a pool of that name at another path than `[hosts.NAME.pools]` says. It is not"
+        " the one that is meant, so nothing is put into it, and it is not started.",
+        "Write its path into the settings; or, if nobody needs it: `virsh pool-destroy POOL`, then"
+        " `virsh pool-undefine POOL`, which keeps its files.",
+    ),
+    "PoolInactive": Reason(
+        "A storage pool of the guest is not active, so what is in it cannot be told. Guests that"
+        " run go on. One of the settings that could not be started is tried again by the daemon.",
+        "See that its directory is there and mounted, then `virsh pool-start POOL`.",
+    ),
     "PoolMissing": Reason(
         "The host has no such storage pool.",
-        "`virsh pool-define-as`, `virsh pool-start`, or `[hosts.NAME.pools]` in the settings.",
+        "`virsh pool-define-as POOL dir --target DIRECTORY`, then `virsh pool-start POOL`; or"
+        " `[hosts.NAME.pools]` in the settings.",
     ),
     "ProbeFailed": Reason(
         "A probe failed as often as its `failureThreshold`.",

@@ -7,6 +7,7 @@ down.
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import libvirt
@@ -37,6 +38,35 @@ def run(state: Path, command: str) -> "subprocess.CompletedProcess[str]":
         ["bash", "-c", command], env=environment, cwd=ROOT,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_a_pool_of_the_demos_name_elsewhere_ends_it_at_once_and_is_left_alone(
+    connection: libvirt.virConnect, qemu_directory: Path
+) -> None:
+    if "guestkeeper-demo" in {pool.name() for pool in connection.listAllStoragePools()}:
+        pytest.skip("a demo runs on this machine")
+    state, theirs = qemu_directory / "demo", qemu_directory / "theirs"
+    pool = connection.storagePoolDefineXML(
+        "<pool type='dir'><name>guestkeeper-demo</name>"
+        f"<target><path>{theirs}</path></target></pool>",
+        0,
+    )
+    try:
+        up = make("demo", state)
+        assert up.returncode != 0
+        assert str(theirs) in up.stderr
+        assert str(state / "pool") in up.stderr
+        assert "4/5" not in up.stderr, "no daemon was started"
+        down = make("demo-down", state)
+        assert down.returncode == 0, down.stdout + down.stderr
+        assert f"is at {theirs}" in down.stderr
+        assert "guestkeeper-demo" in {pool.name() for pool in connection.listAllStoragePools()}
+        said = next(line for line in up.stderr.splitlines() if "pool-undefine" in line)
+        subprocess.run(said.split("; ")[-1].split(), check=True, timeout=30)
+        assert "guestkeeper-demo" not in {one.name() for one in connection.listAllStoragePools()}
+    finally:
+        with suppress(libvirt.libvirtError):  # gone, as it should be
+            pool.undefine()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 
 from controller import daemon as composition
 from controller.cli.client import Client
+from controller.cli.doctor import pool_checks
 from controller.cli.errors import CliError
 from controller.daemon import Report
 from controller.desired import ksvalidator
@@ -22,6 +23,7 @@ from controller.errors import PermanentError
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import Memory
 from controller.observed.guest import Fleet
+from controller.observed.host import HostView, PoolView
 from controller.planning.orphans import plan_orphan
 from tests import factories as make
 from tests.unit.cli.conftest import Cli
@@ -531,6 +533,32 @@ def test_each_broken_thing_comes_with_its_remedy(
     assert "virsh pool-define-as nix" in result.stdout
     assert f"✗ image debian12: {directory}/images/debian12.qcow2 is missing" in result.stdout
     assert result.stderr == "\n3 checks failed; mend the first one first\n"
+
+
+def pool_check(view: PoolView, uri: str = "qemu:///system") -> tuple[str, str]:
+    """What doctor sees of the pool ``gk``, and what it says to do."""
+    host = HostView("local", uri, True, pools={"gk": view})
+    (check,) = pool_checks(host, ["gk"], ["gk"])
+    assert check.good is False
+    return check.seen, check.remedy
+
+
+def test_doctor_has_both_paths_of_a_pool_that_is_elsewhere() -> None:
+    view = PoolView("gk", "/theirs", active=False, capacity=1, available=1, wanted_path="/ours")
+    seen, remedy = pool_check(view)
+    assert "/theirs" in seen
+    assert "/ours" in seen
+    assert "pool-start" not in remedy, "it is not the one that is meant"
+    assert "virsh pool-undefine gk" in remedy
+
+
+def test_doctor_does_not_have_a_pool_started_whose_directory_is_gone(tmp_path: Path) -> None:
+    gone = PoolView("gk", str(tmp_path / "gone"), active=False, capacity=1, available=1)
+    seen, remedy = pool_check(gone)
+    assert f"its directory {tmp_path}/gone is gone" in seen
+    assert f"mkdir -p {tmp_path}/gone; then: virsh pool-start gk" in remedy
+    assert "mkdir" not in pool_check(replace(gone, path=str(tmp_path)))[1]
+    assert "mkdir" not in pool_check(gone, "qemu+ssh://far/system")[1], "its files are not here"
 
 
 def test_doctor_looks_for_the_checker_of_kickstarts_and_installers_files(

@@ -87,6 +87,7 @@ def source_of(identity: str) -> str:
 
 
 _REAL = "tests/e2e/test_printed_commands_real.py::"
+_POOLS = "tests/e2e/test_pools_real.py::"
 LOOKS = frozenset(
     {
         "virsh blockjob",
@@ -137,9 +138,13 @@ EXECUTED = {
     "virsh undefine": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh net-start": _REAL + "test_a_network_is_started_as_printed",
     "virsh pool-autostart": _REAL + "test_a_pool_is_made_and_started_as_printed",
-    "virsh pool-define-as": _REAL + "test_a_pool_is_made_and_started_as_printed",
     "virsh pool-define-as --target": _REAL + "test_a_pool_is_made_and_started_as_printed",
-    "virsh pool-start": _REAL + "test_a_pool_is_made_and_started_as_printed",
+    "virsh pool-destroy": _POOLS
+    + "test_a_pool_of_that_name_at_another_path_is_told_with_both_and_left_alone",
+    "virsh pool-undefine": _POOLS
+    + "test_a_pool_of_that_name_at_another_path_is_told_with_both_and_left_alone",
+    "virsh pool-start": _POOLS
+    + "test_a_pool_whose_directory_is_gone_is_its_own_trouble_and_is_had_once_it_is_back",
     "virsh vol-clone": _REAL + "test_volumes_are_brought_and_moved_as_printed",
     "virsh vol-clone --pool": _REAL + "test_volumes_are_brought_and_moved_as_printed",
     "virsh vol-create-as": _REAL + "test_volumes_are_brought_and_moved_as_printed",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.observed.domain import DiskConfig, DomainState, DomainView
-from controller.observed.host import VolumeView
+from controller.observed.host import PoolView, VolumeView
 from controller.planning.conditions import ConditionType, Health, Printable, Status
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
@@ -15,6 +15,7 @@ from tests.factories import (
     POLICY,
     a_domain,
     a_guest,
+    a_host,
     a_ready_image,
     a_service,
     an_image,
@@ -194,3 +195,43 @@ def test_a_look_sees_who_writes_to_the_base_of_a_guest_and_of_its_image() -> Non
     daemon.documents.guests["web2"] = other  # type: ignore[attr-defined]
     daemon.reconcile("web2")
     assert "web2" not in world.domains
+
+
+# --- Pools ----------------------------------------------------------------------------------------
+
+
+ELSEWHERE = PoolView("default", "/theirs", True, 1, 1, wanted_path="/ours")
+
+
+@pytest.mark.parametrize(
+    ("pools", "reason", "command"),
+    [
+        ({}, "PoolMissing", "virsh pool-define-as default dir --target DIRECTORY"),
+        ({"default": PoolView("default", "/pool", False, 1, 1)}, "PoolInactive", "pool-start"),
+        ({"default": ELSEWHERE}, "PoolElsewhere", "virsh pool-destroy default"),
+        ({"default": replace(ELSEWHERE, active=False)}, "PoolElsewhere", "pool-undefine default"),
+    ],
+    ids=["missing", "inactive", "elsewhere", "elsewhere and stopped"],
+)
+def test_a_guest_whose_pool_cannot_be_had_runs_on_and_is_told(
+    pools: dict[str, PoolView], reason: str, command: str
+) -> None:
+    made = planned(a_domain(GUEST), host=a_host(pools=pools), image=None)
+    assert told(made, C.READY) == (Status.FALSE, reason)
+    assert told(made, C.RUNNING) == (Status.TRUE, "DomainRunning")
+    assert made.health is Health.DEGRADED
+    assert command in made.sentence
+    new = plan(GUEST, observed(host=a_host(pools=pools)), a_domain(GUEST).memory, NOW, POLICY)
+    assert told(new, C.READY) == (Status.FALSE, reason)
+    assert new.steps == ()
+
+
+def test_both_paths_of_a_pool_that_is_elsewhere_are_told() -> None:
+    made = planned(a_domain(GUEST), host=a_host(pools={"default": ELSEWHERE}))
+    assert "/theirs" in made.sentence
+    assert "/ours" in made.sentence
+
+
+def test_a_guest_of_another_pool_is_not_troubled() -> None:
+    pools = {**a_host().pools, "other": PoolView("other", "/other", False, 1, 1)}
+    assert planned(a_domain(GUEST), host=a_host(pools=pools)).health is Health.HEALTHY

@@ -1,0 +1,117 @@
+"""The storage pools of a host: made and started as the settings say, and looked at.
+
+A pool that cannot be had (its directory is gone, its file system is not mounted, it is somebody
+else's) is its own trouble: it says why, and the host and its other pools go on.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from controller.errors import GuestkeeperError
+from controller.hypervisor.connection import HostLink
+from controller.hypervisor.host_config import Role
+from controller.hypervisor.session import Session
+from controller.hypervisor.storage_calls import ensure_pool, other_path, read_pools
+from controller.observed.host import PoolView
+
+log = structlog.get_logger(__name__)
+TIMEOUT = 15.0
+_INTERVAL = 30.0
+_LAST_RETRY = 300.0
+
+
+class Pools:
+    """Thread-safe. ``monotonic`` in seconds."""
+
+    def __init__(self, link: HostLink, monotonic: Callable[[], float]) -> None:
+        self._link = link
+        self._config = link.config
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._views: Mapping[str, PoolView] = {}
+        self._read_at = -1e9
+        self._failed: dict[str, str] = {}
+        """Pools of the settings that were not had since the host was connected, and why."""
+        self._pause, self._retry_at = _INTERVAL, 0.0
+
+    def connected(self, session: Session) -> None:
+        """Ensures the settings' pools and reads all of them; part of connecting.
+
+        Where the host is only looked at, they are taken as they are.
+        """
+        wanted = () if self._config.read_only else self._config.pools
+        failed = {name: self._ensure(session, name) for name in wanted}
+        views = self._link.call_in(session, Role.LOOK, "read pools", read_pools, TIMEOUT)
+        with self._lock:
+            self._failed = {name: why for name, why in failed.items() if why}
+            self._pause, self._retry_at = _INTERVAL, self._monotonic() + _INTERVAL
+            self._keep(views)
+
+    def views(self) -> Mapping[str, PoolView]:
+        """What they hold is at most half a minute old. Raises as a call does."""
+        with self._lock:
+            now = self._monotonic()
+            if now - self._read_at < _INTERVAL:
+                return self._views
+            due = self._due(now)
+        tried = {}
+        if due:
+            session = self._link.ensure_reachable()
+            tried = {name: self._ensure(session, name) for name in due}
+        views = self._link.call(Role.LOOK, "read pools", read_pools, TIMEOUT)
+        with self._lock:
+            self._failed |= tried
+            self._failed = {name: why for name, why in self._failed.items() if why}
+            self._keep(views)
+            return self._views
+
+    def known(self) -> Mapping[str, PoolView]:
+        """What was last known of them, for a host that cannot be asked."""
+        with self._lock:
+            return self._views
+
+    def changed(self) -> None:
+        """The next look asks."""
+        with self._lock:
+            self._read_at = -1e9
+
+    def _due(self, now: float) -> tuple[str, ...]:
+        """Those that are to be tried again, by who asks first, with growing pauses. Under the lock.
+
+        One that was stopped since it ran is somebody's doing; these never ran.
+        """
+        if not self._failed or now < self._retry_at:
+            return ()
+        self._retry_at = now + self._pause
+        self._pause = min(2 * self._pause, _LAST_RETRY)
+        return tuple(self._failed)
+
+    def _ensure(self, session: Session, name: str) -> str:
+        """Why the pool of the settings cannot be had; '' where it is there and runs."""
+        path = self._config.pools[name]
+        try:
+            self._link.call_in(
+                session, Role.ACT, "ensure pool", lambda one: ensure_pool(one, name, path), TIMEOUT
+            )
+        except GuestkeeperError as error:
+            if session.lost:
+                raise
+            log.warning("pool cannot be had", host=self._config.name, pool=name, why=str(error))
+            return str(error)
+        return ""
+
+    def _keep(self, views: Mapping[str, PoolView]) -> None:
+        """What was read, with what is wrong with the settings' pools. Under the lock."""
+        kept = dict(views)
+        for name, path in self._config.pools.items():
+            view = kept.get(name)
+            if view is not None and view.path and other_path(view.path, path):
+                kept[name] = replace(view, wanted_path=path)
+                self._failed.setdefault(name, "it is at another path")
+            elif name in self._failed and (view is None or not view.active):
+                found = view or PoolView(name, path, active=False, capacity=0, available=0)
+                kept[name] = replace(found, why=self._failed[name])
+        self._views, self._read_at = kept, self._monotonic()

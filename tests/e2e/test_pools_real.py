@@ -1,0 +1,167 @@
+"""Pools and volumes of a real libvirtd of the test's own; no guest runs."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.hypervisor import Hypervisor
+from controller.planning.trouble import pool_trouble
+from tests.e2e.private_libvirtd import PrivateLibvirtd
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("libvirtd") is None, reason="libvirtd is not installed"),
+]
+MIB = 2**20
+Opener = Callable[..., Hypervisor]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[PrivateLibvirtd]:
+    root = Path(tempfile.mkdtemp(prefix="gkt-"))
+    root.chmod(0o755)
+    one = PrivateLibvirtd(root)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+        shutil.rmtree(root)
+
+
+@pytest.fixture
+def directory(daemon: PrivateLibvirtd, tmp_path: Path) -> Iterator[Path]:
+    """Where the daemon may write; all pools are gone after the test."""
+    place = daemon.root / "pool" / tmp_path.name
+    place.mkdir()
+    if daemon.user is not None:
+        shutil.chown(place, daemon.user)
+    yield place
+    connection = libvirt.open(daemon.uri)
+    for pool in connection.listAllStoragePools():
+        if pool.isActive():
+            pool.destroy()
+        pool.undefine()
+    connection.close()
+
+
+@pytest.fixture
+def opened(daemon: PrivateLibvirtd) -> Iterator[Opener]:
+    made: list[Hypervisor] = []
+
+    def open_with(pools: dict[str, Path], **more: bool) -> Hypervisor:
+        paths = {name: str(path) for name, path in pools.items()}
+        one = Hypervisor([HostConfig("real", daemon.uri, "gk", paths, **more)])
+        made.append(one)
+        one.open()
+        assert one.host("real").reachable, one.host("real").why
+        return one
+
+    yield open_with
+    for one in made:
+        one.close()
+
+
+def virsh(daemon: PrivateLibvirtd, *words: str) -> str:
+    done = subprocess.run(
+        ["virsh", "-c", daemon.uri, *words], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def defined(daemon: PrivateLibvirtd, name: str, path: Path) -> None:
+    virsh(daemon, "pool-define-as", name, "dir", "--target", str(path))
+
+
+def look_anew(one: Hypervisor, later: float = 1e6) -> None:
+    """As if the time of the next looks had come."""
+    pools = one._hosts["real"].storage._pools
+    pools.changed()
+    pools._retry_at -= later
+
+
+def test_a_pool_whose_directory_is_gone_is_its_own_trouble_and_is_had_once_it_is_back(
+    daemon: PrivateLibvirtd, directory: Path, opened: Opener
+) -> None:
+    gone = directory / "gone"
+    defined(daemon, "lost", gone)
+    one = opened({"lost": gone, "gk": directory / "gk"})
+    host = one.host("real")
+    assert host.pools["gk"].usable
+    assert one.create_volume("real", "gk", "disk", capacity=MIB).capacity == MIB
+    trouble = pool_trouble(host, "lost")
+    assert trouble is not None
+    assert trouble.reason == "PoolInactive"
+    assert "No such file or directory" in trouble.message
+    assert str(gone) in trouble.message
+    look_anew(one)
+    assert not one.host("real").pools["lost"].active
+    gone.mkdir()
+    look_anew(one)
+    assert pool_trouble(one.host("real"), "lost") is None
+    # Stopped since it ran, it is left so: whoever stopped it had a reason.
+    virsh(daemon, "pool-destroy", "lost")
+    look_anew(one)
+    trouble = pool_trouble(one.host("real"), "lost")
+    assert trouble is not None
+    assert trouble.reason == "PoolInactive"
+    virsh(daemon, *trouble.message[trouble.message.index("pool-start") :].split())
+    look_anew(one)
+    assert one.host("real").pools["lost"].usable
+
+
+def test_a_pool_that_cannot_be_made_leaves_the_others(directory: Path, opened: Opener) -> None:
+    (directory / "file").write_text("no directory")
+    one = opened({"never": directory / "file" / "pool", "gk": directory / "gk"})
+    assert one.host("real").pools["gk"].usable
+    trouble = pool_trouble(one.host("real"), "never")
+    assert trouble is not None
+    assert str(directory / "file") in trouble.message
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_pool_of_that_name_at_another_path_is_told_with_both_and_left_alone(
+    daemon: PrivateLibvirtd, directory: Path, opened: Opener, running: bool
+) -> None:
+    theirs, ours = directory / "theirs", directory / "ours"
+    defined(daemon, "taken", theirs)
+    if running:
+        theirs.mkdir()
+        virsh(daemon, "pool-start", "taken")
+    one = opened({"taken": ours, "gk": directory / "gk"})
+    host = one.host("real")
+    assert host.pools["gk"].usable
+    assert (host.pools["taken"].active, host.has_running("taken")) == (running, False)
+    trouble = pool_trouble(host, "taken")
+    assert trouble is not None
+    assert trouble.reason == "PoolElsewhere"
+    assert {str(theirs), str(ours)} <= set(
+        trouble.message.replace(",", " ").replace(":", " ").split()
+    )
+    assert not ours.exists()
+    commands = trouble.message.split("): ")[-1].split("; ")
+    wanted = ["virsh pool-destroy taken", "virsh pool-undefine taken"]
+    assert commands == (wanted if running else wanted[1:])
+    for command in commands:
+        virsh(daemon, *command.split()[1:])
+    look_anew(one)
+    assert one.host("real").pools["taken"].usable
+    assert one.host("real").pools["taken"].path == str(ours)
+    assert theirs.exists() is running, "its files stay"
+
+
+def test_who_only_looks_is_told_of_another_path_too(
+    daemon: PrivateLibvirtd, directory: Path, opened: Opener
+) -> None:
+    defined(daemon, "taken", directory / "theirs")
+    one = opened({"taken": directory / "ours"}, read_only=True)
+    trouble = pool_trouble(one.host("real"), "taken")
+    assert trouble is not None
+    assert trouble.reason == "PoolElsewhere"
