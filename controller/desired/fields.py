@@ -193,11 +193,19 @@ FileMode = Annotated[
 PoolName = Annotated[
     str, Matching(r"[A-Za-z0-9_.-]+", "pool", "must be the name of a storage pool")
 ]
+# What libvirt lets a volume or a network be called: ISO images have spaces and brackets.
+_NAMED = r"(?!\.{1,2}$)[^/\s\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]*[^/\s\x00-\x1f\x7f-\x9f])?"
 VolumeName = Annotated[
-    str, Matching(r"[A-Za-z0-9_.+@-]+", "volume", "must be the name of a volume in its pool")
+    str,
+    Field(max_length=255),
+    Matching(_NAMED, "volume", "must be the name of a volume in its pool"),
+    Printable(lines=False),
 ]
 NetworkName = Annotated[
-    str, Matching(r"[A-Za-z0-9_.-]+", "network", "must be the name of a libvirt network")
+    str,
+    Field(max_length=255),
+    Matching(_NAMED, "network", "must be the name of a libvirt network"),
+    Printable(lines=False),
 ]
 BridgeName = Annotated[
     str, Matching(r"[A-Za-z0-9_.-]{1,15}", "bridge", "must be the name of a bridge, such as br0")

@@ -118,3 +118,21 @@ def test_how_an_image_goes_round_is_no_part_of_its_content(root: Path) -> None:
     assert after.images["debian12"].content == before.images["debian12"].content
     assert after.images["debian12"].digest != before.images["debian12"].digest
     assert after.guests["web1"].digest == before.guests["web1"].digest
+
+
+@pytest.mark.parametrize("name", ["Win11 (1).iso", "openSUSE Leap [15.5].iso", "a & b, c.iso", "ü"])
+def test_a_medium_and_a_network_are_named_as_libvirt_lets_them_be(name: str) -> None:
+    spec = spec_of(f'  cdroms: [{{name: cd, volume: "{name}"}}]\n')
+    assert spec.cdroms[0].volume == name
+    spec = spec_of(f'  interfaces: [{{name: lan, network: "{name}"}}]\n')
+    assert spec.interfaces[0].network == name
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", ".", "..", "a/b", "a\\nb", "a\\u202eb", "a\\x7f"])
+def test_what_is_no_name_of_a_volume_or_a_network_is_refused(name: str) -> None:
+    for field in (
+        f'cdroms: [{{name: cd, volume: "{name}"}}]',
+        f'interfaces: [{{name: lan, network: "{name}"}}]',
+    ):
+        with pytest.raises(AssertionError, match=r"must|at least|control"):
+            spec_of(f"  {field}\n")
