@@ -12,7 +12,7 @@ from controller.hypervisor.argument_update import update_arguments
 from controller.hypervisor.device_update import update_devices
 from controller.hypervisor.vcpu_update import update_vcpus
 from controller.observed.domain import NAMESPACE, DomainConfig
-from controller.observed.domain_xml import AGENT_CHANNEL, parse_config
+from controller.observed.domain_xml import AGENT_CHANNEL, firmware_of, parse_config
 
 _OWN_TEXTS = ("title", "description")
 _OWN_ENDS = ("on_poweroff", "on_reboot", "on_crash")
@@ -82,18 +82,13 @@ def _os(has: ET.Element, wanted: ET.Element) -> None:
     old, new = has.find("os"), wanted.find("os")
     if old is None or new is None:
         return
-    if _is_efi(old) != _is_efi(new):
+    if firmware_of(old) != firmware_of(new):
         old.attrib.pop("firmware", None)
         old.attrib.update(new.attrib)
         for tag in _OWN_FIRMWARE:
             _remove(old, tag)
     for tag in _OWN_BOOT:
         _text(old, new, tag)
-
-
-def _is_efi(os: ET.Element) -> bool:
-    loader = os.find("loader")
-    return os.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
 
 
 def _replace(has: ET.Element, wanted: ET.Element, tag: str) -> None:

@@ -6,6 +6,7 @@ the daemon, must be readable whatever somebody did to it. Pure: text in, values 
 """
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -154,7 +155,7 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         max_vcpus=max_vcpus,
         memory=_size(current) if current is not None else max_memory,
         max_memory=max_memory,
-        firmware=_firmware(os),
+        firmware=firmware_of(os),
         boot=_boot(os),
         disks=tuple(_disks(root, foreign, stored)),
         nics=_nics(root, foreign, stored),
@@ -191,12 +192,19 @@ def _size(element: ET.Element | None) -> int:
     return _int(element.text, 0) * _UNITS.get(element.get("unit", "KiB").lower(), 1024)
 
 
-def _firmware(os: ET.Element | None) -> str:
+_UEFI_ROM = re.compile(r"(?i)ovmf|aavmf|edk2")
+"""In the path of a loader of type ``rom``: UEFI as one file, without a place for its variables."""
+
+
+def firmware_of(os: ET.Element | None) -> str:
+    """``efi`` or ``bios``, of an ``<os>``."""
     if os is None:
         return "bios"
     loader = os.find("loader")
-    pflash = loader is not None and loader.get("type") == "pflash"
-    return "efi" if os.get("firmware") == "efi" or pflash else "bios"
+    by_loader = loader is not None and (
+        loader.get("type") == "pflash" or _UEFI_ROM.search(loader.text or "") is not None
+    )
+    return "efi" if os.get("firmware") == "efi" or by_loader else "bios"
 
 
 def _boot(os: ET.Element | None) -> BootConfig | None:
@@ -224,7 +232,7 @@ def disk_of(element: ET.Element, alias: str) -> DiskConfig:
         format=_attribute(element, "driver", "type") or "raw",
         device=element.get("device", "disk"),
         target=_attribute(element, "target", "dev"),
-        cache=_attribute(element, "driver", "cache"),
+        cache=_attribute(element, "driver", "cache").replace("default", ""),
         io_tune=_io_tune(element.find("iotune")),
         bound=bound,
         below=tuple(_below(element)),

@@ -222,3 +222,18 @@ def test_a_directory_shown_as_a_disk_is_no_volume() -> None:
     xml = "<domain><devices><disk type='dir'><source dir='/pool/d'/></disk></devices></domain>"
     (disk,) = located(parse_config(xml), pools).disks
     assert disk.place == ("", "dir:/pool/d")
+
+
+@pytest.mark.parametrize(
+    ("loader", "firmware"),
+    [
+        ("<loader type='rom'>/usr/share/ovmf/OVMF.fd</loader>", "efi"),
+        ("<loader>/usr/share/edk2/x64/firmware.fd</loader>", "efi"),
+        ("<loader type='rom'>/usr/share/seabios/bios-256k.bin</loader>", "bios"),
+        ("<loader type='pflash'>/srv/mine.fd</loader>", "efi"),
+        ("", "bios"),
+    ],
+)
+def test_uefi_as_one_file_is_efi(loader: str, firmware: str) -> None:
+    xml = f"<domain><name>x</name><os><type>hvm</type>{loader}</os></domain>"
+    assert parse_config(xml).firmware == firmware
