@@ -18,7 +18,7 @@ import pytest
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.domain_xml import parse_domain
 from controller.observed.host import HostView, PoolView, VolumeView
-from controller.planning.locating import located
+from controller.planning.locating import located, located_view
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.e2e.system_libvirtd import AVAILABLE, SystemLibvirtd
 from tests.factories import a_host
@@ -104,10 +104,12 @@ def volumes_of(config: DomainConfig, host: HostView = HOST) -> dict[tuple[str, s
     }
 
 
-def view_of(field: FieldDomain, state: DomainState = DomainState.SHUTOFF) -> DomainView:
+def view_of(
+    field: FieldDomain, state: DomainState = DomainState.SHUTOFF, host: HostView = HOST
+) -> DomainView:
     """The domain as it is looked at; where it runs, it runs as it is defined."""
     parsed = parse_domain(field.xml)
-    return DomainView(
+    view = DomainView(
         name=parsed.config.name,
         uuid=parsed.config.uuid,
         state=state,
@@ -117,6 +119,7 @@ def view_of(field: FieldDomain, state: DomainState = DomainState.SHUTOFF) -> Dom
         live=parsed.config if state.active else None,
         run=1 if state.active else None,
     )
+    return located_view(view, host.pools)
 
 
 # --- The libvirt that accepts them ----------------------------------------------------------------

@@ -129,9 +129,11 @@ def export(settings: "Settings", name: str, host: str | None, image: str | None)
     if not person_looks():  # who reads them in the document needs them no second time
         for note in made.notes:
             say(f"note: {note}")
+        for line in made.kept_lines:
+            say(f"kept as it is, and not managed: {line}")
     elif made.foreign:
         hint(
             f"put it into {settings.desired_dir}; what taking the domain over would change:"
-            f" guestkeeper adopt {name} --dry-run"
+            f" guestkeeper adopt {made.name} --dry-run"
         )
     return DONE

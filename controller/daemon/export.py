@@ -7,9 +7,9 @@ from controller.errors import HostUnreachableError, PermanentError
 from controller.loop.look import volumes_there
 from controller.observed.domain import DomainView
 from controller.observed.host import HostView
-from controller.observed.other_devices import other_devices
+from controller.observed.kept import kept
+from controller.planning.exported import Exported
 from controller.planning.exporting import (
-    Exported,
     disk_volumes,
     export,
     fitting_images,
@@ -27,9 +27,9 @@ def export_once(settings: Settings, name: str, host: str | None, image: str | No
     with opened(settings, read_only=True) as house:
         where, domain = _found(house, name, host)
         volumes = volumes_there(house.hypervisor, where, disk_volumes(domain, where))
-        others = other_devices(house.hypervisor.domain_xml(where.name, name))
+        left = kept(house.hypervisor.domain_xml(where.name, name))
         try:
-            return export(domain, where, _image(house, domain, image), volumes, others)
+            return export(domain, where, _image(house, domain, image), volumes, left)
         except ValueError as error:
             raise PermanentError(
                 f"domain {name} on host {where.name}: {error}", reason="NotExported"

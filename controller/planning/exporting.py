@@ -6,8 +6,10 @@ no words for is named in its comments, beside what a person has to decide.
 
 import json
 import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,12 +17,20 @@ from pydantic import ValidationError
 from controller.desired.effective import EffectiveImage
 from controller.desired.quantities import format_size
 from controller.desired.schema import API_VERSION, GuestDocument, GuestSpec, RunStrategy
-from controller.observed.domain import DiskConfig, DomainConfig, DomainView, IoTune, NicConfig
+from controller.observed.domain import DiskConfig, DomainConfig, DomainView, IoTune
 from controller.observed.host import HostView, VolumeView
+from controller.observed.kept_devices import Kept
+from controller.planning.device_words import (
+    interface_words,
+    medium_words,
+    told_interface,
+    why_no_interface,
+)
 from controller.planning.domain import SEED, SYSTEM
+from controller.planning.exported import Exported
 from controller.planning.locating import located_view
-from controller.planning.matching import can_be_written
-from controller.planning.writing import document_text
+from controller.planning.matching import same_mac
+from controller.planning.writing import document_text, guest_name
 
 Spec = dict[str, Any]
 _OF_DOMAIN = frozenset(
@@ -33,18 +43,6 @@ _OF_DOMAIN = frozenset(
 _CAN_BE_LEFT_OUT = frozenset({"title", "description", "cache", "ioTune", "model", "link"})
 _FIRST = ("host", "image", "title", "description", "runStrategy", "autostart", "hostname")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A document as YAML. ``notes`` stand in its comments, too: what a person should read.
-
-    ``foreign``: the domain is to be adopted before Guestkeeper looks after it.
-    """
-
-    text: str
-    notes: tuple[str, ...]
-    foreign: bool
 
 
 def fitting_images(images: Mapping[str, EffectiveImage], domain: DomainView) -> list[str]:
@@ -62,16 +60,17 @@ def export(
     host: HostView,
     image: str | None,
     volumes: Mapping[tuple[str, str], VolumeView],
-    others: Sequence[str] = (),
+    kept: Sequence[Kept] = (),
 ) -> Exported:
     """The document of ``domain``, a foreign one or one of ours.
 
     ``image`` None takes the one that was last applied. ``volumes`` by (pool, name) are those of its
-    disks; ``others`` name devices that documents have no words for. Raises ``ValueError`` with what
+    disks; ``kept`` is what of its definition documents have no words for (``observed.kept``). Where
+    a line of the document is not valid, a note says which, and why. Raises ``ValueError`` with what
     to do where there is no such document.
     """
     try:
-        return _Export(located_view(domain, host.pools), host, image, volumes, others).made()
+        return _Export(located_view(domain, host.pools), host, image, volumes, kept).made()
     except _NoDocumentError as error:
         raise ValueError(str(error)) from error
 
@@ -95,15 +94,16 @@ class _Export:
         host: HostView,
         image: str | None,
         volumes: Mapping[tuple[str, str], VolumeView],
-        others: Sequence[str],
+        kept: Sequence[Kept],
     ) -> None:
         self._domain = domain
         self._config = domain.config
         self._host = host
         self._image = image
         self._volumes = volumes
-        self._others = others
+        self._kept = list(kept)
         self._notes: list[str] = []
+        self._name = guest_name(domain.name)
         self._pools: dict[str, str | None] = {}
         """As the last-applied spec has them by alias: what a document leaves out stays out."""
 
@@ -129,8 +129,13 @@ class _Export:
             **self._nics(),
         }
         self._remark()
-        spec = self._valid({key: spec[key] for key in sorted(spec, key=_order)})
-        return Exported(self._text(spec), tuple(self._notes), foreign=not domain.ours)
+        spec = self._sayable({key: spec[key] for key in sorted(spec, key=_order)})
+        made = self._written(spec)
+        problems = made.problems()
+        if problems:
+            self._notes += problems
+            made = self._written(spec)
+        return made
 
     # --- What was applied to it -------------------------------------------------------------------
 
@@ -193,7 +198,7 @@ class _Export:
             found["systemDisk"] = self._disk(system)
         data = [disk for disk in disks if disk is not system]
         written = [
-            {"name": self._name(disk.alias, "disk-", disk.target), **self._disk(disk)}
+            {"name": self._called(disk.alias, "disk-", disk.target), **self._disk(disk)}
             for disk in data
             if self._in_pool(disk)
         ]
@@ -234,39 +239,35 @@ class _Export:
         for drive in self._config.disks:
             if drive.device != "cdrom" or drive.alias == SEED:
                 continue
-            found: Spec = {"name": self._name(drive.alias, "cdrom-", drive.target)}
-            if drive.pool and drive.volume:
-                found |= {"pool": drive.pool, "volume": drive.volume}
-            elif drive.volume:
+            medium = medium_words(drive)
+            if medium is None:
+                self._kept.append(Kept("CD-ROM drive", f"{drive.target} ({drive.volume})"))
                 self._notes.append(
-                    f"the CD {drive.volume} in drive {drive.target} lies in no pool of host"
-                    f" {self._host.name}: with this document it is taken out"
+                    f"drive {drive.target} can be managed once the CD in it lies in a pool of host"
+                    f" {self._host.name}, or is taken out"
                 )
-            written.append(found)
+                continue
+            written.append({"name": self._called(drive.alias, "cdrom-", drive.target), **medium})
         return {"cdroms": written} if written else {}
 
     def _nics(self) -> Spec:
         written: list[Spec] = []
+        for mac, number in Counter(nic.mac for nic in self._config.nics).items():
+            if number > 1:
+                self._notes.append(same_mac(mac, number, self._config))
         macs: set[str] = set()
         for nic in self._config.nics:
-            if nic.mac in macs:
-                self._notes.append(
-                    f"several of its interfaces have the MAC address {nic.mac}, of which only the"
-                    f" first is written; give each its own: virsh edit {self._domain.name}"
-                )
-                continue
-            macs.add(nic.mac)
-            if not can_be_written(nic):
-                self._notes.append(
-                    f"interface {nic.mac} ({nic.kind}, model {nic.model or 'unknown'}) is of a kind"
-                    " that documents have no words for: it stays as it is, and is not managed"
-                )
-                continue
-            name = self._name(nic.alias, "nic-", f"net{len(written)}")
-            written.append({"name": name, "mac": nic.mac, **_network(nic)})
+            words = interface_words(nic)
+            if words is None:
+                why = f"{told_interface(nic)}: {why_no_interface(nic)}"
+                self._kept.append(Kept("interface", f"{nic.mac} ({why})"))
+            elif nic.mac not in macs:
+                macs.add(nic.mac)
+                name = self._called(nic.alias, "nic-", f"net{len(written)}")
+                written.append({"name": name, **words})
         return {"interfaces": written} if written else {}
 
-    def _name(self, alias: str, prefix: str, other: str) -> str:
+    def _called(self, alias: str, prefix: str, other: str) -> str:
         """Of a device: the one it has in a domain of ours, else ``other``."""
         own = alias.removeprefix(prefix)
         return own if alias != own and _NAME.fullmatch(own) else other
@@ -287,19 +288,31 @@ class _Export:
             self._notes.append(
                 "it has no channel for the guest agent; it gets one with its next cold boot"
             )
-        self._notes += [f"{other} stays as it is, and is not managed" for other in self._others]
+        self._notes += [
+            f"its interface on {one.place} has no MAC address, so nobody can tell which it is: it"
+            " stays as it is; to have it managed, write mac=... into that argument: virsh edit"
+            f" {shlex.quote(self._domain.name)}"
+            for one in self._kept
+            if one.kind == "interface without a MAC address"
+        ]
+        if self._name != self._domain.name:
+            self._notes.append(
+                f"no guest can be named {self._domain.name!r}: names are 1 to 63 lower-case"
+                " letters, digits or '-'; so rename the domain while it is off: virsh domrename"
+                f" {shlex.quote(self._domain.name)} {self._name}"
+            )
         if not self._domain.ours:
             self._notes.append(
-                f"inside, the guest's name becomes {self._domain.name}; where it has another, write"
-                " it as hostname"
+                f"inside, the guest's name becomes {self._name}; where it has another, write it as"
+                " hostname"
             )
 
-    def _valid(self, spec: Spec) -> Spec:
-        """``spec`` without what documents may not say; what has to be there is noted only."""
+    def _sayable(self, spec: Spec) -> Spec:
+        """``spec`` without what documents may not say, where they can do without."""
         document = {
             "apiVersion": API_VERSION,
             "kind": "Guest",
-            "metadata": {"name": self._domain.name},
+            "metadata": {"name": self._name},
             "spec": spec,
         }
         try:
@@ -307,30 +320,27 @@ class _Export:
         except ValidationError as error:
             for problem in error.errors():
                 place = [part for part in problem["loc"] if part != "spec"]
-                words = ".".join(str(part) for part in place)
-                if place[:1] == ["metadata"]:
-                    raise _NoDocumentError(
-                        f"a guest cannot be named {self._domain.name!r}: {problem['msg']}; rename"
-                        " the domain while it is off: virsh domrename"
-                    ) from error
                 if _leave_out(spec, place):
+                    words = ".".join(str(part) for part in place)
                     self._notes.append(f"{words} is left out: {problem['msg']}")
-                else:
-                    self._notes.append(f"{words} {problem['msg']}")
         return spec
 
-    def _text(self, spec: Spec) -> str:
+    def _written(self, spec: Spec) -> Exported:
         domain = self._domain
         whose = "Guestkeeper's" if domain.ours else "a foreign one"
-        return document_text(
-            domain.name,
+        made = Exported("", tuple(self._notes), not domain.ours, self._name, tuple(self._kept))
+        kept = [f"  {line}" for line in made.kept_lines]
+        text = document_text(
+            self._name,
             spec,
             [
                 f"Domain {domain.name} ({domain.uuid}, {whose}) of host {self._host.name}, as"
                 " guestkeeper export found it.",
                 *(f"- {note}" for note in self._notes),
+                *(("- kept as it is, and not managed:", *kept) if kept else ()),
             ],
         )
+        return replace(made, text=text)
 
 
 def _order(key: str) -> tuple[int, str]:
@@ -356,17 +366,6 @@ def _limits(io_tune: IoTune) -> Spec:
             first, *rest = name.split("_")
             key = first + "".join(word.capitalize() for word in rest)
             found[key] = format_size(value) if name.endswith("bytes_sec") else value
-    return found
-
-
-def _network(nic: NicConfig) -> Spec:
-    if nic.kind == "user":
-        return {"user": {"forwards": list(nic.forwards)} if nic.forwards else {}}
-    found: Spec = {nic.kind: nic.source}
-    if nic.model != "virtio":
-        found["model"] = nic.model
-    if nic.link != "up":
-        found["link"] = nic.link
     return found
 
 

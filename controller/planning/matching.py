@@ -5,20 +5,19 @@ Matching gives each the alias of the document's device that it is. Nothing may b
 disk, drive or interface that the document does not have is a problem to be told, never detached.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
-from controller.desired.schema import Disk, Interface
-from controller.observed.domain import LIBVIRT_USER, DiskConfig, DomainConfig, DomainView, NicConfig
+from controller.desired.schema import Cdrom, Disk, Interface
+from controller.observed.domain import DiskConfig, DomainConfig, DomainView, NicConfig
 from controller.observed.host import HostView, VolumeView
+from controller.planning.device_words import NIC_KINDS, interface_words, medium_words
 from controller.planning.domain import SYSTEM
-
-NIC_KINDS = ("network", "bridge", "user")
-NIC_MODELS = ("virtio", "e1000e")
-"""What documents have words for. An interface of another kind or model is left alone, as theirs."""
+from controller.planning.writing import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,12 @@ def match(
 
     The system disk is the one it boots from. A data disk of the document is the one of its
     pool and size where there is just one such on either side, else the first of its pool, by
-    target, that no other took; CD-ROM drives are taken in order. An interface is the one of its
-    MAC address, else the first of its network or bridge. ``volumes`` by pool and name;
-    ``users`` by path, the domains that name it or stand on it: a disk of two is nobody's alone.
+    target, that no other took. A CD-ROM drive is the one of its target or with its volume in it,
+    else the next one. An interface is the one of its MAC address, else the first of its network or
+    bridge. Drives and interfaces that documents have no words for are left alone.
+
+    ``volumes`` by pool and name; ``users`` by path, the domains that name it or stand on it: a disk
+    of two is nobody's alone.
     """
     config = domain.config
     matched = [
@@ -176,34 +178,49 @@ def _in_no_pool(disk: DiskConfig, host: HostView) -> str:
         )
     return (
         f"its disk {disk.target} is {disk.volume}, which lies in no pool of host {host.name}; make"
-        f" one over that directory: virsh pool-define-as NAME dir --target {directory}, then virsh"
+        f" one over that directory: virsh pool-define-as NAME dir --target"
+        f" {shlex.quote(directory)}, then virsh"
         " pool-start NAME and virsh pool-autostart NAME"
     )
 
 
 def _match_drives(desired: EffectiveGuest, host: HostView, config: DomainConfig) -> _Matched:
     made = _Matched()
-    drives = [disk for disk in config.disks if disk.device == "cdrom"]
-    wishes = desired.spec.cdroms
-    for drive, wish in zip(drives, wishes, strict=False):
+    left = [disk for disk in config.disks if disk.device == "cdrom"]
+    wishes = list(desired.spec.cdroms)
+    for is_it in (_of_its_name, _has_its_volume):
+        for wish in list(wishes):
+            drive = next((drive for drive in left if is_it(wish, drive, host)), None)
+            if drive is not None:
+                made.aliases[drive.target] = f"cdrom-{wish.name}"
+                left.remove(drive)
+                wishes.remove(wish)
+    # What can be said, first: what is in another would be taken out.
+    left.sort(key=lambda drive: medium_words(drive) is None)
+    for drive, wish in zip(left, wishes, strict=False):
         made.aliases[drive.target] = f"cdrom-{wish.name}"
-    for drive in drives[len(wishes) :]:
+    for drive in left[len(wishes) :]:
+        words = medium_words(drive)
+        if words is None:
+            continue
         holds = f", with {drive.volume} in it," if drive.volume else ""
-        problem = (
+        pool = f", pool: {drive.pool}" if drive.pool not in ("", host.default_pool) else ""
+        volume = f", volume: {quoted(drive.volume)}" if drive.volume else ""
+        made.problems.append(
             f"its CD-ROM drive {drive.target}{holds} is not in the document; write under cdroms:"
+            f" - {{name: {drive.target}{pool}{volume}}}"
         )
-        if drive.volume and not drive.pool:
-            problem += (
-                f" - {{name: {drive.target}}}, and have a pool over its directory or take it out:"
-                f" virsh change-media {config.name} {drive.target} --eject"
-            )
-        elif drive.volume:
-            pool = f", pool: {drive.pool}" if drive.pool != host.default_pool else ""
-            problem += f" - {{name: {drive.target}{pool}, volume: {drive.volume}}}"
-        else:
-            problem += f" - {{name: {drive.target}}}"
-        made.problems.append(problem)
     return made
+
+
+def _of_its_name(wish: Cdrom, drive: DiskConfig, _host: HostView) -> bool:
+    return wish.name == drive.target
+
+
+def _has_its_volume(wish: Cdrom, drive: DiskConfig, host: HostView) -> bool:
+    if wish.volume is None:
+        return False
+    return (wish.pool or host.default_pool, wish.volume) == drive.place
 
 
 def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
@@ -211,10 +228,7 @@ def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
     there = {nic.mac: nic for nic in config.nics}
     for mac, number in Counter(nic.mac for nic in config.nics).items():
         if number > 1:
-            made.problems.append(
-                f"{number} of its interfaces have the MAC address {mac or '(none)'}, so nobody can"
-                f" tell which is which; give each its own: virsh edit {config.name}"
-            )
+            made.problems.append(same_mac(mac, number, config))
     if made.problems:
         return made
     for wish in desired.spec.interfaces:
@@ -238,7 +252,7 @@ def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
     for number, nic in enumerate(left):
         name = next(f"net{n}" for n in range(number, 10_000) if f"net{n}" not in taken)
         taken.add(name)
-        source = nic.source or "{}"
+        source = quoted(nic.source) if nic.source else "{}"
         made.problems.append(
             f"its interface {nic.mac} ({_told(nic)}) is not in the document; write under"
             f' interfaces: - {{name: {name}, mac: "{nic.mac}", {nic.kind}: {source}}}'
@@ -248,7 +262,20 @@ def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
 
 def can_be_written(nic: NicConfig) -> bool:
     """Have documents words for it, as it is?"""
-    return nic.kind in NIC_KINDS and nic.model in NIC_MODELS and nic.source != LIBVIRT_USER
+    return interface_words(nic) is not None
+
+
+def same_mac(mac: str, number: int, config: DomainConfig) -> str:
+    """Of several interfaces with one MAC address: what that is, and what to do."""
+    what = f"{number} of its interfaces have the MAC address {mac or '(none)'}"
+    kinds = {nic.kind for nic in config.nics if nic.mac == mac}
+    if "hostdev" in kinds:
+        return (
+            f"{what}, as a team of a passed-through and a virtual card has; a guest has each MAC"
+            " address once: leave the domain as it is"
+        )
+    edit = f"virsh edit {shlex.quote(config.name)}"
+    return f"{what}, so nobody can tell which is which; give each its own: {edit}"
 
 
 def _network(wish: Interface) -> tuple[str, str]:
@@ -263,7 +290,8 @@ def _told(nic: NicConfig) -> str:
 
 def _of_other_kind(wish: Interface, nic: NicConfig, domain: str) -> str:
     if nic.kind in NIC_KINDS:
-        remedy = f"write {nic.kind}: {nic.source or '{}'}, or leave its mac out"
+        source = quoted(nic.source) if nic.source else "{}"
+        remedy = f"write {nic.kind}: {source}, or leave its mac out"
     else:
         remedy = (
             f"take interfaces[{wish.name}] out of the document (the interface then stays as it is,"

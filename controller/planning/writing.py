@@ -1,6 +1,7 @@
 """Documents as text: YAML for a person to go on with, that every version of YAML reads alike."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from controller.desired.schema import API_VERSION
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+[KMGT]i?")
 """Text that is text without quotes to every reader of YAML, but for a few words."""
+
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def document_text(name: str, spec: dict[str, Any], comments: Sequence[str]) -> str:
@@ -24,6 +28,22 @@ def document_text(name: str, spec: dict[str, Any], comments: Sequence[str]) -> s
         *_block(spec),
     ]
     return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """As a value in YAML, also between braces."""
+    if _PLAIN.fullmatch(text) and isinstance(yaml.safe_load(text), str):
+        return text
+    return '"' + _shown(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def guest_name(domain: str) -> str:
+    """The name that a guest has after a domain: its own, where it can."""
+    if _NAME.fullmatch(domain):
+        return domain
+    plain = unicodedata.normalize("NFKD", domain.replace("ß", "ss")).encode("ascii", "ignore")
+    words = re.sub(r"[^a-z0-9]+", "-", plain.decode().lower())[:63].strip("-")
+    return words or "guest"
 
 
 class _Dumper(yaml.SafeDumper):

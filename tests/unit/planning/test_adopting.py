@@ -270,12 +270,61 @@ def test_drives_are_taken_in_order() -> None:
         ({}, "- {name: sda}"),
         ({"pool": "default", "volume": "tools.iso"}, "- {name: sda, volume: tools.iso}"),
         ({"pool": "fast", "volume": "a.iso"}, "- {name: sda, pool: fast, volume: a.iso}"),
-        ({"volume": "/isos/a.iso"}, "virsh change-media web1 sda --eject"),
+        (
+            {"pool": "default", "volume": "a (b): c.iso"},
+            '- {name: sda, volume: "a (b): c.iso"}',
+        ),
     ],
 )
 def test_a_drive_that_the_document_lacks_is_a_problem(medium: dict[str, Any], written: str) -> None:
     made = planned(a_guest(), a_foreign(SYSTEM, replace(DRIVE, **medium)))
     assert written in made.problems[0]
+
+
+@pytest.mark.parametrize("volume", ["/isos/a.iso", "https:talos/metal.iso"])
+def test_a_drive_whose_medium_no_document_can_name_is_left_alone(volume: str) -> None:
+    other = replace(DRIVE, alias="sdb", target="sdb")
+    domain = a_foreign(SYSTEM, replace(DRIVE, volume=volume), other)
+    made = planned(a_guest(cdroms=[{"name": "tools"}]), domain)
+    assert (made.problems, made.changes) == ((), ())
+    assert ("sdb", "cdrom-tools") in made.adoption.aliases
+    assert "sda" not in dict(made.adoption.aliases)
+
+
+def test_a_drive_is_the_one_of_its_target_or_of_its_medium_before_the_next_one() -> None:
+    drives = [
+        replace(DRIVE, alias=target, target=target, pool="default", volume=f"{target}.iso")
+        for target in ("sda", "sdb", "sdc")
+    ]
+    guest = a_guest(
+        cdroms=[{"name": "one", "volume": "sdc.iso"}, {"name": "sdb"}, {"name": "two"}],
+    )
+    found = dict(match(guest, a_foreign(SYSTEM, *drives), HOST).aliases)
+    assert found["sdc"] == "cdrom-one"
+    assert found["sdb"] == "cdrom-sdb"
+    assert found["sda"] == "cdrom-two"
+
+
+def test_a_team_of_cards_is_not_told_to_be_torn_apart() -> None:
+    twin = replace(LAN, kind="hostdev", source="")
+    (problem,) = planned(a_guest(), a_foreign(nics=(LAN, twin))).problems
+    assert "leave the domain as it is" in problem
+    assert "virsh edit" not in problem
+
+
+@pytest.mark.parametrize(
+    "nic",
+    [
+        replace(LAN, kind="bridge", source="a bridge of a very long name"),
+        replace(LAN, model="rtl8139"),
+        replace(LAN, kind="user", source="", model="e1000e"),
+        replace(LAN, kind="user", source="", forwards=("localhost:2222:22/tcp",)),
+        replace(LAN, mac="53:54:00:00:00:01"),
+    ],
+)
+def test_an_interface_that_no_document_can_say_is_left_alone(nic: NicConfig) -> None:
+    made = planned(a_guest(), a_foreign(nics=(nic,)))
+    assert (made.problems, made.changes) == ((), ())
 
 
 def test_a_medium_in_no_pool_may_be_taken_out_by_the_document() -> None:

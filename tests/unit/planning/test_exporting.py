@@ -1,5 +1,6 @@
 """A domain's document: what it says, what it tells a person, and that it is the domain's own."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Observed
 from controller.observed.host import VolumeView
+from controller.observed.kept_devices import Kept
 from controller.planning.adopting import plan_adoption
+from controller.planning.exported import Exported
 from controller.planning.exporting import (
-    Exported,
     disk_volumes,
     export,
     fitting_images,
@@ -94,7 +96,7 @@ def test_the_system_disk_is_the_one_it_boots_from() -> None:
 def test_of_interfaces_with_one_mac_the_first_is_written() -> None:
     made = exported(a_foreign(nics=(LAN, replace(LAN, source="other"))))
     assert made.text.count(f'mac: "{LAN.mac}"') == 1
-    assert f"several of its interfaces have the MAC address {LAN.mac}" in "".join(made.notes)
+    assert f"2 of its interfaces have the MAC address {LAN.mac}" in "".join(made.notes)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_of_interfaces_with_one_mac_the_first_is_written() -> None:
 def test_what_steers_a_terminal_or_breaks_yaml_is_written_out(tmp_path: Path, odd: str) -> None:
     drive = replace(DRIVE, volume=f"/isos/{odd}x.iso")
     disk = replace(SYSTEM, volume=f"/pool/{odd}.img")
-    made = exported(a_foreign(disk, drive), others=[f"a {odd}"])
+    made = exported(a_foreign(disk, drive), kept=[Kept("a thing", odd)])
     assert made.text.replace("\n", "").isprintable()
     assert loaded(tmp_path, made.text).name == "web1"
 
@@ -190,25 +192,36 @@ def test_what_documents_have_no_words_for_is_told() -> None:
         agent_channel=False,
         title="T" * 300,
     )
-    made = exported(domain, others=("a shared folder (code)",))
+    made = exported(domain, kept=(Kept("shared folder", "code"), Kept("TPM"), Kept("TPM")))
     notes = "\n".join(made.notes)
     assert "disk vdb is /srv/vm/data.img, which is in no pool of host local" in notes
     assert "define one over /srv/vm and export again" in notes
-    assert "the CD /isos/a.iso in drive sda lies in no pool" in notes
-    assert f"interface {DMZ.mac} (direct, model virtio)" in notes
+    assert "drive sda can be managed once the CD in it lies in a pool of host local" in notes
     assert "on_crash is restart and becomes destroy" in notes
     assert "no channel for the guest agent" in notes
-    assert "a shared folder (code) stays as it is" in notes
+    assert made.kept_lines == (
+        "shared folder: code",
+        "TPM",
+        "CD-ROM drive: sda (/isos/a.iso)",
+        f"interface: {DMZ.mac} (direct eth0, model virtio: not one of network, bridge, user)",
+    )
+    assert all(f"#   {line}" in made.text for line in made.kept_lines)
     assert "title is left out" in notes
     assert "write it as hostname" in notes
     assert all(f"# - {note}" in made.text for note in made.notes)
     assert "TTT" not in made.text
 
 
-def test_what_no_document_may_say_and_none_can_do_without_is_told_and_kept() -> None:
-    made = exported(a_foreign(memory=2**24, max_memory=2**24))
-    assert "size: 16Mi" in made.text
-    assert any(note.startswith("memory") and "at least 64Mi" in note for note in made.notes)
+def test_a_line_that_is_not_valid_is_told_with_its_number_and_why() -> None:
+    odd = replace(DATA, pool="My pool")
+    made = exported(a_foreign(SYSTEM, odd, memory=2**24, max_memory=2**24))
+    lines = made.text.splitlines()
+    size, pool = (note for note in made.notes if "is not valid" in note)
+    assert lines[int(size.split()[1]) - 1].strip() in ("memory:", "size: 16Mi")
+    assert "spec.memory: size must be at least 64Mi" in size
+    assert lines[int(pool.split()[1]) - 1].strip() == 'pool: "My pool"'
+    assert "spec.disks[0].pool: must be the name of a storage pool" in pool
+    assert all(f"# - {note}" in lines for note in (size, pool))
 
 
 @pytest.mark.parametrize("missing", [DomainState.RUNNING])
@@ -217,11 +230,35 @@ def test_a_volume_that_is_not_there_ends_it(missing: DomainState) -> None:
         exported(a_foreign(state=missing), volumes={})
 
 
-def test_a_name_that_no_guest_can_have_ends_it() -> None:
+@pytest.mark.parametrize(
+    ("name", "guest"),
+    [
+        ("Win 10 (Buchhaltung)", "win-10-buchhaltung"),
+        ("www.example.org", "www-example-org"),
+        ("büro-größe", "buro-grosse"),
+        ("shop_default", "shop-default"),
+        ("-_-", "guest"),
+        ("x" * 70, "x" * 63),
+        (f"{'x' * 62}_y", "x" * 62),
+    ],
+)
+def test_of_a_name_that_no_guest_can_have_the_nearest_is_taken(
+    tmp_path: Path, name: str, guest: str
+) -> None:
     domain = a_foreign()
-    odd = replace(domain, name="Win 10", config=replace(domain.config, name="Win 10"))
-    with pytest.raises(ValueError, match="virsh domrename"):
-        exported(odd)
+    made = exported(replace(domain, name=name, config=replace(domain.config, name=name)))
+    assert made.name == guest
+    assert loaded(tmp_path, made.text).name == guest
+    (note,) = (note for note in made.notes if "domrename" in note)
+    assert shlex.split(note.rpartition(": ")[2]) == ["virsh", "domrename", name, guest]
+
+
+def test_an_iso_and_a_network_may_have_spaces_and_brackets_in_their_names(tmp_path: Path) -> None:
+    drive = replace(DRIVE, pool="fast", volume="my drivers (final) [x].iso")
+    made = exported(a_foreign(SYSTEM, drive, nics=(replace(LAN, source="Büro (2. Stock)"),)))
+    guest = loaded(tmp_path, made.text)
+    assert guest.spec.cdroms[0].volume == "my drivers (final) [x].iso"
+    assert guest.spec.interfaces[0].network == "Büro (2. Stock)"
 
 
 def test_an_image_is_needed() -> None:

@@ -14,6 +14,7 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Observed
 from controller.planning.adopting import AdoptionPlan, plan_adoption
+from controller.planning.locating import located_view
 from tests import factories as make
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class FakeAdoptions:
             run=1,
         )
         guest = self._world.snapshot.guests[name]
-        seen = Observed(make.a_host(), replace(domain, **self.view))
+        host = make.a_host()
+        seen = Observed(host, replace(located_view(domain, host.pools), **self.view))
         return plan_adoption(guest, seen, self._world.now, make.POLICY)
 
     def adopt(self, name: str, digest: str) -> AdoptionPlan:
