@@ -120,5 +120,6 @@ def _source(device: ET.Element) -> str:
     source = device.find("source")
     if source is None:
         return ""
-    found = (source.get(key, "") for key in ("pool", "volume", "file", "dev", "dir", "name"))
+    keys = ("protocol", "pool", "volume", "file", "dev", "dir", "name")
+    found = (source.get(key, "") for key in keys)
     return "/".join(text for text in found if text)

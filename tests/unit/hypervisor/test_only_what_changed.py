@@ -5,14 +5,33 @@ is read back.
 """
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
 
+from controller.hypervisor.adoption import marked
+from controller.hypervisor.domain_update import update
+from controller.hypervisor.domain_xml import render
 from controller.observed.adopted_devices import alias_name
 from controller.observed.domain_xml import parse_domain
+from controller.observed.guest import Observed
+from controller.planning.adopting import plan_adoption
 from controller.planning.changes import config_changes
-from controller.planning.locating import located
+from controller.planning.exporting import export
+from controller.planning.locating import located, located_view
+from controller.planning.steps import DefineDomain
+from tests.factories import NOW
 from tests.field_adopted import adopted, belongs, changes
-from tests.field_corpus import BY_KEY, FieldDomain, each_field_domain, host_with_pools
+from tests.field_corpus import (
+    BY_KEY,
+    FieldDomain,
+    each_field_domain,
+    host_with_pools,
+    view_of,
+    volumes_of,
+)
 from tests.trees import differences
+from tests.unit.planning.test_adopting import POLICY
+from tests.unit.planning.test_exporting import loaded
 
 
 def _without_new_aliases(before: str, after: str) -> str:
@@ -78,3 +97,46 @@ def test_what_names_a_device_by_its_alias_names_it_still() -> None:
         assert named <= there, field.key
         checked += len(named)
     assert checked > 0
+
+
+_TOLD = {
+    "title": ("title",),
+    "domain.agentChannel": ("devices/channel", "devices/channel[1]", "devices/channel[2]"),
+    "domain.on_poweroff": ("on_poweroff",),
+    "domain.on_reboot": ("on_reboot",),
+    "domain.on_crash": ("on_crash",),
+    "image.boot.args": ("os/cmdline",),
+}
+"""What adopting may change by itself, and says so, with the places of each."""
+
+
+def test_a_documents_other_title_changes_the_title_and_what_adopting_told(tmp_path: Path) -> None:
+    """The whole way: exported, loaded, matched, planned, defined."""
+    done, too_much = 0, {}
+    for field in BY_KEY.values():
+        host = host_with_pools(field)
+        view = located_view(view_of(field), host.pools)
+        volumes = volumes_of(view.config, host)
+        try:
+            text = export(view, host, "debian12", volumes).text
+            guest = loaded(tmp_path, text, boot=view.config.boot is not None)
+        except (ValueError, AssertionError):
+            continue  # what cannot be written as a document is not adopted
+        spec = guest.spec.model_copy(update={"title": "another"})
+        observed = Observed(host, view, volumes=volumes)
+        made = plan_adoption(replace(guest, spec=spec), observed, NOW, POLICY)
+        if made.step is None or made.after is None:
+            continue
+        (define,) = (step for step in made.after.steps if isinstance(step, DefineDomain))
+        before = marked(field.xml, made.step.ownership, dict(made.step.aliases))
+        after = update(before, render(define.config, made.step.ownership))
+        told = [change.path for change in made.changes]
+        if any(path not in _TOLD for path in told):
+            continue
+        done += 1
+        allowed = tuple(place for path in told for place in _TOLD[path])
+        places = differences(before, after)
+        if found := [place for place in places if not belongs(place, allowed)]:
+            too_much[field.key] = found
+    assert too_much == {}
+    assert done > 90
