@@ -4,23 +4,38 @@ Strict: an undefined variable is an error, never an empty string in a configurat
 no attribute of Python's own, nothing is changed by a template, and what would make it huge is
 refused before it is made. Who writes templates is trusted with root anyway (DESIGN section 8), so
 the bounds are against slips; a template that loops without end over small things is not caught.
+
+The same text and variables give the same bytes in every process: see ``plain_values``.
 """
 
 import functools
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Final
 
 import jinja2
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from controller.desired.exact_text import ExactText
+from controller.desired.plain_values import (
+    GLOBALS,
+    Method,
+    UnprintableError,
+    printable,
+    same,
+    tame,
+    tamed,
+)
+
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 _MAX_NUMBER = 1 << 20
 _MAX_POWER_BITS = 4096
 FILENAME: Final = "<guestkeeper template>"
 """What Python calls a template's compiled code; one of several is followed by its name."""
+_BOUNDED = frozenset({"center", "indent", "wordwrap", "batch", "slice", "truncate", "format"})
+_RANDOM = "random"
 _WIDE_FORMAT = re.compile(r"[0-9]{6,}")
 
 
@@ -45,13 +60,16 @@ class TemplateError(ValueError):
 class Sandbox(ImmutableSandboxedEnvironment):
     """An environment whose templates reach nothing and make nothing huge."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """``values.items`` is the user's own item, not the method of the same name."""
         if isinstance(obj, Mapping) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
+            return tame(obj[attribute])
+        return tame(super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return tame(super().getitem(obj, argument))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**":
@@ -62,15 +80,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _bound_format(left)
         elif operator == "+" and isinstance(left, str | list | tuple):
             _bound(len(left) + (len(right) if hasattr(right, "__len__") else 0))
-        return super().call_binop(context, operator, left, right)
+        result = super().call_binop(context, operator, left, right)
+        if isinstance(result, Set):  # of keys, in an order of its own
+            return [item for item in left if item in result]
+        return result
 
     def call(self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         _bound_arguments(args, kwargs)
+        if isinstance(__obj, Method):
+            __obj = __obj.call
         method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
         owner = getattr(method, "__self__", None)
         if isinstance(owner, str) and getattr(method, "__name__", "") in ("format", "format_map"):
             _bound_format(owner)
-        return super().call(__context, __obj, *args, **kwargs)
+        return tame(super().call(__context, __obj, *args, **kwargs))
 
 
 def _bound(size: int) -> None:
@@ -108,11 +131,14 @@ def _bound_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 
 def _bounded_filter(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    if name not in _BOUNDED:
+        return function
+
     @functools.wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        if name in ("center", "indent", "wordwrap", "batch", "slice", "truncate"):
+        if name != "format":
             _bound_arguments(args, kwargs)
-        elif name == "format" and args and isinstance(args[0], str):
+        elif args and isinstance(args[0], str):
             _bound_format(args[0])
         return function(*args, **kwargs)
 
@@ -120,8 +146,13 @@ def _bounded_filter(function: Callable[..., Any], name: str) -> Callable[..., An
 
 
 def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
-    """A sandbox of its own; with ``loader`` its templates can include others."""
+    """A sandbox of its own; with ``loader`` its templates can include others.
+
+    Without, every byte outside of tags is kept. An answer file's lines end as its installer wants.
+    """
     environment = Sandbox(
+        finalize=printable,
+        extensions=[] if loader is not None else [ExactText],
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
@@ -129,8 +160,13 @@ def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
         loader=loader,
     )
     environment.globals.pop("lipsum", None)
-    for name in ("center", "indent", "wordwrap", "batch", "slice", "truncate", "format"):
-        environment.filters[name] = _bounded_filter(environment.filters[name], name)
+    range_: Any = environment.globals["range"]
+    environment.globals.update(GLOBALS)
+    environment.globals["range"] = Method(range_, "range")
+    environment.filters.pop(_RANDOM)
+    environment.tests["sameas"] = same
+    for name, function in environment.filters.items():
+        environment.filters[name] = _bounded_filter(tamed(function), name)
     return environment
 
 
@@ -223,10 +259,22 @@ def text_of(text: str, line: int) -> str:
     return lines[line - 1] if 0 < line <= len(lines) else ""
 
 
+_NO_CHANCE = (
+    "random would give another file at each start of the daemon; write out what you want, such as"
+    " | first"
+)
+
+
+def _no_random(message: str) -> bool:
+    return message.startswith(f"No filter named '{_RANDOM}'")
+
+
 TOO_DEEP: Final = "is nested too deeply; simplify it"
 
 
 def syntax_message(error: jinja2.TemplateSyntaxError) -> str:
+    if _no_random(error.message or ""):
+        return _NO_CHANCE
     message = (error.message or "syntax error").rstrip(".")
     return f"{_lower(message)}; correct it"
 
@@ -234,6 +282,10 @@ def syntax_message(error: jinja2.TemplateSyntaxError) -> str:
 def explain(error: BaseException, written: str, has: str) -> str:
     """What went wrong at the line ``written`` of a template that ``has`` some variables."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, UnprintableError):
+        return message
+    if _no_random(message):
+        return _NO_CHANCE
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.+)' is undefined", message)
         if missing is not None:

@@ -153,6 +153,10 @@ def test_text_is_encoded_in_base64(root: Path, shipped: Path) -> None:
         ("{{ 'a' * 10**9 }}", 1, "is not allowed"),
         ("{{ ''.__class__.__mro__ }}", 1, "is not allowed"),
         ("{{ 'a' | nofilter }}", 1, "no filter named"),
+        ("\n{{ values['items'] | random }}", 2, "random would give another file"),
+        ("\n{{ values.text.upper }}", 2, "call it: upper()"),
+        ("\n{{ values.text.upper ~ '' }}", 2, "call it: upper()"),
+        ("{{ cycler('a') }}", 1, "a cycler has no text"),
         ("{{ " + "(" * 500 + "1" + ")" * 500 + " }}", 1, "is nested too deeply"),
     ],
 )

@@ -1,6 +1,8 @@
 """Templates are strict, sandboxed and bounded."""
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from controller.desired.templates import TemplateError, render
 
@@ -78,3 +80,30 @@ def test_an_error_names_the_templates_own_line() -> None:
         render("one\n\n{{ values.limit }}\n", VARIABLES)
     assert caught.value.line == 3
     assert "values.limit is undefined" in str(caught.value)
+
+
+# --- A template's own text ------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    ["\r\n", "\r", "\n", "\t", " ", "a", "é", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f",
+     "\x85", "\u2028", "\ufeff", "\0", "$", "{", "}", "%", "#}", "#", "\\n"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=12).map("".join), st.lists(PIECES, max_size=12).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_bytes_outside_of_tags_stay_as_they_are(before: str, after: str) -> None:
+    assume(not any(tag in f"{before}!{after}" for tag in ("{{", "{%", "{#")))
+    assume(not before.endswith("{"))
+    text = f"{before}{{{{ 'x' }}}}{after}"
+    assert render(text, {}).decode() == f"{before}x{after}"
+    raw = f"{before}{{% raw %}}{after}{{% endraw %}}"
+    assert render(raw, {}).decode() == before + after
+
+
+def test_a_file_of_windows_keeps_its_line_ends_with_tags_and_without() -> None:
+    text = "[app]\r\nname=%s\r\n\r\n; a lone \r here\r\n"
+    assert render(text % "web1", VARIABLES) == (text % "web1").encode()
+    assert render(text % "{{ guest.name }}", VARIABLES) == (text % "web1").encode()
+    loop = "{% for i in values['items'] -%}\r\n{{ i }}\r\n{% endfor %}"
+    assert render(loop, VARIABLES) == b"1\r\n2\r\n"
