@@ -18,6 +18,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from controller.desired.files import Trust
+from controller.desired.plain_comments import PlainComments
 from controller.desired.problems import suggestion
 from controller.desired.shipped import NAME, shipped_directory, shipped_names
 from controller.desired.sources import Source, SourceReader
@@ -28,7 +29,7 @@ MAX_DEPTH: Final = 8
 MAX_INCLUDES: Final = 200
 """Includes that one template comes to, those of its snippets counted each time."""
 # Parses only. The syntax is that of controller.desired.templates; nothing is rendered by it.
-_PARSER = ImmutableSandboxedEnvironment()
+_PARSER = ImmutableSandboxedEnvironment(extensions=[PlainComments])
 
 
 @dataclass(frozen=True, slots=True)

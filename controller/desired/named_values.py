@@ -11,9 +11,11 @@ import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from controller.desired.plain_comments import PlainComments
+
 _VALUES = "values"
 # Parses only. The syntax is that of controller.desired.templates; nothing is rendered by it.
-_PARSER = ImmutableSandboxedEnvironment()
+_PARSER = ImmutableSandboxedEnvironment(extensions=[PlainComments])
 
 
 @functools.lru_cache(maxsize=512)

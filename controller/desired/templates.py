@@ -19,6 +19,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from controller.desired.exact_text import ExactText
+from controller.desired.plain_comments import CommentError, PlainComments
 from controller.desired.plain_values import (
     GLOBALS,
     Method,
@@ -152,7 +153,7 @@ def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
     """
     environment = Sandbox(
         finalize=printable,
-        extensions=[] if loader is not None else [ExactText],
+        extensions=[PlainComments] if loader is not None else [PlainComments, ExactText],
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
@@ -273,6 +274,8 @@ TOO_DEEP: Final = "is nested too deeply; simplify it"
 
 
 def syntax_message(error: jinja2.TemplateSyntaxError) -> str:
+    if isinstance(error, CommentError):
+        return error.message or ""
     if _no_random(error.message or ""):
         return _NO_CHANCE
     message = (error.message or "syntax error").rstrip(".")

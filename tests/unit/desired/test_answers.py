@@ -157,6 +157,8 @@ def test_text_is_encoded_in_base64(root: Path, shipped: Path) -> None:
         ("\n{{ values.text.upper }}", 2, "call it: upper()"),
         ("\n{{ values.text.upper ~ '' }}", 2, "call it: upper()"),
         ("{{ cycler('a') }}", 1, "a cycler has no text"),
+        ("\necho ${#a[@]}", 2, "write {% raw %}${#a[@]}{% endraw %}"),
+        ("\n[ ${#1} ] && echo ${2%#}", 2, "write {% raw %}${#1}{% endraw %}"),
         ("{{ " + "(" * 500 + "1" + ")" * 500 + " }}", 1, "is nested too deeply"),
     ],
 )

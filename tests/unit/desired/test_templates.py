@@ -1,5 +1,7 @@
 """Templates are strict, sandboxed and bounded."""
 
+import re
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -107,3 +109,54 @@ def test_a_file_of_windows_keeps_its_line_ends_with_tags_and_without() -> None:
     assert render(text % "{{ guest.name }}", VARIABLES) == (text % "web1").encode()
     loop = "{% for i in values['items'] -%}\r\n{{ i }}\r\n{% endfor %}"
     assert render(loop, VARIABLES) == b"1\r\n2\r\n"
+
+
+SHELL = [
+    "n=${#a[@]}\necho $n\n",
+    "n=${#a[@]} m=${#b}\n",
+    "[ ${#1} -gt 3 ] && echo ${2%#}\n",
+    "${#} args ${x#}\n",
+    "echo ${#@} ${#*} ${#-} ${##} ${#?} ${x##*#}\n",
+    'case "${#1}" in 0) ;; esac # ${1%%#}\n',
+    "awk '{#x\n}' # ends in #}\n",
+    "\\newcommand{\\x}[1]{#1} \\newcommand{\\y}[1]{#1#}\n",
+    "echo {#",
+]
+
+
+@pytest.mark.parametrize("script", SHELL)
+def test_text_that_looks_like_a_comment_is_refused_until_the_remedy_is_written(
+    script: str,
+) -> None:
+    """As often as the message says so; then nothing of it is lost."""
+    text = f"#!/bin/sh\necho {{{{ guest.name }}}}\n{script}"
+    for _ in range(8):
+        try:
+            content = render(text, VARIABLES)
+        except TemplateError as error:
+            assert "`{#` begins a comment" in error.message
+            told = re.search(r"if `(.+?)` is text, write ({% raw %}\1{% endraw %})", error.message)
+            assert told is not None, error.message
+            *before, line = text.split("\n")[: error.line]
+            words = re.split(rf"(?<!raw %}})({re.escape(told[1])})", line, maxsplit=1)
+            words[1] = told[2]
+            text = "\n".join((*before, "".join(words), *text.split("\n")[error.line :]))
+        else:
+            break
+    assert "{% raw %}" in text
+    assert content.decode() == f"#!/bin/sh\necho web1\n{script}"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["{# one #}", "{#- one -#}", "{##}", "{#\n several\n lines\n#}", "{#### one ####}", "{#=== #}",
+     "{# costs $5 #}", "{# `${x}` is the name #}", "{#-#}"],
+)  # fmt: skip
+def test_a_plain_comment_is_one(comment: str) -> None:
+    assert render(f"a{comment}b", VARIABLES) == b"ab"
+
+
+def test_a_comment_that_the_shell_ends_early_is_refused() -> None:
+    with pytest.raises(TemplateError, match="begins a comment") as caught:
+        render("a\n{# strips: ${2%#} and more #}\n", VARIABLES)
+    assert caught.value.line == 2
