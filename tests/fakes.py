@@ -22,10 +22,12 @@ from controller.errors import (
 from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
+from controller.hypervisor.address_book import uses_of
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler, Result
 from controller.loop.rollouts import Rollouts
 from controller.loop.status import StatusStore
+from controller.observed.addresses import AddressUse
 from controller.observed.domain import (
     DomainConfig,
     DomainState,
@@ -38,6 +40,7 @@ from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
 from controller.observed.inside import InsideView
+from controller.planning.addresses import addresses_of
 from controller.planning.steps import Step, step_name
 from tests.factories import NOW, POLICY, a_host, a_ready_image, an_inside
 
@@ -105,6 +108,12 @@ class FakeWorld:
         if self.unreadable is not None:
             raise self.unreadable
         return self.domains.get(name)
+
+    def address_users(
+        self, host: str, name: str, addresses: Collection[str]
+    ) -> tuple[AddressUse, ...]:
+        others = (one for one in self.domains.values() if one.name != name)
+        return tuple(use for one in others for use in uses_of(_with_addresses(one), addresses))
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         return self.volumes_there.get((pool, name))
@@ -405,6 +414,18 @@ def _emptied(config: DomainConfig, alias: str) -> DomainConfig:
         replace(disk, volume=None) if disk.alias == alias else disk for disk in config.disks
     )
     return replace(config, disks=disks)
+
+
+def _with_addresses(domain: DomainView) -> DomainView:
+    """As reading its XML would have told them."""
+    config, live = (
+        replace(one, addresses=frozenset(a for nic in one.nics for a in addresses_of(nic)))
+        if one is not None
+        else None
+        for one in (domain.config, domain.live)
+    )
+    assert config is not None
+    return replace(domain, config=config, live=live)
 
 
 class _Effect:

@@ -4,6 +4,9 @@ Found before anything is started, because QEMU's own complaint ("could not set u
 rule") names neither the other guest nor the line. Who already has it keeps it, so that a new
 document can never take a port away from a guest that serves on it; between two newcomers the one
 that stands first, by file and line, is taken.
+
+This compares documents, so it is told where they are written. What domains have, whatever their
+documents say, is judged by ``planning/addresses.py``.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
+from controller.observed.addresses import AddressUse
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.health import ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
@@ -26,6 +27,11 @@ class Hypervisor(Protocol):
 
     def domain(self, host: str, name: str) -> DomainView | None:
         """From the index; XML is read again only if an event or an own write marked it dirty."""
+
+    def address_users(
+        self, host: str, name: str, addresses: Collection[str]
+    ) -> tuple[AddressUse, ...]:
+        """Which other domains there have one of them, ours or not. From the index; cheap."""
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
 

@@ -31,6 +31,7 @@ from controller.hypervisor.serial_log import last_of
 from controller.hypervisor.session import Session
 from controller.hypervisor.storage import Storage
 from controller.hypervisor.writes import Writes
+from controller.observed.addresses import AddressUse
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership
 from controller.observed.file_uses import FileUses
@@ -276,6 +277,12 @@ class Hypervisor:
         return self._of(host).index.written_bases()
 
     # --- Domains ----------------------------------------------------------------------------------
+
+    def address_users(
+        self, host: str, name: str, addresses: Collection[str]
+    ) -> tuple[AddressUse, ...]:
+        """Which other domains than ``name`` have one of them; see ``HostIndex``."""
+        return self._of(host).index.address_users(name, addresses)
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
         """Makes or changes the definition; see ``Domains.define``."""

@@ -17,6 +17,7 @@ import structlog
 
 from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
 from controller.hypervisor import events
+from controller.hypervisor.address_book import AddressBook, uses_of
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.events import AGENT_CONNECTED, AGENT_DISCONNECTED
 from controller.hypervisor.host_config import OnEvent, Role
@@ -31,6 +32,7 @@ from controller.hypervisor.reading import (
     reason_of,
 )
 from controller.hypervisor.session import Session
+from controller.observed.addresses import AddressUse
 from controller.observed.domain import DomainConfig, DomainState, DomainView
 
 log = structlog.get_logger(__name__)
@@ -89,6 +91,7 @@ class HostIndex:
         self._entries: dict[str, _Entry] = {}
         self._ears: dict[str, list[Ear]] = {}
         self._writers: dict[str, frozenset[str]] = {}  # the bases that domains have as their disk
+        self._addresses = AddressBook()
         self._serial = 0
         self.xml_reads = 0
         """Domain XML documents asked of libvirt so far."""
@@ -149,6 +152,25 @@ class HostIndex:
         entry = self._entries.get(name)
         return entry is not None and entry.dirty
 
+    def address_users(self, name: str, addresses: Collection[str]) -> tuple[AddressUse, ...]:
+        """Other domains than ``name``, ours or not, that have one of ``addresses``.
+
+        Raises ``HostUnreachableError``.
+        """
+        self._link.ensure_reachable()
+        with self._lock:
+            # One that cannot be read is tried again when something happens to it.
+            unread, self._addresses.strangers = self._addresses.strangers, set()
+            unread |= {
+                one for one in self._addresses.holders(addresses) if self._entries[one].dirty
+            }
+        for one in unread - {name}:
+            self._try(one)
+        with self._lock:
+            holders = sorted(self._addresses.holders(addresses) - {name})
+            views = [self._entries[one].view for one in holders]
+        return tuple(use for view in views if view is not None for use in uses_of(view, addresses))
+
     def panicked(self, name: str) -> bool:
         """Did its kernel panic since it was last started, as far as an event told?"""
         with self._lock:
@@ -166,6 +188,8 @@ class HostIndex:
         if entry is None:
             entry = self._entries[name] = _Entry(self._serial)
         entry.touched = self._serial
+        if entry.view is None or entry.view.ownership is None:
+            self._addresses.strangers.add(name)
         return entry
 
     # --- Events -----------------------------------------------------------------------------------
@@ -261,7 +285,7 @@ class HostIndex:
                 listed = {name for name, _ in stats}
                 for name in [name for name in entries if name not in listed]:
                     if entries[name].touched <= began:
-                        del entries[name]
+                        self._drop(name)
                         changed.add(name)
         return changed
 
@@ -297,7 +321,7 @@ class HostIndex:
                 if read is None:
                     entry = self._entries.get(name)
                     if entry is not None and entry.touched <= began:
-                        del self._entries[name]
+                        self._drop(name)
                         return None
                     if entry is None:
                         return None
@@ -339,7 +363,11 @@ class HostIndex:
         with self._lock:
             for name in [name for name in self._entries if name not in names]:
                 if self._entries[name].touched <= began:
-                    del self._entries[name]
+                    self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        del self._entries[name]
+        self._addresses.forget(name)
 
     def _store(self, name: str, read: Read, began: int) -> _Entry:
         """Puts a reading that began at serial ``began`` into the index. Under the lock."""
@@ -375,6 +403,7 @@ class HostIndex:
             saved=read.saved,
         )
         self._note_writer(name, live.config.writes if live is not None else frozenset())
+        self._addresses.note(entry.view)
         return entry
 
     def _note_writer(self, name: str, bases: frozenset[str]) -> None:
@@ -403,6 +432,11 @@ class HostIndex:
 
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
     """One object for two equal ones: most domains run as they are defined."""
-    same = live == config and (live.taken, live.writes) == (config.taken, config.writes)
+    same = (live.taken, live.writes, live.addresses) == (
+        config.taken,
+        config.writes,
+        config.addresses,
+    )
     # A chain of more than a base is somebody's snapshot: only the running definition tells it.
-    return config if same and not any(disk.chained for disk in live.disks) else live
+    chained = any(disk.chained for disk in live.disks)
+    return config if same and live == config and not chained else live

@@ -10,11 +10,13 @@ from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor
+from controller.observed.addresses import AddressUse
 from controller.observed.base_names import marker_name
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
+from controller.planning.addresses import wanted_addresses
 from controller.planning.domain import (
     missing_disks,
     seed_volume,
@@ -94,6 +96,7 @@ class Look:
         observed = Observed(
             host=host,
             domain=domain,
+            address_uses=self._address_uses(guest, domain),
             inside=self._knowledge.inside(name),
             probes=self._ports.prober.views(name),
             fleet=self._fleet(name),
@@ -119,6 +122,14 @@ class Look:
         """With its disks where they are: in here, once, for all who read it from here on."""
         domain = self._ports.hypervisor.domain(host.name, name)
         return located_view(domain, host.pools) if domain is not None else None
+
+    def _address_uses(
+        self, guest: EffectiveGuest, domain: DomainView | None
+    ) -> tuple[AddressUse, ...]:
+        wanted = wanted_addresses(guest, domain, self._seed)
+        if not wanted or (domain is not None and not domain.ours):
+            return ()
+        return self._ports.hypervisor.address_users(guest.spec.host, guest.name, wanted)
 
     def _image(self, guest: EffectiveGuest, host: HostView, pool: str) -> ImageView | None:
         """Mostly known from memory."""

@@ -175,6 +175,9 @@ class DomainConfig:
     """The targets of all its disks and drives, also of those that are not ours."""
     writes: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The bases of images (file names) that a disk of it is on itself, to be written to."""
+    addresses: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """MAC addresses and ports of the host of all its interfaces, also of those that are not ours
+    (``observed.addresses``)."""
     boot_disk: str = field(default="", compare=False)
     """Of a foreign domain: the target of the disk it boots from; '' where that is not known."""
     boot_doubt: str = field(default="", compare=False)

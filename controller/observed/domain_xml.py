@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
+from controller.observed.addresses import port_of
 from controller.observed.adopted_devices import AdoptedDevices, place_of
 from controller.observed.base_names import file_name, is_base_name
 from controller.observed.boot_disk import boot_disk
@@ -166,6 +167,7 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         on_crash=root.findtext("on_crash", "destroy"),
         taken=frozenset(place_of(disk) for disk in root.iterfind("devices/disk")),
         writes=frozenset(_written_bases(root)),
+        addresses=frozenset(_addresses(root)),
         boot_disk=boots_from,
         boot_doubt=doubt,
     )
@@ -358,6 +360,16 @@ def _nics(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> tuple
     known = stored.nics if stored is not None else ()
     order = {nic.alias: number for number, nic in enumerate(known)}
     return tuple(sorted(nics, key=lambda nic: order.get(nic.alias, len(order))))
+
+
+def _addresses(root: ET.Element) -> Iterator[str]:
+    for element in root.iterfind("devices/interface"):
+        if mac := place_of(element).lower():
+            yield mac
+    for user in user_nics(root):
+        if user.mac:
+            yield user.mac.lower()
+        yield from (port for forward in user.forwards if (port := port_of(forward)))
 
 
 def _found(root: ET.Element, kind: str, foreign: bool) -> Iterator[tuple[str, ET.Element]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.observed.addresses import AddressUse
 from controller.observed.domain import DomainView
 from controller.observed.health import ProbeView
 from controller.observed.host import HostView, VolumeView
@@ -71,6 +72,8 @@ class Observed:
     plan may have to make; only those that are there."""
     base_writers: tuple[str, ...] = ()
     """Domains whose running disk is the very base that the guest's system disk stands on."""
+    address_uses: tuple[AddressUse, ...] = ()
+    """Addresses the guest wants that other domains of its host have; mostly none."""
     elsewhere: str | None = None
     """Another host that has the guest's domain, where its own has none."""
     unseen_host: str | None = None

@@ -13,8 +13,16 @@ from controller.observed.domain import Memory, Ownership
 from controller.observed.guest import Observed
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
+from controller.planning.addresses import LOOK_AGAIN, newcomer, told
 from controller.planning.conditions import ConditionType, Health, Printable, Sync, false, true
-from controller.planning.domain import SEED, WantedVolume, placed, wanted_config, wanted_volumes
+from controller.planning.domain import (
+    SEED,
+    WantedVolume,
+    placed,
+    wanted_config,
+    wanted_nics,
+    wanted_volumes,
+)
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
     CreateSeed,
@@ -53,6 +61,11 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
         trouble = pool_trouble(observed.host, volume.pool)
         if trouble is not None:
             return _waiting(desired, trouble.reason, trouble.message, now + 30, Health.DEGRADED)
+
+    clash = newcomer(wanted_nics(desired, None, policy.seed), observed)
+    if clash is not None:
+        reason = "MacTaken" if clash[1].is_mac else "PortTaken"
+        return _waiting(desired, reason, told(*clash), now + LOOK_AGAIN, Health.DEGRADED)
 
     image = observed.image
     pool_name = volumes[0].pool

@@ -5,7 +5,7 @@ the kernel of the image it was made from) is kept, so planning twice in a row ch
 """
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +188,7 @@ def wanted_config(
             *_seed_drive(guest, host, domain, seed),
             *_drives(guest, host, domain),
         ),
-        nics=tuple(_nic(nic, uid, domain) for nic in spec.interfaces),
+        nics=wanted_nics(guest, domain, seed),
         title=_text(spec.title, domain.config.title if domain else "", lines=False),
         description=_text(
             spec.description, domain.config.description if domain else "", lines=True
@@ -351,11 +351,19 @@ def _seed_drive(
         yield DiskConfig(SEED, *volume, format="raw", device="cdrom", target="sda")
 
 
-def _nic(nic: Interface, uid: str, domain: DomainView | None) -> NicConfig:
-    alias = f"nic-{nic.name}"
+def wanted_nics(
+    guest: EffectiveGuest, domain: DomainView | None, seed: str
+) -> tuple[NicConfig, ...]:
+    """The guest's interfaces, each with the address it has, or gets."""
+    uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     there = {has.alias: has.mac for has in domain.config.nics} if domain else {}
     if domain is not None and domain.ownership is not None:
         there |= {one.alias: one.mac for one in domain.ownership.memory.macs}
+    return tuple(_nic(nic, uid, there) for nic in guest.spec.interfaces)
+
+
+def _nic(nic: Interface, uid: str, there: Mapping[str, str]) -> NicConfig:
+    alias = f"nic-{nic.name}"
     mac = nic.mac or there.get(alias) or nic_mac(uid, nic.name)
     if nic.user is not None:
         return NicConfig(alias, "user", "", mac, tuple(str(one) for one in nic.user.forwards))

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
+from controller.observed.addresses import AddressUse
 from controller.observed.base_names import is_base_name
-from controller.observed.domain import DomainConfig, DomainView
+from controller.observed.domain import DomainConfig, DomainView, NicConfig
 from controller.observed.guest import Failure, Observed
+from controller.planning.addresses import LOOK_AGAIN, told, without_clashes
 from controller.planning.changes import (
     FieldChange,
     config_changes,
@@ -88,6 +90,8 @@ def pending(
     if old_image is not None:
         # What belongs to the other image comes with its disk.
         wanted = replace(wanted, boot=domain.config.boot)
+    asked_for = wanted
+    wanted, clashes = without_clashes(domain, wanted, observed)
     steps: list[Step] = []
     changes = list(config_changes(domain.config, wanted))
     if not domain.persistent:
@@ -126,7 +130,7 @@ def pending(
     return Pending(
         tuple(step for step in every if step not in waits),
         _only(changes, live, running=domain.live is not None),
-        (*_immutable(asked), *refused),
+        (*_immutable(asked), *refused, *_clashing(domain.config, asked_for, clashes)),
         live.left,
         _astray(domain, moved, observed),
         old_image,
@@ -134,7 +138,7 @@ def pending(
         (failure.reason, f"{failure.step} failed: {failure.message}")
         if waits and failure
         else None,
-        failure.retry_at if waits and failure else None,
+        failure.retry_at if waits and failure else (now + LOOK_AGAIN if clashes else None),
     )
 
 
@@ -145,6 +149,19 @@ def _astray(domain: DomainView, moved: tuple[str, ...], observed: Observed) -> s
     told = [told_on_base(domain, disk, pools) for disk in bases]
     told += [told_moved(domain, alias, pools) for alias in moved if alias not in there]
     return "; ".join(told)
+
+
+def _clashing(
+    has: DomainConfig, wanted: DomainConfig, clashes: tuple[tuple[NicConfig, AddressUse], ...]
+) -> list[Refused]:
+    """Changes of interfaces that wait for an address that another domain has."""
+    found = []
+    for nic, use in clashes:
+        path = f"interfaces[{nic.alias.removeprefix('nic-')}]"
+        for change in config_changes(has, wanted):
+            if change.path == path or change.path.startswith(f"{path}."):
+                found.append(Refused(change, told(nic, use)))
+    return found
 
 
 def waits_alone(step: Step, failure: Failure | None, digest: str, now: float) -> bool:

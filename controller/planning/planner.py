@@ -10,8 +10,15 @@ from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
-from controller.observed.domain import DomainState, DomainView, Memory, ReplacePhase, StateReason
+from controller.observed.domain import (
+    DomainState,
+    DomainView,
+    Memory,
+    ReplacePhase,
+    StateReason,
+)
 from controller.observed.guest import Failure, Observed
+from controller.planning.addresses import LOOK_AGAIN, cannot_start, told
 from controller.planning.changes import FieldChange
 from controller.planning.changing import decide_change
 from controller.planning.conditions import (
@@ -211,7 +218,13 @@ def _off(
             recheck_at=earliest(change.recheck_at, expires_at, todo.retry_at),
         )
     if on_base(domain):
-        return _on_a_base(desired, tuple(steps), todo, synced)
+        # It would write to that, and so to the disks of others.
+        return _held_off(desired, "DiskIsBase", todo.astray, tuple(steps), todo, synced)
+    clash = cannot_start(domain.config, observed)
+    if clash is not None:
+        reason, message = "MacTaken" if clash[1].is_mac else "PortTaken", told(*clash)
+        held_off = _held_off(desired, reason, message, tuple(steps), todo, synced)
+        return replace(held_off, recheck_at=earliest(now + LOOK_AGAIN, todo.retry_at))
     if change.steps:  # it gets its other disk before it starts
         message = f"off; {change.message}"
         return Plan(
@@ -260,11 +273,15 @@ def _off(
     )
 
 
-def _on_a_base(
-    desired: EffectiveGuest, steps: tuple[Step, ...], todo: Pending, synced: Condition
+def _held_off(
+    desired: EffectiveGuest,
+    reason: str,
+    message: str,
+    steps: tuple[Step, ...],
+    todo: Pending,
+    synced: Condition,
 ) -> Plan:
-    """Off, to be started, and its disk is the base of others: it would write to that."""
-    reason, message = "DiskIsBase", todo.astray
+    """Off, to be started, and others would suffer if it were."""
     return Plan(
         guest=desired.name,
         sentence=f"not starting it: {message}",
@@ -273,7 +290,7 @@ def _on_a_base(
         conditions=(
             false(C.READY, reason, message),
             synced,
-            false(C.PROVISIONED, reason, message),
+            true(C.PROVISIONED, "Defined"),
             false(C.RUNNING, reason, message),
             false(C.AGENT_CONNECTED, "NotRunning"),
             false(C.SERVICES_READY, "NotRunning", message),

@@ -384,6 +384,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "QEMU paused it because a disk could not be written.",
         "Make room in the pool (`guestkeeper get hosts -o wide`), then `virsh resume NAME`.",
     ),
+    "MacTaken": Reason(
+        "Another domain of the host has the MAC address; the message says which.",
+        "Write another `mac`, or do as the message says.",
+    ),
     "Personalising": Reason("cloud-init is at work in the guest."),
     "PoolElsewhere": Reason(
         "The host has a pool of that name at another path than `[hosts.NAME.pools]` says. It is not"
@@ -400,6 +404,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "The host has no such storage pool.",
         "`virsh pool-define-as POOL dir --target DIRECTORY`, then `virsh pool-start POOL`; or"
         " `[hosts.NAME.pools]` in the settings.",
+    ),
+    "PortTaken": Reason(
+        "Another domain or program of the host has the port of a forward.",
+        "Write another port, or do as the message says.",
     ),
     "ProbeFailed": Reason(
         "A probe failed as often as its `failureThreshold`.",

@@ -437,3 +437,62 @@ def test_ten_thousand_domains_cost_one_bulk_call_and_no_xml(
     assert hypervisor.xml_reads("a") == before
     assert calls == [("a", "list domains", "ok")] * 5
     assert min(took) < 0.5, took  # a quiet machine: 0.05 s
+
+
+def test_which_domain_has_an_address_is_known_at_once_of_foreign_ones_too(
+    hypervisor: Hypervisor,
+) -> None:
+    mac, port = "52:54:00:00:00:01", "127.0.0.1:18080/tcp"
+
+    def holders(*addresses: str, of: str = "new") -> set[tuple[str, str, bool, bool, bool]]:
+        found = hypervisor.address_users("a", of, addresses)
+        return {(one.address, one.holder, one.running, one.defined, one.ours) for one in found}
+
+    assert holders(mac, port) == set()
+    hypervisor.define("a", config_of(), ours())
+    assert holders(mac, port) == {
+        (mac, "web1", False, True, True),
+        (port, "web1", False, True, True),
+    }
+    assert holders(mac, port, of="web1") == set(), "its own are in nobody's way"
+    assert holders("0.0.0.0:18080/tcp") == {("0.0.0.0:18080/tcp", "web1", False, True, True)}
+    hypervisor.start("a", "web1")
+    other = replace(config_of().nics[0], mac="52:54:00:00:00:02", forwards=())
+    hypervisor.define("a", replace(config_of(), nics=(other,)), ours())
+    assert holders(mac, port, other.mac) == {
+        (mac, "web1", True, False, True),
+        (port, "web1", True, False, True),
+        (other.mac, "web1", False, True, True),
+    }, "what it runs with it keeps until its cold boot"
+    hypervisor.destroy("a", "web1")
+    assert holders(mac, port) == set()
+
+    foreign = render(replace(config_of("stranger"), nics=config_of().nics), None, Dialect.TEST)
+    foreign = foreign.replace(mac, mac.upper())
+
+    def act(call: str) -> None:
+        def do(connection: libvirt.virConnect) -> None:
+            if call == "define":
+                connection.defineXML(foreign)
+                return
+            domain = connection.lookupByName("stranger")
+            getattr(domain, call)()
+
+        link = hypervisor._hosts["a"].link
+        link.call(Role.ACT, "stranger", do, 5)
+
+    for call, running in (("define", False), ("create", True), ("destroy", False)):
+        act(call)
+        wait_until(
+            lambda running=running: (  # type: ignore[misc]
+                holders(mac, port)
+                == {
+                    (mac, "stranger", running, True, False),
+                    (port, "stranger", running, True, False),
+                }
+            ),
+            5,
+            f"{call} of a foreign domain is seen",
+        )
+    act("undefine")
+    wait_until(lambda: holders(mac, port) == set(), 5, "it is gone")
