@@ -105,7 +105,8 @@ def test_a_foreign_domain_is_exported_adopted_and_never_stops(
     wait_until(pooled, 30, "the pool of the settings is made", ignoring=(libvirt.libvirtError,))
     exported = site.run("export", "old")
     assert exported.returncode == 0, exported.stderr
-    assert f"# - interface {MACS[1]} (user, model virtio)" in exported.stdout
+    assert f"#   interface: {MACS[1]} (user of libvirt's own, model virtio: " in exported.stdout
+    assert "kept as it is, and not managed: interface: " in exported.stderr
     site.write("old.yaml", exported.stdout)
     planned = site.run("plan", "old")
     assert planned.returncode == 1

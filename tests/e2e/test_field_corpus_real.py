@@ -1,6 +1,8 @@
 """The corpus is of domains that libvirt's QEMU driver holds: it accepts each, defined only."""
 
+import shlex
 import shutil
+import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -12,10 +14,23 @@ import pytest
 
 from controller.observed.domain_xml import parse_config
 from controller.planning.changes import config_changes
+from controller.planning.exporting import export
 from controller.planning.locating import located
+from controller.planning.matching import match
+from controller.planning.writing import guest_name
+from tests.factories import a_guest
 from tests.field_adopted import Adopted, adopted, belongs, changes
-from tests.field_corpus import CORPUS, a_libvirtd, acceptable, host_with_pools
+from tests.field_corpus import (
+    CORPUS,
+    HOST,
+    a_libvirtd,
+    acceptable,
+    host_with_pools,
+    view_of,
+    volumes_of,
+)
 from tests.trees import differences
+from tests.unit.planning.test_adopting import SYSTEM, a_foreign
 
 pytestmark = pytest.mark.e2e
 
@@ -36,8 +51,7 @@ def connection() -> Iterator[libvirt.virConnect]:
 
 
 def test_libvirt_accepts_every_domain_of_the_corpus(connection: libvirt.virConnect) -> None:
-    capabilities = ET.fromstring(connection.getCapabilities())
-    kinds = {kind.get("type", "") for kind in capabilities.iterfind("guest/arch/domain")}
+    kinds = _kinds(connection)
     refused = []
     for field in CORPUS:
         xml = acceptable(field.xml, kinds)
@@ -51,6 +65,50 @@ def test_libvirt_accepts_every_domain_of_the_corpus(connection: libvirt.virConne
     assert len(CORPUS) >= 120
 
 
+def test_the_renames_that_export_prints_are_done(connection: libvirt.virConnect) -> None:
+    kinds = _kinds(connection)
+    done = []
+    for field in CORPUS:
+        domain = view_of(field)
+        if domain.config.boot_doubt or guest_name(domain.name) == domain.name:
+            continue
+        made = export(domain, HOST, "any", volumes_of(domain.config))
+        (note,) = (note for note in made.notes if "virsh domrename" in note)
+        held = _define(connection, acceptable(field.xml, kinds))
+        try:
+            _run(connection, note.rpartition(": ")[2])
+            assert connection.lookupByName(made.name).UUIDString() == domain.uuid
+        finally:
+            held = connection.lookupByUUIDString(domain.uuid)
+            held.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        done.append(made.name)
+    assert len(done) == 9
+
+
+def test_the_pool_that_adopting_asks_for_is_made(connection: libvirt.virConnect) -> None:
+    odd = replace(SYSTEM, volume="/var/tmp/no pool (yet)/it's.img")
+    (problem,) = match(a_guest(), a_foreign(odd), HOST).problems
+    command = problem.partition("directory: ")[2].partition(", then")[0]
+    _run(connection, command.replace("NAME", "made"))
+    pool = connection.storagePoolLookupByName("made")
+    try:
+        assert ET.fromstring(pool.XMLDesc()).findtext("target/path") == "/var/tmp/no pool (yet)"
+    finally:
+        pool.undefine()
+
+
+def _kinds(connection: libvirt.virConnect) -> set[str]:
+    capabilities = ET.fromstring(connection.getCapabilities())
+    return {kind.get("type", "") for kind in capabilities.iterfind("guest/arch/domain")}
+
+
+def _run(connection: libvirt.virConnect, command: str) -> None:
+    virsh, *arguments = shlex.split(command)
+    subprocess.run(
+        [virsh, "-c", connection.getURI(), *arguments], check=True, capture_output=True, timeout=30
+    )
+
+
 _OF_THE_HOST = ("devices/controller",)
 """libvirt adds buses for a new device."""
 
@@ -59,8 +117,7 @@ def test_libvirt_holds_what_was_redefined_and_all_else_as_it_was(
     connection: libvirt.virConnect,
 ) -> None:
     """Adopted, then with one field changed; another with each domain, so that all are tried."""
-    capabilities = ET.fromstring(connection.getCapabilities())
-    kinds = {kind.get("type", "") for kind in capabilities.iterfind("guest/arch/domain")}
+    kinds = _kinds(connection)
     wrong: list[str] = []
     for number, found in enumerate(CORPUS):
         field = replace(found, xml=acceptable(found.xml, kinds))
