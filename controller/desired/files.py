@@ -62,14 +62,15 @@ class Trust:
                 " which would make them root; run chmod go-w on it"
             )
         if status.st_uid not in self.owners:
-            names = " or ".join(_user(owner) for owner in sorted(self.owners))
+            names = " or ".join(user_name(owner) for owner in sorted(self.owners))
             raise UnusableFileError(
-                f"{what}belongs to {_user(status.st_uid)}, but must belong to {names};"
+                f"{what}belongs to {user_name(status.st_uid)}, but must belong to {names};"
                 " run chown on it"
             )
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """The user's name, or the number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

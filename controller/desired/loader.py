@@ -33,6 +33,7 @@ from controller.desired.files import (
 )
 from controller.desired.installs import KSVALIDATOR, LoadedInstall, load_install
 from controller.desired.ksvalidator import Ksvalidator
+from controller.desired.path_trust import check_path
 from controller.desired.problems import Problem
 from controller.desired.resolve import check_templates
 from controller.desired.sources import Source, SourceReader, is_settled
@@ -133,6 +134,7 @@ class Loader:
         if not stat.S_ISDIR(status.st_mode):
             raise UnusableFileError("is a file, not a directory; correct the path")
         trust = Trust.of_directory(status) if self._check else Trust(None)
+        check_path(str(self.root), trust)
         if self._only is None:
             return walk(root, trust), trust, root, status.st_dev
         walked = Walk()
