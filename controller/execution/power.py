@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.execution.ports import Hypervisor
+from controller.planning.starting import HOST_LACKS
 from controller.planning.steps import ShutdownDomain, StartDomain
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
@@ -26,7 +27,11 @@ class Power:
         self._clock = clock
 
     def start(self, host: str, name: str, step: StartDomain, note: Note) -> None:
-        """A start that was tried is written down, also one that failed."""
+        """A start that was tried is written down, also one that failed.
+
+        Where the host lacks what any run of the guest needs, only its number is, for the pause that
+        follows: what was promised still is.
+        """
         error: GuestkeeperError | None = None
         try:
             self._world.start(host, name)
@@ -34,8 +39,11 @@ class Power:
             if isinstance(raised, _NO_TRY) or raised.reason in _NOT_TRIED:
                 raise
             error = raised
-        if step.noted:
-            note((*step.noted, ("last_start_attempt", self._clock())))
+        noted = step.noted
+        if error is not None and error.reason in HOST_LACKS:
+            noted = tuple(one for one in noted if one[0] == "start_attempts")
+        if noted:
+            note((*noted, ("last_start_attempt", self._clock())))
         if error is not None:
             raise error
 

@@ -80,7 +80,7 @@ def decide_start(
             why = ""
         if last is None or last <= stopped:
             last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
-    elif (memory.starting or _wished(memory, now)) and attempts < _PROMISED:
+    elif (memory.starting and attempts < _PROMISED) or _wished(memory, now):
         why = why or "it was about to be started"
     if not why:
         reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"

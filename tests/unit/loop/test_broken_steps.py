@@ -6,6 +6,7 @@ only meant to be done counts as done, and what may have been done is asked for a
 powered off who was not asked to shut down is the world's own rule (``tests.fakes``).
 """
 
+import itertools
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from controller.desired.effective import EffectiveGuest
-from controller.errors import HostBusyError, HostUnreachableError
+from controller.errors import HostBusyError, HostUnreachableError, TransientError
 from controller.execution.executor import Subject
 from controller.observed.domain import DomainState, DomainView, StateReason
 from controller.observed.guest import Observed
@@ -260,3 +261,27 @@ def test_an_adoption_that_breaks_is_done_again(how: Break) -> None:
         daemon.executor.execute(subject, seen, step)
     Daemon(world, documents).executor.execute(subject, seen, step)
     assert world.domains["web1"] == has
+
+
+@pytest.mark.parametrize("off", [False, True], ids=["running", "off"])
+def test_what_the_host_lacks_for_a_start_ends_no_promise_of_one(off: bool) -> None:
+    run = Run(Scenario(MANUAL, lambda run: None), None)
+    if off:
+        run.world.stop("web1", StateReason.SHUTDOWN)
+    run.world.fail["start"] = TransientError("pool default is not active", reason="PoolInactive")
+    restart(run)
+    tries: list[float] = []
+    for _ in range(80):
+        calls = len(run.world.calls)
+        result = run.daemon.reconcile("web1")
+        if ("StartDomain", "start web1") in run.world.calls[calls:]:
+            tries.append(run.world.now)
+        run.world.now += max(1.0, min(60.0, result.after or 60.0))
+    assert run.world.domains["web1"].state is DomainState.SHUTOFF
+    pauses = [later - last for last, later in itertools.pairwise(tries)]
+    assert len(pauses) > 4
+    assert pauses[:5] == sorted(pauses[:5]), "it waits ever longer"
+    assert pauses[4] >= 60
+    del run.world.fail["start"]
+    run.go()
+    assert run.world.domains["web1"].state is DomainState.RUNNING
