@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from bench import edit, installs, lifecycle, probes, replacement, resync, rss
+from bench import edit, fairness, installs, lifecycle, probes, replacement, resync, rss
 from bench.progress import say
 from bench.result import Result, told, write
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "resync": resync.measure,
     "rss": rss.measure,
     "probes": probes.measure,
+    "fairness": fairness.measure,
 }
 
 

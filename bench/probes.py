@@ -43,7 +43,7 @@ def _measure(port: int) -> list[Result]:
     prober.start()
     try:
         for name in names:
-            prober.set_targets(name, [_target(name, port)])
+            prober.set_targets(name, [target(name, port)])
         say(f"  {PROBES} probes every {PERIOD:g} s, watched for {WATCHED:g} s")
         wait_until(lambda: all(_succeeds(prober, n) for n in names), 30, "all probes succeed")
         used, began = time.process_time(), time.monotonic()
@@ -63,21 +63,29 @@ def _succeeds(prober: Prober, name: str) -> bool:
     return all(view.status is ProbeStatus.SUCCESS for view in prober.views(name).values())
 
 
-def _target(guest: str, port: int) -> ProbeTarget:
+def target(
+    guest: str,
+    port: int,
+    *,
+    host: str = "local",
+    kind: str = "httpGet",
+    inside: bool = False,
+    period: float = PERIOD,
+) -> ProbeTarget:
     return ProbeTarget(
         guest=guest,
-        host="local",
+        host=host,
         service="web",
         probe="http",
-        kind="httpGet",
-        inside=False,
+        kind=kind,
+        inside=inside,
         address="127.0.0.1",
         port=port,
         path="/",
         scheme="http",
         headers=(),
         command=(),
-        period=PERIOD,
+        period=period,
         timeout=2.0,
         failure_threshold=3,
         success_threshold=1,

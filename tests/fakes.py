@@ -101,6 +101,9 @@ class FakeWorld:
     def hosts(self) -> Collection[str]:
         return ["local"]
 
+    def reachable(self, host: str) -> bool:
+        return self.host(host).reachable
+
     def host(self, host: str) -> HostView:
         return self.view
 
@@ -481,7 +484,7 @@ class InlineOperations(Operations):
     def __init__(self) -> None:
         super().__init__(1, on_done=lambda _: None)
 
-    def start(self, key: str, name: str, action) -> bool:  # type: ignore[no-untyped-def]
+    def start(self, key, name, action, lane=None) -> bool:  # type: ignore[no-untyped-def]
         action()
         return True
 

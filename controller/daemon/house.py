@@ -36,6 +36,7 @@ from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.images.images import Directories, Hooks, Images
 from controller.journal.journal import Journal
+from controller.lanes import Lane, Lanes
 from controller.loop.fleet import Fleets, Limit
 from controller.loop.keeper import Keeper
 from controller.loop.look import Look
@@ -53,6 +54,9 @@ from controller.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 SERIAL_LOG_BYTES = 65536
+SLOW_PASS = 1.0
+"""Seconds after which a pass is taken to hang with its host, and another may have its worker."""
+PASSES_OF_SLOW_HOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +103,15 @@ class House:
         self.told = Telling(self.journal, self.metrics, clock=self.clock.now)
         self.status = StatusStore(self.told.on_status, self.told.on_drop)
         self.knowledge = Knowledge()
+        passes = Lanes(settings.workers, slow=SLOW_PASS, places=PASSES_OF_SLOW_HOST)
         self.queue = WorkQueue(
             time.monotonic,
             on_wait=partial(self.metrics.queue_waited, QUEUE),
             on_work=partial(self.metrics.queue_worked, QUEUE),
             on_add=partial(self.metrics.queue_added, QUEUE),
             on_retry=partial(self.metrics.queue_retried, QUEUE),
+            lanes=passes,
+            lane_of=self._lane_of,
         )
         self.triggers = Triggers(
             self.queue,
@@ -219,6 +226,7 @@ class House:
             settings.workers,
             on_result=self.metrics.reconciled,
             on_panic=self._panicked,
+            spare=passes.most(len(settings.hosts) + 1) - settings.workers,
         )
         self.resync = Resync(
             self.hypervisor,
@@ -230,7 +238,10 @@ class House:
         self.metrics.snapshot = metrics_snapshot(self)
 
     def open(self, timeout: float = 20.0) -> None:
-        """Connects to the hosts (``timeout`` in seconds for all) and starts the prober."""
+        """Connects to the hosts (``timeout`` in seconds for all) and starts the prober.
+
+        With 0 it waits for none: guests are looked at when their hosts have answered, or failed.
+        """
         self.hypervisor.open(timeout)
         self.prober.start()
 
@@ -277,6 +288,17 @@ class House:
                 if not block and not follow:
                     return
                 yield block
+
+    def _lane_of(self, name: str) -> Lane:
+        """The host of a guest, as far as it is known."""
+        if len(self.settings.hosts) == 1:
+            return Lane(next(iter(self.settings.hosts)))
+        snapshot = self.catalog.snapshot
+        guest = snapshot.guests.get(name) or snapshot.orphans.get(name)
+        if guest is not None:
+            return Lane(guest.spec.host)
+        status = self.status.get(name)
+        return Lane(status.observed.host.name if status is not None else "")
 
     # --- what goes on, told -----------------------------------------------------------------------
 

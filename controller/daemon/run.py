@@ -84,7 +84,7 @@ class _Daemon:
         try:
             self._house.on_scan(self._house.catalog.scan())
             self._web.start()
-            self._house.open()
+            self._house.open(0)  # a host that hangs must not keep the others waiting
             self._watcher.start()
             self._house.start_loop()
             self._notifier.ready(f"{len(self._house.catalog.snapshot.guests)} guests")

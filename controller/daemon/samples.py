@@ -27,7 +27,7 @@ def metrics_snapshot(house: House) -> Snapshot:
     return Snapshot(
         guests=lambda: (_guest(house, status) for status in house.status.all()),
         images=lambda: _images(house),
-        hosts=lambda: {host.name: host.reachable for host in house.host_views()},
+        hosts=lambda: {name: house.hypervisor.reachable(name) for name in house.hypervisor.hosts()},
         desired=lambda: _desired(house),
         deletions_blocked=lambda: len(house.fleets.deletions_blocked()),
         queues=lambda: _queues(house),

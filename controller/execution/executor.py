@@ -27,6 +27,7 @@ from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prob
 from controller.execution.power import Note, Power
 from controller.execution.wishes import unless_wished
 from controller.guest_access.inside import ApplyFailedError
+from controller.lanes import Lane, lane_of_guest
 from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
@@ -65,6 +66,8 @@ StepHook = Callable[[Subject, Observed, Step, bool], None]
 UNPLUG_TIMEOUT = 60.0
 """Seconds that a guest gets to let go of a device."""
 _LOCKS = 64
+_NO_ANSWER = frozenset({AgentUnavailableError.reason, HostBusyError.reason, "DeadlineExceeded"})
+"""Why a guest's next long action waits in the line of those that did not answer."""
 
 
 def image_key(host: str, pool: str, image: str) -> str:
@@ -100,7 +103,10 @@ class Executor:
                 self._prepare_image(subject, observed, step)
             case steps.LookInside() | steps.ApplyInside() | steps.UnplugDevice():
                 self._operations.start(
-                    subject.name, step_name(step), lambda: self._run_long(subject, observed, step)
+                    subject.name,
+                    step_name(step),
+                    lambda: self._run_long(subject, observed, step),
+                    self._lane_of(subject),
                 )
             case _:
                 self._short(subject, observed, step)
@@ -306,7 +312,12 @@ class Executor:
                     guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
                 )
 
-        self._operations.start(key, step_name(step), action)
+        self._operations.start(key, step_name(step), action, Lane(subject.host, "images"))
+
+    def _lane_of(self, subject: Subject) -> Lane:
+        failure = self._knowledge.failure(subject.name)
+        silent = failure is not None and failure.reason in _NO_ANSWER
+        return lane_of_guest(subject.host, silent=silent)
 
     def _run_long(
         self,
@@ -318,7 +329,7 @@ class Executor:
         log.info("executing step", guest=subject.name, step=name, what=str(step))
         try:
             self._long_effect(subject, observed, step)
-        except (HostUnreachableError, AgentUnavailableError) as error:
+        except (HostUnreachableError, HostBusyError, AgentUnavailableError) as error:
             log.info("step had no answer", guest=subject.name, step=name, why=str(error))
             self._knowledge.failed(subject.name, name, error, subject.digest, self._clock())
         except GuestkeeperError as error:

@@ -2,23 +2,33 @@
 
 A look inside, an apply or an image takes seconds to minutes; the loop goes on meanwhile, sees
 ``Operation`` and waits for it. When one ends, its key is called back, and the loop looks again.
+
+Hosts take turns, and guests whose agents hang wait in the line of their own, not in a thread
+(``Lanes``).
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from controller.errors import TransientError
+from controller.lanes import Lane, Lanes, Lined
 from controller.observed.guest import Operation
 
 log = structlog.get_logger(__name__)
+SLOW = 2.0
+"""Seconds after which an action does not count against the bound any more."""
+_IDLE_SECONDS = 30.0
+_ONE_LANE = Lane("")
 
 
 class Operations:
-    """Threads are made as needed, up to ``workers``, and are daemons: exit never waits for one."""
+    """Threads are made as needed, for ``workers`` quick actions and as many slow ones a host as
+    ``Lanes`` allows, and are daemons: exit never waits for one.
+    """
 
     def __init__(
         self,
@@ -27,19 +37,25 @@ class Operations:
         clock: Callable[[], float] = time.time,
         on_done: Callable[[str], None],
         on_panic: Callable[[str], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        slow: float = SLOW,
     ) -> None:
-        self._workers = workers
+        self._lanes = Lanes(workers, slow=slow, places=workers)
+        self._monotonic = monotonic
         self._clock = clock
         self._on_done = on_done
         self._on_panic = on_panic
         self._changed = threading.Condition()
-        self._queue: deque[tuple[str, Callable[[], None]]] = deque()
+        self._queue: Lined[tuple[str, Callable[[], None]]] = Lined()
+        self._seen: set[Lane] = set()
         self._current: dict[str, Operation] = {}
         self._threads = 0
         self._idle = 0
         self._closed = False
 
-    def start(self, key: str, name: str, action: Callable[[], None]) -> bool:
+    def start(
+        self, key: str, name: str, action: Callable[[], None], lane: Lane = _ONE_LANE
+    ) -> bool:
         """False where an action for ``key`` runs or waits already. ``action`` tells its own end.
 
         Raises ``TransientError(reason="NoThread")`` where the process can have no further thread.
@@ -48,29 +64,40 @@ class Operations:
             if self._closed or key in self._current:
                 return False
             self._current[key] = Operation(name, self._clock())
-            self._queue.append((key, action))
-            if self._idle >= len(self._queue) or self._threads >= self._workers:
+            self._queue.append(lane, (key, action))
+            self._seen.add(lane)
+            lacking = self._idle < len(self._queue) and self._threads < self._lanes.bound
+            if (self._idle and not lacking) or not self._may_add:
                 self._changed.notify()
-            else:
-                self._add_thread(key)
+                return True
+            try:
+                self._add_thread()
+            except RuntimeError as error:
+                self._queue.withdraw(lane)
+                del self._current[key]
+                raise TransientError(
+                    f"no thread could be made for {key} ({error}): look at the daemon's TasksMax"
+                    " and at its memory",
+                    reason="NoThread",
+                    retry_after=5.0,
+                ) from error
             return True
 
-    def _add_thread(self, key: str) -> None:
-        """For the action of ``key``, which was put last on the queue. Under the lock."""
+    @property
+    def threads(self) -> int:
+        """Threads there are, busy or idle."""
+        return self._threads
+
+    @property
+    def _may_add(self) -> bool:
+        return self._threads < self._lanes.most(len(self._seen))
+
+    def _add_thread(self) -> None:
+        """It is idle until it has found something to do. Under the lock."""
+        name = f"operation-{self._threads + 1}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
         self._threads += 1
-        number = self._threads
-        try:
-            threading.Thread(target=self._work, name=f"operation-{number}", daemon=True).start()
-        except RuntimeError as error:
-            self._threads -= 1
-            self._queue.pop()
-            del self._current[key]
-            raise TransientError(
-                f"no thread could be made for {key} ({error}): look at the daemon's TasksMax and at"
-                " its memory",
-                reason="NoThread",
-                retry_after=5.0,
-            ) from error
+        self._idle += 1
 
     def current(self, key: str) -> Operation | None:
         return self._current.get(key)
@@ -83,22 +110,43 @@ class Operations:
         """
         with self._changed:
             self._closed = True
-            for key, _ in self._queue:
+            for key, _action in self._queue:
                 self._current.pop(key, None)
             self._queue.clear()
             self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._current, timeout)
 
+    def _next(self) -> tuple[str, Callable[[], None]] | None:
+        """What is to be done now; None where the thread, which is idle, is to end."""
+        with self._changed:
+            while not self._closed:
+                now = self._monotonic()
+                found = self._queue.take(partial(self._lanes.may_begin, now=now))
+                if found is not None:
+                    lane, (key, action) = found
+                    self._lanes.begin(key, lane, now)
+                    self._idle -= 1
+                    if self._queue and not self._idle and self._may_add:
+                        self._add_waiter()
+                    return key, action
+                room = self._lanes.changes_at() if self._queue else None
+                pause = _IDLE_SECONDS if room is None else max(0.0, room - now)
+                if not self._changed.wait(pause) and not self._queue and self._idle > 1:
+                    break
+            self._idle -= 1
+            self._threads -= 1
+            return None
+
+    def _add_waiter(self) -> None:
+        """Somebody has to be there when there is room for what waits. Under the lock."""
+        try:
+            self._add_thread()
+        except RuntimeError as error:  # those there must do
+            log.debug("no further thread for long actions", why=str(error))
+
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._idle += 1
-                self._changed.wait_for(lambda: bool(self._queue) or self._closed)
-                self._idle -= 1
-                if not self._queue:
-                    self._threads -= 1
-                    return
-                key, action = self._queue.popleft()
+        while (found := self._next()) is not None:
+            key, action = found
             try:
                 action()
             except Exception:  # a worker's panic is counted and told, never fatal
@@ -107,6 +155,8 @@ class Operations:
             finally:
                 with self._changed:
                     self._current.pop(key, None)
+                    self._lanes.end(key, self._monotonic())
+                    self._idle += 1
                     self._changed.notify_all()
                 self._tell(self._on_done, key)
 

@@ -23,6 +23,9 @@ class Hypervisor(Protocol):
 
     def hosts(self) -> Collection[str]: ...
 
+    def reachable(self, host: str) -> bool:
+        """As of now, without asking it."""
+
     def host(self, host: str) -> HostView: ...
 
     def domain(self, host: str, name: str) -> DomainView | None:

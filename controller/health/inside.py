@@ -4,6 +4,11 @@ The guest agent does one thing at a time and may not answer for long, so at most
 flight in a guest, and a bounded number of threads holds all guests. A call that never returns
 costs its thread and its guest's probes (which become "no data"), never another guest's verdict:
 threads that wait are daemon threads, and nobody joins them.
+
+Guests whose agent did not answer the last time wait for a few threads of their own, in a line and
+not in threads (``Lanes``), and those that are new in a line of theirs, so those that answer are
+asked on time however many do not. Who waits keeps its place in the line while it is asked for again
+and again, so an agent that is back is found.
 """
 
 import asyncio
@@ -14,6 +19,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from controller.health.checks import Outcome
+from controller.lanes import Lane, Lanes, Lined, lane_of_guest
 from controller.observed.health import ProbeTarget
 
 InsideCheck = Callable[[ProbeTarget], Outcome]
@@ -23,6 +29,10 @@ Done = Callable[[bool | None, str, float | None], None]
 """Gets (ok, message, seconds the call took or None if there was none), in the loop's thread."""
 
 _GRACE = 10.0  # seconds that the call may take beyond the probe's own timeout
+_QUICK = 0.25
+"""Seconds after which a call does not count against the bound any more."""
+_SLOW = 1.0
+"""Seconds after which a call that learns nothing is taken to have had no answer."""
 
 
 class _Job:
@@ -55,13 +65,17 @@ class InsideChecks:
         self._on_error = on_error
         self._clock = clock
         self._grace = grace
-        self._max_workers = workers
+        self._lanes = Lanes(workers, slow=_QUICK, places=2 * workers)
         self._workers = 0
         self._idle = 0
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._busy: set[str] = set()
+        self._line: Lined[str] = Lined()
+        self._busy: set[str] = set()  # guests that stand in the line, or are being asked
         self._waiting: dict[str, deque[_Job]] = {}
+        self._silent: set[str] = set()  # did not answer the last time; others did, or are new
+        self._answered: set[str] = set()
+        self._alarm: asyncio.TimerHandle | None = None
 
     def ask(self, target: ProbeTarget, latest: float, done: Done) -> None:
         """Calls ``done`` exactly once: with the answer, or with None.
@@ -71,20 +85,62 @@ class InsideChecks:
         """
         job = _Job(target, done)
         job.timer = self._loop.call_at(latest, self._not_begun, job)
-        if target.guest in self._busy:
-            self._waiting.setdefault(target.guest, deque()).append(job)
-        else:
-            self._busy.add(target.guest)
-            self._submit(job)
+        self._waiting.setdefault(target.guest, deque()).append(job)
+        if target.guest not in self._busy:
+            self._line_up(target)
+            self._begin()
+
+    @property
+    def threads(self) -> int:
+        return self._workers
 
     def close(self) -> None:
         """Lets idle threads end; a thread within a call ends with the process at the latest."""
         for _ in range(self._workers):
             self._jobs.put(None)
 
-    def _submit(self, job: _Job) -> None:
+    def _line_up(self, target: ProbeTarget) -> None:
+        self._busy.add(target.guest)
+        lane = lane_of_guest(target.host, silent=target.guest in self._silent)
+        if not lane.suspect and target.guest not in self._answered:
+            lane = Lane(target.host, "guests that were not asked yet")
+        self._line.append(lane, target.guest)
+
+    def _begin(self) -> None:
+        """Hands to threads whatever there is room for."""
+        now = self._clock()
+
+        def may_begin(lane: Lane) -> bool:
+            return self._lanes.may_begin(lane, now)
+
+        while (found := self._line.take(may_begin)) is not None:
+            lane, guest = found
+            job = self._first(guest)
+            if job is None:
+                self._busy.discard(guest)
+            else:
+                self._lanes.begin(guest, lane, now)
+                self._hand_over(job)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        room = self._lanes.changes_at() if self._line else None
+        if room is not None:
+            self._alarm = self._loop.call_later(max(0.0, room - now), self._begin)
+
+    def _first(self, guest: str) -> _Job | None:
+        """Of the guest's questions the first that still waits for its turn."""
+        waiting = self._waiting.get(guest, deque())
+        while waiting:
+            job = waiting.popleft()
+            if job.phase == "queued":
+                return job
+        self._waiting.pop(guest, None)
+        return None
+
+    def _hand_over(self, job: _Job) -> None:
         with self._lock:
-            needed = self._idle <= self._jobs.qsize() and self._workers < self._max_workers
+            needed = self._idle <= self._jobs.qsize()
             if needed:
                 self._workers += 1
         self._jobs.put(job)
@@ -143,22 +199,34 @@ class InsideChecks:
         if job.phase == "running":
             job.phase = "settled"
             limit = job.target.timeout + self._grace
+            # Its thread is gone with it; that the guest still is busy keeps it at one.
+            self._lanes.end(job.target.guest, self._clock())
+            self._note(job.target, None, limit)
             job.done(None, f"no answer from within the guest in {limit:g} s", None)
+            self._begin()
 
     def _returned(self, job: _Job, ok: bool | None, message: str, seconds: float | None) -> None:
         if job.timer is not None:
             job.timer.cancel()
-        self._next(job.target.guest)
+        guest = job.target.guest
+        self._lanes.end(guest, self._clock())
+        self._note(job.target, ok, seconds)
+        if self._waiting.get(guest):
+            self._line_up(job.target)
+        else:
+            self._waiting.pop(guest, None)
+            self._busy.discard(guest)
         if job.phase == "running":
             job.phase = "settled"
             job.done(ok, message, seconds)
+        self._begin()
 
-    def _next(self, guest: str) -> None:
-        waiting = self._waiting.get(guest)
-        while waiting:
-            job = waiting.popleft()
-            if job.phase == "queued":
-                self._submit(job)
-                return
-        self._waiting.pop(guest, None)
-        self._busy.discard(guest)
+    def _note(self, target: ProbeTarget, ok: bool | None, seconds: float | None) -> None:
+        """Did its agent answer? One that could not be asked just now is what it was before."""
+        answered = ok is True or (ok is False and target.kind != "guestAgentPing")
+        if answered:
+            self._silent.discard(target.guest)
+            self._answered.add(target.guest)
+        elif seconds is not None and seconds >= min(_SLOW, target.timeout):
+            self._silent.add(target.guest)
+            self._answered.discard(target.guest)

@@ -2,7 +2,8 @@
 
 An agent does one thing at a time, and libvirtd has a bounded number of workers for all of them.
 So commands to one guest queue here, not in libvirtd, and agents that did not answer of late share
-a few places until they answer again.
+a few places, on a connection of their own, until they answer again. Nobody waits for such a place:
+whoever asks may have other guests to ask.
 """
 
 import json
@@ -19,12 +20,15 @@ from controller.errors import (
     AgentUnavailableError,
     FilesystemsFrozenError,
     GuestkeeperError,
+    HostBusyError,
     HostUnreachableError,
 )
 from controller.hypervisor.connection import HostLink
-from controller.hypervisor.host_config import Role
+from controller.hypervisor.events import AGENT_CONNECTED
+from controller.hypervisor.host_config import OnEvent, Role
 
-_SUSPECTS_AT_ONCE = 2
+_SUSPECTS_AT_ONCE = 4
+_COME_AGAIN = 2.0
 _MARGIN = 10.0  # seconds for libvirt beyond the agent's own timeout
 _FROZEN_SECONDS = 3.0
 
@@ -44,10 +48,11 @@ class Agents:
         """Sends the JSON ``command`` and returns the JSON answer (``virDomainQemuAgentCommand``).
 
         ``timeout`` in seconds, the wait for the guest's earlier commands included; libvirt knows
-        whole seconds only. Raises ``AgentUnavailableError`` when no agent answers in time.
+        whole seconds only. Raises ``AgentUnavailableError`` when no agent answers in time, and
+        ``HostBusyError`` where it was not tried, because too many others there do not answer.
         """
         deadline = self._monotonic() + timeout
-        with self._turn(name, deadline):
+        with self._turn(name, deadline) as role:
             left = max(1, round(deadline - self._monotonic()))
 
             def run(connection: libvirt.virConnect) -> str:
@@ -56,7 +61,7 @@ class Agents:
                 return answer
 
             try:
-                answer = self._link.call(Role.AGENT, "agent command", run, left + _MARGIN)
+                answer = self._link.call(role, "agent command", run, left + _MARGIN)
             except (AgentUnavailableError, HostUnreachableError):
                 with self._lock:
                     self._suspects.add(name)
@@ -79,8 +84,23 @@ class Agents:
         if frozen:
             raise FilesystemsFrozenError(name)
 
+    def hearing(self, on_event: OnEvent) -> OnEvent:
+        """``on_event`` for a host's events, which are heard here first."""
+
+        def heard(host: str, name: str, kind: str) -> None:
+            if kind == AGENT_CONNECTED:
+                self.trust(name)
+            on_event(host, name, kind)
+
+        return heard
+
+    def trust(self, name: str) -> None:
+        """Its agent was started anew: what held of the last one does not hold of this."""
+        with self._lock:
+            self._suspects.discard(name)
+
     @contextmanager
-    def _turn(self, name: str, deadline: float) -> Iterator[None]:
+    def _turn(self, name: str, deadline: float) -> Iterator[Role]:
         with self._lock:
             one = self._domains[name]
         if not one.acquire(timeout=max(0.0, deadline - self._monotonic())):
@@ -89,12 +109,16 @@ class Agents:
             with self._lock:
                 suspect = name in self._suspects
             if not suspect:
-                yield
+                yield Role.AGENT
                 return
-            if not self._places.acquire(timeout=max(0.0, deadline - self._monotonic())):
-                raise AgentUnavailableError(f"the agent of {name} did not answer of late")
+            if not self._places.acquire(blocking=False):
+                raise HostBusyError(
+                    f"the agent of {name} did not answer of late, and others like it are waited for"
+                    f" on host {self._link.config.name}: it is asked again later",
+                    retry_after=_COME_AGAIN,
+                )
             try:
-                yield
+                yield Role.SILENT
             finally:
                 self._places.release()
         finally:

@@ -36,7 +36,14 @@ _KEEPALIVE = (5, 3)  # seconds between probes, unanswered probes: a hung daemon 
 _NOT_YET = "not connected yet"
 _STUCK_CALLS = 3
 """Of the five calls a connection has room for, so many stuck ones make it be replaced."""
-_WORKERS = {Role.EVENTS: 2, Role.LOOK: 4, Role.ACT: 16, Role.AGENT: 24}
+_WORKERS = {
+    Role.EVENTS: 2,
+    Role.LOOK: 4,
+    Role.STORAGE: 6,
+    Role.ACT: 16,
+    Role.AGENT: 24,
+    Role.SILENT: 8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,15 @@ class HostLink:
     def wait_settled(self, timeout: float) -> bool:
         """Waits until the first attempt succeeded or failed, at most ``timeout`` seconds."""
         return self._settled.wait(timeout)
+
+    def settle(self) -> None:
+        """Whoever waits for the first attempt waits no more."""
+        self._settled.set()
+
+    @property
+    def connecting(self) -> bool:
+        """Has its first attempt not ended yet?"""
+        return not self._settled.is_set()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Disconnects; waits at most ``timeout`` seconds."""
@@ -190,7 +206,7 @@ class HostLink:
             return self._deadlines[role].call(operation, run, timeout, late=late)
         except libvirt.libvirtError as error:
             gone = lost(error, used[-1].connection)
-            agent = role is Role.AGENT
+            agent = role in (Role.AGENT, Role.SILENT)
             translated = translate(error, self.config.name, operation, gone=gone, agent=agent)
             code = translated.reason
             if gone:
@@ -322,6 +338,7 @@ class HostLink:
         if why != self._why:
             log.warning("host not reachable", host=self.config.name, why=why)
             self._why = why
+            self._settled.set()  # before anybody looks at what this is told for
             self._on_host(self.config.name, False, why)
 
     def _open(self) -> Session:

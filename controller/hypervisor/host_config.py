@@ -31,8 +31,12 @@ class Role(StrEnum):
 
     EVENTS = "events"
     LOOK = "look"
+    STORAGE = "storage"
+    """Looks at pools and volumes: a file system that hangs keeps no domain from being seen."""
     ACT = "act"
     AGENT = "agent"
+    SILENT = "silent"
+    """For agents that did not answer of late: libvirtd works on five calls of a connection only."""
 
 
 OnEvent = Callable[[str, str, str], None]

@@ -65,11 +65,11 @@ class _Host:
     ) -> None:
         self.config = config
         self.link = HostLink(config, connected=self._connected, on_host=on_host, on_call=on_call)
-        self.index = HostIndex(self.link, on_event, now=now)
+        self.agents = Agents(self.link)
+        self.index = HostIndex(self.link, self.agents.hearing(on_event), now=now)
         self.storage = Storage(self.link)
         places = Places(config.name)
         writes = Writes(self.link, places, self.index.touch, guest_guard(config.name))
-        self.agents = Agents(self.link)
         self.domains = Domains(config, writes)
         self.live = LiveChanges(self.link, writes, self.index, self.agents)
         self.hotplug = Hotplug(self.link, writes, self.index)
@@ -118,13 +118,17 @@ class Hypervisor:
     def open(self, timeout: float = 20.0) -> None:
         """Connects to every host; waits at most ``timeout`` seconds for the first attempts.
 
-        A host that is not reachable is no error: it is tried again for ever.
+        A host that is not reachable is no error: it is tried again for ever. With 0 nothing is
+        waited for, and a host is ``connecting`` until its first attempt has ended.
         """
         for one in self._hosts.values():
             one.link.start()
+        if not timeout:
+            return
         deadline = time.monotonic() + timeout
         for one in self._hosts.values():
             one.link.wait_settled(max(0.0, deadline - time.monotonic()))
+            one.link.settle()
 
     def close(self, timeout: float = 5.0) -> None:
         """Disconnects from every host, at most ``timeout`` seconds each, all at the same time."""
@@ -142,6 +146,10 @@ class Hypervisor:
     def hosts(self) -> Collection[str]:
         """Names of the hosts of the settings."""
         return self._hosts.keys()
+
+    def reachable(self, host: str) -> bool:
+        """As of now, without asking it."""
+        return self._of(host).link.reachable
 
     def host(self, host: str) -> HostView:
         """Never raises for a lost host: the view says that it is not reachable, and why."""
@@ -161,6 +169,7 @@ class Hypervisor:
             uri=one.config.uri,
             reachable=reachable,
             why=why,
+            connecting=not reachable and one.link.connecting,
             kvm=known.kvm,
             default_pool=one.config.default_pool,
             hotplug=not one.config.in_process,

@@ -9,18 +9,24 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    TransientError,
+)
 from controller.hypervisor import events
 from controller.hypervisor.address_book import AddressBook, uses_of
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.events import AGENT_CONNECTED, AGENT_DISCONNECTED
 from controller.hypervisor.host_config import OnEvent, Role
+from controller.hypervisor.places import Places
 from controller.hypervisor.reading import (
     STATES,
     Read,
@@ -87,6 +93,7 @@ class HostIndex:
         self._host = link.config.name
         self._on_event = on_event
         self._now = now
+        self._places = Places(link.config.name)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._ears: dict[str, list[Ear]] = {}
@@ -101,7 +108,8 @@ class HostIndex:
     def domain(self, name: str) -> DomainView | None:
         """The domain as it is, reading its XML only if something happened to it.
 
-        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost, and
+        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost,
+        ``HostBusyError`` while other readings there do not come back, and
         ``TransientError(reason="DomainUnreadable")`` for a domain that is there and cannot be read:
         it must not be taken for one that is not there.
         """
@@ -117,7 +125,7 @@ class HostIndex:
     def owned(self) -> Collection[str]:
         """Names of the domains with our ownership element; one that cannot be read is left out.
 
-        Raises ``HostUnreachableError``.
+        Raises ``HostUnreachableError`` and ``HostBusyError``.
         """
         self._link.ensure_reachable()
         with self._lock:
@@ -295,28 +303,32 @@ class HostIndex:
             with self._lock:
                 entry = self._entries.get(name)
                 before = entry.view if entry is not None else None
-            if self._try(name) != before:
+            if self._try(name, patient=True) != before:
                 changed.add(name)
         return changed
 
-    def _try(self, name: str) -> DomainView | None:
+    def _try(self, name: str, *, patient: bool = False) -> DomainView | None:
         """``_refresh`` of one among many; None too where only this one can not be read now."""
         try:
-            return self._refresh(name)
-        except HostUnreachableError:
+            return self._refresh(name, patient=patient)
+        except (HostUnreachableError, HostBusyError):
             raise
         except GuestkeeperError as error:
             log.debug("domain left out", host=self._host, domain=name, why=str(error))
             return None
 
-    def _refresh(self, name: str) -> DomainView | None:
-        """Reads one domain anew, and again if something happened to it meanwhile."""
+    def _refresh(self, name: str, *, patient: bool = False) -> DomainView | None:
+        """Reads one domain anew, and again if something happened to it meanwhile.
+
+        Who is not ``patient`` has guests of other hosts to look after as well.
+        """
         for _ in range(3):
             with self._lock:
                 began = self._serial
-            read = self._link.call(
-                Role.LOOK, "read domain", partial(read_one, name=name), READ_TIMEOUT
-            )
+            with nullcontext() if patient else self._places.take("read domain"):
+                read = self._link.call(
+                    Role.LOOK, "read domain", partial(read_one, name=name), READ_TIMEOUT
+                )
             with self._lock:
                 if read is None:
                     entry = self._entries.get(name)

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 TIMEOUT = 15.0
 _INTERVAL = 30.0
 _LAST_RETRY = 300.0
+_NEVER = -1e9
 
 
 class Pools:
@@ -32,7 +33,8 @@ class Pools:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._views: Mapping[str, PoolView] = {}
-        self._read_at = -1e9
+        self._read_at = _NEVER
+        self._reading = False
         self._failed: dict[str, str] = {}
         """Pools of the settings that were not had since the host was connected, and why."""
         self._pause, self._retry_at = _INTERVAL, 0.0
@@ -44,7 +46,7 @@ class Pools:
         """
         wanted = () if self._config.read_only else self._config.pools
         failed = {name: self._ensure(session, name) for name in wanted}
-        views = self._link.call_in(session, Role.LOOK, "read pools", read_pools, TIMEOUT)
+        views = self._link.call_in(session, Role.STORAGE, "read pools", read_pools, TIMEOUT)
         with self._lock:
             self._failed = {name: why for name, why in failed.items() if why}
             self._pause, self._retry_at = _INTERVAL, self._monotonic() + _INTERVAL
@@ -54,14 +56,20 @@ class Pools:
         """What they hold is at most half a minute old. Raises as a call does."""
         with self._lock:
             now = self._monotonic()
-            if now - self._read_at < _INTERVAL:
-                return self._views
+            known = self._read_at > _NEVER
+            if now - self._read_at < _INTERVAL or (known and self._reading):
+                return self._views  # one asks for all: a host that is slow is not asked by each
+            self._reading = True
             due = self._due(now)
         tried = {}
-        if due:
-            session = self._link.ensure_reachable()
-            tried = {name: self._ensure(session, name) for name in due}
-        views = self._link.call(Role.LOOK, "read pools", read_pools, TIMEOUT)
+        try:
+            if due:
+                session = self._link.ensure_reachable()
+                tried = {name: self._ensure(session, name) for name in due}
+            views = self._link.call(Role.STORAGE, "read pools", read_pools, TIMEOUT)
+        finally:
+            with self._lock:
+                self._reading = False
         with self._lock:
             self._failed |= tried
             self._failed = {name: why for name, why in self._failed.items() if why}
@@ -76,7 +84,7 @@ class Pools:
     def changed(self) -> None:
         """The next look asks."""
         with self._lock:
-            self._read_at = -1e9
+            self._read_at = _NEVER
 
     def _due(self, now: float) -> tuple[str, ...]:
         """Those that are to be tried again, by who asks first, with growing pauses. Under the lock.

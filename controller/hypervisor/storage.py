@@ -77,10 +77,10 @@ class Storage:
         Raises ``PermanentError``: ``PoolMissing``, or ``PoolInactive`` (what is in such a pool
         cannot be told, so None would be a lie).
         """
-        view = self._run(Role.LOOK, "look up volume", pool, lambda one: lookup(one, pool, name))
+        view = self._run(Role.STORAGE, "look up volume", pool, lambda one: lookup(one, pool, name))
         if view is None and self._may_scan(pool):
             view = self._run(
-                Role.LOOK,
+                Role.STORAGE,
                 "scan pool",
                 pool,
                 lambda one: lookup(one, pool, name) if scan(one) else None,
@@ -95,7 +95,7 @@ class Storage:
             scan(one)
             return list_all(one, pool)
 
-        return self._run(Role.LOOK, "list volumes", pool, look, SLOW)
+        return self._run(Role.STORAGE, "list volumes", pool, look, SLOW)
 
     def read(self, pool: str, name: str, offset: int, length: int) -> bytes:
         """``virStorageVolDownload`` of ``length`` bytes from ``offset`` on; fewer at its end.
@@ -114,7 +114,7 @@ class Storage:
             volume.download(source, offset, length, 0)
             return _receive(source)
 
-        return self._run(Role.LOOK, "read volume", pool, read, SLOW)
+        return self._run(Role.STORAGE, "read volume", pool, read, SLOW)
 
     def _may_scan(self, pool: str) -> bool:
         with self._lock:

@@ -77,15 +77,19 @@ class Look:
 
         ``guest`` is as its document last was, where that is known; its host may give no answer.
         """
-        for host_name in self._ports.hypervisor.hosts():
-            host = self._ports.hypervisor.host(host_name)
-            if host.reachable:
-                domain = self._domain(host, name)
+        last = self._placed.get(name)  # first, so that no other host is waited for
+        for host_name in sorted(self._ports.hypervisor.hosts(), key=lambda one: one != last):
+            if self._ports.hypervisor.reachable(host_name):
+                domain = self._ports.hypervisor.domain(host_name, name)
                 if domain is not None and domain.ours:
+                    host = self._ports.hypervisor.host(host_name)
+                    if not host.reachable:
+                        return Observed(host) if guest is not None else None
                     failure = self._knowledge.failure(name)
-                    return Observed(host, domain, fleet=self._fleet(name), failure=failure)
+                    located = located_view(domain, host.pools)
+                    return Observed(host, located, fleet=self._fleet(name), failure=failure)
             elif guest is not None and guest.spec.host == host_name:
-                return Observed(host)
+                return Observed(self._ports.hypervisor.host(host_name))
         return None
 
     def _reachable(self, guest: EffectiveGuest, host: HostView) -> Observed:
@@ -230,7 +234,7 @@ class Look:
     def _elsewhere(self, guest: EffectiveGuest) -> str | None:
         """The other host that has the guest's domain, or last had it when it answered."""
         for name in self._others(guest):
-            if not self._ports.hypervisor.host(name).reachable:
+            if not self._ports.hypervisor.reachable(name):
                 if self._placed.get(guest.name) == name:
                     return name
                 continue

@@ -4,7 +4,8 @@ A key is never handed to two workers at once; adds while it is being processed c
 later run; a delayed add keeps the earliest time; a rate-limited add waits longer with every
 failure of that key until it is forgotten. ``low`` keys (a resync's) wait behind all
 others and are handed out one at a time: thousands of looks are pure Python, and threads that fight
-for the interpreter over them take three times as long as one.
+for the interpreter over them take three times as long as one. Keys belong to lanes (their hosts),
+which take turns, and a lane whose keys take long is handed out a few at a time (``Lanes``).
 """
 
 import heapq
@@ -13,8 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from controller.lanes import Lane, Lanes, Lined
+
 BASE_DELAY = 0.05
 MAX_DELAY = 300.0
+_ONE_LANE = Lane("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,25 @@ class WorkQueue:
         on_work: Callable[[float], None] = lambda _: None,
         on_add: Callable[[], None] = lambda: None,
         on_retry: Callable[[], None] = lambda: None,
+        lanes: Lanes | None = None,
+        lane_of: Callable[[str], Lane] = lambda _: _ONE_LANE,
     ) -> None:
+        """``lane_of`` is asked under the lock, for each key that is added."""
         self._clock = clock
         self._on_wait = on_wait
         self._on_work = on_work
         self._on_add = on_add
         self._on_retry = on_retry
         self._changed = threading.Condition()
-        self._queue: deque[str] = deque()
-        self._low: deque[str] = deque()
+        self._lanes = lanes or Lanes()
+        self._lane_of = lane_of
+        self._first: deque[str] = deque()
+        self._queue: Lined[str] = Lined()
+        self._low: Lined[str] = Lined()
         self._dirty: dict[str, float] = {}  # key -> when it was added
         self._high: set[str] = set()  # dirty keys that are not low
         self._processing: dict[str, float] = {}  # key -> when it was taken
-        self._low_busy: str | None = None  # the low key in processing; one at a time
+        self._low_busy: set[str] = set()  # low keys in processing; one at a time, but for slow ones
         self._waiting: list[tuple[float, str]] = []
         self._waiting_for: dict[str, float] = {}
         self._failures: dict[str, int] = {}
@@ -76,7 +86,7 @@ class WorkQueue:
                 return
             self._dirty[key] = self._clock()
             self._high.add(key)
-            self._queue.appendleft(key)
+            self._first.append(key)
             self._changed.notify()
 
     def _add(self, key: str, *, low: bool) -> bool:
@@ -88,14 +98,15 @@ class WorkQueue:
                 return False
             self._high.add(key)
             if key not in self._processing:
-                self._queue.append(key)  # its low entry is skipped when it comes up
+                # Its low entry is skipped when it comes up.
+                self._queue.append(self._lane_of(key), key)
                 self._changed.notify()
             return False
         self._dirty[key] = self._clock()
         if not low:
             self._high.add(key)
         if key not in self._processing:
-            (self._low if low else self._queue).append(key)
+            (self._low if low else self._queue).append(self._lane_of(key), key)
             self._changed.notify()
         return True
 
@@ -140,33 +151,49 @@ class WorkQueue:
         with self._changed:
             while True:
                 self._release_due()
-                key = self._next()
-                if key is not None:
+                now = self._clock()
+                found = self._next(now)
+                if found is not None:
+                    lane, key = found
                     added = self._dirty.pop(key)
                     if key not in self._high:
-                        self._low_busy = key
-                    elif self._low and self._low_busy is None:
+                        self._low_busy.add(key)
+                    elif self._low and self._low_is_free(now):
                         self._changed.notify()  # the low keys are for somebody else now
+                    if self._queue:
+                        self._changed.notify()  # a lane may have got room for several
                     self._high.discard(key)
-                    self._processing[key] = self._clock()
-                    return key, self._processing[key] - added
+                    self._processing[key] = now
+                    if lane is not None:
+                        self._lanes.begin(key, lane, now)
+                    return key, now - added
                 if self._closed:
                     return None
-                waits = [due - self._clock() for due, _ in self._waiting[:1]]
+                waits = [due - now for due, _ in self._waiting[:1]]
+                room = self._lanes.changes_at() if self._queue or self._low else None
+                if room is not None and room > now:
+                    waits.append(room - now)
                 if deadline is not None:
-                    left = deadline - self._clock()
+                    left = deadline - now
                     if left <= 0:
                         return None
                     waits.append(left)
                 self._changed.wait(max(0.0, min(waits)) if waits else None)
 
-    def _next(self) -> str | None:
-        for queue in (self._queue, self._low):
-            while queue and (queue is self._queue or self._low_busy is None):
-                key = queue.popleft()
-                if key in self._dirty and key not in self._processing:
-                    return key
-        return None
+    def _next(self, now: float) -> tuple[Lane | None, str] | None:
+        """The next key and its lane; those put first have none."""
+        if self._first:
+            return None, self._first.popleft()
+        found = self._queue.take(lambda lane: self._lanes.may_begin(lane, now), self._is_wanted)
+        if found is None and self._low and self._low_is_free(now):
+            found = self._low.take(lambda lane: self._lanes.may_begin(lane, now), self._is_wanted)
+        return found
+
+    def _is_wanted(self, key: str) -> bool:
+        return key in self._dirty and key not in self._processing
+
+    def _low_is_free(self, now: float) -> bool:
+        return all(self._lanes.is_slow(key, now) for key in self._low_busy)
 
     def _release_due(self) -> None:
         now = self._clock()
@@ -180,17 +207,22 @@ class WorkQueue:
     def done(self, key: str) -> None:
         """The worker is through with ``key``; adds that came meanwhile take effect now."""
         with self._changed:
-            worked = self._clock() - self._processing.pop(key)
-            if key == self._low_busy:
-                self._low_busy = None
+            now = self._clock()
+            worked = now - self._processing.pop(key)
+            self._lanes.end(key, now)
+            self._low_busy.discard(key)
             if key in self._dirty:
-                (self._queue if key in self._high else self._low).append(key)
+                (self._queue if key in self._high else self._low).append(self._lane_of(key), key)
                 self._changed.notify()
         self._on_work(worked)
 
     def is_low(self, key: str) -> bool:
         """Was ``key``, which is in processing, taken as a low one?"""
-        return key == self._low_busy
+        return key in self._low_busy
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
         """Wake every ``get``; nothing is added any more."""

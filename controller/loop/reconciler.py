@@ -33,6 +33,10 @@ UNREACHABLE_RETRY = 10.0
 """Seconds; the reconnect puts every guest of the host on the queue earlier."""
 
 
+BUSY_RETRY = 2.0
+"""Seconds, where a busy host does not say when to come again."""
+
+
 class Desired(Protocol):
     """What the catalog's snapshot answers."""
 
@@ -93,8 +97,14 @@ class Reconciler:
             return self._orphan(name, guest, act=act)
         try:
             observed = self._look.at(guest)
+        except HostBusyError as error:
+            if self._status.get(name) is not None:  # what was seen last is told on
+                return Result("requeue_after", error.retry_after or BUSY_RETRY)
+            return self._not_seen(guest, error)
         except GuestkeeperError as error:
             return self._not_seen(guest, error)
+        if observed.host.connecting:  # the end of its first attempt puts the guest on the queue
+            return Result("success")
         last = self._still_valid(guest, observed)
         if last is not None:
             return self._later(last)
@@ -134,7 +144,7 @@ class Reconciler:
                 )
                 return Result("requeue_after", UNREACHABLE_RETRY)
             except HostBusyError as error:  # too much at once is no failure of this guest
-                return Result("requeue_after", error.retry_after)
+                return Result("requeue_after", error.retry_after or BUSY_RETRY)
             except GuestkeeperError as error:
                 failure = self._knowledge.failed(
                     subject.name, step_name(step), error, subject.digest, self._clock()
@@ -147,9 +157,13 @@ class Reconciler:
         self._ports.prober.set_targets(name, ())
         try:
             observed = self._look.at_orphan(name, guest)
+        except HostBusyError as error:
+            return Result("requeue_after", error.retry_after or BUSY_RETRY)
         except GuestkeeperError as error:
             log.warning("orphan not seen", guest=name, reason=error.reason, error=str(error))
             return Result("requeue_after", UNREACHABLE_RETRY)
+        if observed is not None and observed.host.connecting:
+            return Result("success")
         if observed is None:
             self._knowledge.forget(name)
             self._status.drop(name)

@@ -5,6 +5,7 @@ queue once a period, whatever was lost.
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from controller.observed.build import is_builder_name
 from controller.observed.health import ProbeView
 
 log = structlog.get_logger(__name__)
+_PATIENCE = 1.0
+"""Seconds for all hosts together: a bulk look takes some milliseconds."""
 
 
 class Hosts(Protocol):
@@ -54,9 +57,12 @@ class Triggers:
             self._queue.add(domain)
 
     def on_host(self, host: str, owned: Collection[str]) -> None:
-        """A host came or went: every guest of it, and every domain of ours on it, is looked at."""
+        """A host came or went: every guest of it, and every domain of ours on it, is looked at.
+
+        So are guests that are not made because some host was not heard yet.
+        """
         for status in self._status.all():
-            if status.observed.host.name == host:
+            if status.observed.host.name == host or status.observed.unseen_host is not None:
                 self._queue.add(status.name)
         snapshot = self._snapshot()
         for name, guest in (*snapshot.guests.items(), *snapshot.orphans.items()):
@@ -135,6 +141,7 @@ class Resync:
         self._deep_every = max(1, round(slow / period))
         self._count = 0
         self._tidy = tidy
+        self._looks: dict[str, threading.Thread] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="resync", daemon=True)
 
@@ -147,18 +154,52 @@ class Resync:
             self._thread.join(timeout)
 
     def once(self) -> None:
-        """One resync now. A host that does not answer is skipped; its guests say so themselves."""
+        """One resync now. A host that does not answer is skipped; its guests say so themselves.
+
+        One that is slow is waited for a moment only: what changed there is told when it answers.
+        """
         self._count += 1
         deep = self._count % self._deep_every == 0
-        for host in self._hosts.hosts():
-            try:
-                changed = self._hosts.resync(host, deep=deep)
-            except GuestkeeperError as error:
-                log.warning("resync had no answer", host=host, why=str(error))
-                continue
-            for name in changed:
-                self._triggers.on_event(host, name, "resync")
+        hosts = list(self._hosts.hosts())
+        if len(hosts) == 1:
+            self._look(hosts[0], deep=deep)
+        else:
+            self._look_beside(hosts, deep=deep)
         self._triggers.all()
+
+    def _look_beside(self, hosts: Collection[str], *, deep: bool) -> None:
+        for host in hosts:
+            before = self._looks.get(host)
+            if before is not None and before.is_alive():
+                continue  # it has not answered to the last one
+            look = threading.Thread(
+                target=self._look_alone, args=(host, deep), name=f"resync-{host}",
+                daemon=True,
+            )  # fmt: skip
+            try:
+                look.start()
+            except RuntimeError as error:  # the process has no thread left: a period later
+                log.warning("resync left a host out", host=host, why=str(error))
+                continue
+            self._looks[host] = look
+        deadline = time.monotonic() + _PATIENCE
+        for look in self._looks.values():
+            look.join(max(0.0, deadline - time.monotonic()))
+
+    def _look_alone(self, host: str, deep: bool) -> None:
+        try:
+            self._look(host, deep=deep)
+        except Exception:  # told; a thread has nobody to raise to
+            log.exception("resync panicked", host=host)
+
+    def _look(self, host: str, *, deep: bool) -> None:
+        try:
+            changed = self._hosts.resync(host, deep=deep)
+        except GuestkeeperError as error:
+            log.warning("resync had no answer", host=host, why=str(error))
+            return
+        for name in changed:
+            self._triggers.on_event(host, name, "resync")
 
     def _run(self) -> None:
         while not self._stop.wait(self._period):

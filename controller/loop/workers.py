@@ -1,5 +1,8 @@
 """The workers that take names off the queue, and the proof that they still do.
 
+A pass may hang with its host. So while no worker is free another is made, up to ``spare`` more;
+which passes those may take, the queue's lanes decide.
+
 A panic of one pass is counted, told and retried; it never ends a worker. A heartbeat goes through
 the queue like any guest: it is answered only while some worker is free to take it, so systemd's
 watchdog hangs on the loop's real progress.
@@ -15,6 +18,8 @@ from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Result
 
 log = structlog.get_logger(__name__)
+_SPARE_SECONDS = 30.0
+"""After so long without work one that was made for the others' sake ends."""
 HEARTBEAT = ":heartbeat"
 """A key no guest can have."""
 
@@ -34,6 +39,7 @@ class Workers:
         on_result: Callable[[str, float], None] = lambda *_: None,
         on_panic: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        spare: int = 0,
     ) -> None:
         self._queue = queue
         self._reconcile = reconcile
@@ -45,19 +51,31 @@ class Workers:
             threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True)
             for number in range(count)
         ]
+        self._lock = threading.Lock()
+        self._free = 0
+        self._spare = spare
+        self._spares: set[threading.Thread] = set()
+        self._number = count
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def count(self) -> int:
+        """Workers there are now."""
+        return len(self._threads) + len(self._spares)
+
     def stop(self, timeout: float) -> bool:
         """Closes the queue and waits ``timeout`` seconds for the passes going on."""
         self._queue.close()
         deadline = self._clock() + timeout
-        for thread in self._threads:
+        with self._lock:
+            threads = [*self._threads, *self._spares]
+        for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - self._clock()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
     def probe_progress(self) -> None:
         """Sends a heartbeat through the queue."""
@@ -69,14 +87,51 @@ class Workers:
         return self._beat
 
     def _work(self) -> None:
-        while (key := self._queue.get()) is not None:
-            try:
-                if key == HEARTBEAT:
-                    self._beat = self._clock()
-                else:
-                    self._pass(key)
-            finally:
-                self._queue.done(key)
+        while (key := self._next(None)) is not None:
+            self._process(key)
+
+    def _work_as_spare(self) -> None:
+        try:
+            while True:
+                key = self._next(_SPARE_SECONDS)
+                if key is not None:
+                    self._process(key)
+                elif self._queue.closed or self._free:  # somebody else is there for what comes
+                    return
+        finally:
+            with self._lock:
+                self._spares.discard(threading.current_thread())
+
+    def _next(self, timeout: float | None) -> str | None:
+        with self._lock:
+            self._free += 1
+        key = self._queue.get(timeout)
+        with self._lock:
+            self._free -= 1
+            if key is not None and self._free == 0 and len(self._spares) < self._spare:
+                self._add_spare()
+        return key
+
+    def _add_spare(self) -> None:
+        """Under the lock."""
+        self._number += 1
+        name = f"reconcile-{self._number}"
+        thread = threading.Thread(target=self._work_as_spare, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process has no thread left: those there must do
+            log.debug("no further worker", why=str(error))
+        else:
+            self._spares.add(thread)
+
+    def _process(self, key: str) -> None:
+        try:
+            if key == HEARTBEAT:
+                self._beat = self._clock()
+            else:
+                self._pass(key)
+        finally:
+            self._queue.done(key)
 
     def _pass(self, key: str) -> None:
         began = self._clock()

@@ -51,6 +51,8 @@ class HostView:
     uri: str
     reachable: bool
     why: str = ""
+    connecting: bool = False
+    """The first attempt to reach it has not ended: whether it is reachable is not known."""
     kvm: bool = False
     """KVM really usable: offered by the host and, on x86, its CPU shows vmx or svm."""
     default_pool: str = "default"

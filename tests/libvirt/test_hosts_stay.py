@@ -12,7 +12,13 @@ import pytest
 from structlog.testing import capture_logs
 
 import controller.hypervisor.reading as reading
-from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError, TransientError
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
 from controller.hypervisor import event_loop
 from controller.hypervisor.domain_xml import Dialect, render
 from controller.hypervisor.host_config import HostConfig, Role
@@ -377,6 +383,40 @@ def test_a_host_whose_starts_hang_leaves_the_workers_to_the_other_host(
     let_go.set()
     wait_until(lambda: set(guests) <= set(done), 20, "in the end all are started")
     assert workers.stop(5)
+
+
+def test_readings_that_hang_are_told_to_come_again_and_other_hosts_are_read(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, reading_now = threading.Event(), threading.Semaphore(0)
+    one = opener("ab")
+    names = [f"nfs{number}" for number in range(4)]
+    make(one, "a", names)
+    make(one, "b", ["web1"])
+    read = reading.read_one
+
+    def hang(connection: libvirt.virConnect, name: str) -> object:
+        if name.startswith("nfs"):
+            reading_now.release()
+            let_go.wait(60)
+        return read(connection, name)
+
+    monkeypatch.setattr("controller.hypervisor.index.read_one", hang)
+    for host, name in (*(("a", name) for name in names), ("b", "web1")):
+        one._hosts[host].index.touch(name)
+    threads = [threading.Thread(target=one.domain, args=("a", name)) for name in names[:3]]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert reading_now.acquire(timeout=10)
+    for look in (lambda: one.domain("a", names[3]), lambda: one._hosts["a"].index._try(names[3])):
+        with pytest.raises(HostBusyError, match="host a is busy"):
+            look()
+    assert one.domain("b", "web1") is not None
+    let_go.set()
+    for thread in threads:
+        thread.join(10)
+    assert one.domain("a", names[3]) is not None
 
 
 def test_a_host_that_is_well_starts_many_at_once_without_a_word(opener: Opener) -> None:

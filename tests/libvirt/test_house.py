@@ -1,8 +1,10 @@
 """The whole loop, wired as the daemon wires it, over two hosts of libvirt's test driver."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from controller.daemon import apply_once, plan_once
@@ -191,3 +193,57 @@ def test_metrics_tell_of_both_hosts_and_guests(house: House) -> None:
     assert 'guest="two",health="Healthy",host="b",image="tiny",sync="Synced"' in text
     assert 'guestkeeper_desired_documents{kind="Guest"} 2.0' in text
     assert 'guestkeeper_guest_phase_transition_seconds_count{phase="Ready"} 2.0' in text
+
+
+def test_a_host_that_hangs_at_connect_delays_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    connect = libvirt.open
+
+    def hang_at_b(uri: str) -> libvirt.virConnect:
+        if uri.endswith("b.xml"):
+            let_go.wait(60)
+        return connect(uri)
+
+    monkeypatch.setattr(libvirt, "open", hang_at_b)
+    one = House(settings, journal=":memory:")
+    keeper = connect(settings.hosts["a"].uri)
+    try:
+        one.triggers.on_scan(one.catalog.scan())
+        one.open(0)
+        one.start_loop()
+        told = status(one, "one", lambda s: s.observed.host.reachable)
+        assert told.observed.unseen_host == "b", "it may have that guest, so none is made yet"
+        wait_until(lambda: not one.queue.stats().depth, 10, "both were looked at")
+        assert one.hypervisor.host("b").connecting
+        assert one.status.get("two") is None, "of its guests nothing is known, and nothing told"
+        let_go.set()
+        status(one, "one", healthy)
+        status(one, "two", healthy)
+    finally:
+        let_go.set()
+        one.close()
+        keeper.close()
+
+
+def test_a_guest_is_looked_at_though_the_storage_of_another_host_hangs(
+    house: House, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make a guest, every other host is asked whether it has it already."""
+    status(house, "one", healthy)
+    status(house, "two", healthy)
+    let_go = threading.Event()
+    storage = house.hypervisor._hosts["b"].storage
+    monkeypatch.setattr(storage, "pools", lambda: let_go.wait(60) and storage.known_pools())
+    try:
+        (settings.desired_dir / "three.yaml").write_text(guest("three", "a"))
+        rescan(house)
+        for _ in range(20):
+            house.queue.add("two")
+        status(house, "three", healthy)
+        (settings.desired_dir / "three.yaml").unlink()
+        rescan(house)
+        status(house, "three", lambda s: s.plan.is_true(ConditionType.ORPHANED))
+    finally:
+        let_go.set()

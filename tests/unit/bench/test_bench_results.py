@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench import fairness
 from bench.daemon_process import toml_of
 from bench.result import Result, median, table, told, write
 from bench.resync import results
@@ -106,3 +107,12 @@ def test_a_daemon_reads_back_the_settings_it_is_started_with(tmp_path: Path) -> 
     file = tmp_path / "guestkeeper.toml"
     file.write_text(toml_of(settings))
     assert load_settings(file) == settings
+
+
+@pytest.mark.parametrize(("beside", "holds"), [(0.02, True), (0.0201, False)])
+def test_well_guests_may_wait_twice_as_long_beside_sick_ones(beside: float, holds: bool) -> None:
+    floors = dict.fromkeys(fairness.WHAT, 0.01)
+    world = {"floors": floors, "seconds": {**floors, "restart": beside}}
+    ratios = [one for one in fairness.results(world) if one.unit == "times"]
+    assert [one.bound for one in ratios] == [2.0] * 3
+    assert all(one.holds for one in ratios) is holds

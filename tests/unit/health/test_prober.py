@@ -425,6 +425,60 @@ def test_a_guest_that_never_answers_holds_up_nobody_and_fades_to_unknown() -> No
     release.set()
 
 
+def test_agents_that_hang_wait_in_a_line_and_those_that_answer_are_asked_on() -> None:
+    """40 that hang and 20 that answer, and 16 threads."""
+    release = threading.Event()
+    watch = Watch(inside_workers=16)
+    asked: Counter[str] = Counter()
+    hanging: set[str] = set()
+
+    def answer(target: ProbeTarget) -> Outcome:
+        asked[target.guest] += 1
+        if target.guest.startswith("web"):
+            return True, "fine"
+        hanging.add(target.guest)
+        release.wait(2 * target.timeout if asked[target.guest] == 1 else 60)
+        hanging.discard(target.guest)
+        return None, "the agent does not answer"
+
+    watch.answer = answer
+    hung = [f"hung{number}" for number in range(40)]
+    well = [f"web{number}" for number in range(20)]
+    for guest in (*hung, *well):
+        target = replace(BASE, guest=guest, inside=True, kind="exec", timeout=0.05)
+        watch.prober.set_targets(guest, [target])
+    eventually(lambda: all(asked[guest] for guest in (*hung, *well)), 30)
+    eventually(lambda: len(hanging) == 4, 30)
+    before = dict(asked)
+    eventually(lambda: all(asked[guest] >= before[guest] + 10 for guest in well), 30)
+    assert len(hanging) == 4, "what else hangs waits in a line, not in threads"
+    assert all(watch.view(guest).status is SUCCESS for guest in well)
+    release.set()
+    eventually(lambda: all(asked[guest] > before[guest] + 1 for guest in hung), 30)
+    assert watch.prober.stop(5)
+
+
+def test_an_agent_that_answers_again_is_asked_like_any_other() -> None:
+    watch = Watch()
+    hangs = True
+
+    def answer(target: ProbeTarget) -> Outcome:
+        if hangs:
+            threading.Event().wait(2 * target.timeout)
+        return None if hangs else True, ""
+
+    watch.answer = answer
+    target = replace(BASE, inside=True, kind="exec", timeout=0.05)
+    watch.prober.set_targets("web-1", [target])
+    inside = watch.prober._inside
+    assert inside is not None
+    eventually(lambda: inside._silent == {"web-1"})
+    hangs = False
+    eventually(lambda: watch.view().status is SUCCESS)
+    assert inside._silent == set()
+    assert watch.prober.stop(5)
+
+
 def test_a_check_that_breaks_is_reported_and_learns_nothing() -> None:
     watch = Watch()
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from controller.errors import AgentUnavailableError, FilesystemsFrozenError
+from controller.errors import AgentUnavailableError, FilesystemsFrozenError, HostBusyError
 from controller.hypervisor.agent import Agents
+from controller.hypervisor.host_config import HostConfig, Role
 from tests.waiting import wait_until
 
 
@@ -14,19 +15,20 @@ class FakeLink:
     """Stands for a host: commands to a guest in ``dead`` hang until ``release``, then fail."""
 
     def __init__(self, dead: set[str]) -> None:
+        self.config = HostConfig("far", "qemu:///system")
         self.dead = dead
+        self.roles: dict[str, Role] = {}
         self.release = threading.Event()
         self.lock = threading.Lock()
         self.running: list[str] = []
         self.most: dict[str, int] = {}
-        self.most_dead = 0
 
-    def call(self, _role: object, _operation: str, function: Any, _timeout: float) -> str:
+    def call(self, role: Role, _operation: str, function: Any, _timeout: float) -> str:
         name = function.__closure__[_free(function, "name")].cell_contents
         with self.lock:
+            self.roles[name] = role
             self.running.append(name)
             self.most[name] = max(self.most.get(name, 0), self.running.count(name))
-            self.most_dead = max(self.most_dead, sum(one in self.dead for one in self.running))
         try:
             if name in self.dead:
                 self.release.wait(10)
@@ -103,21 +105,44 @@ def test_a_guest_whose_agent_is_busy_for_too_long_is_told_so() -> None:
     thread.join(5)
 
 
-def test_dead_agents_share_two_places_and_healthy_ones_are_served() -> None:
-    dead = {f"dead{n}" for n in range(8)}
-    link = FakeLink(dead)
+def test_silent_agents_share_a_few_places_and_nobody_waits_for_one() -> None:
+    dead = [f"dead{n}" for n in range(8)]
+    link = FakeLink(set(dead))
     agents = Agents(link)  # type: ignore[arg-type]
     link.release.set()
     for name in dead:
         _try(agents, name, 5)
+    assert set(link.roles.values()) == {Role.AGENT}
     link.release.clear()
-    link.most_dead = 0
-    threads = [threading.Thread(target=_try, args=(agents, name, 5.0)) for name in dead]
+    threads = [threading.Thread(target=_try, args=(agents, name, 5.0)) for name in dead[:4]]
     for thread in threads:
         thread.start()
-    wait_until(lambda: link.most_dead == 2, 5, "two of them are tried")
+    wait_until(lambda: len(link.running) == 4, 5, "four of them are tried")
+    for name in dead[4:]:
+        with pytest.raises(HostBusyError, match=f"the agent of {name} did not answer of late"):
+            agents.command(name, "{}", 5)
     assert agents.command("web1", "{}", 5) == '{"return": {}}'
+    assert {link.roles[name] for name in dead[:4]} == {Role.SILENT}
+    assert link.roles["web1"] is Role.AGENT
     link.release.set()
     for thread in threads:
         thread.join(10)
-    assert link.most_dead == 2
+
+
+def test_an_agent_that_answers_again_or_was_started_anew_is_asked_like_any_other() -> None:
+    link = FakeLink({"web1", "web2"})
+    agents = Agents(link)  # type: ignore[arg-type]
+    link.release.set()
+    for name in ("web1", "web2"):
+        _try(agents, name, 5)
+    link.dead.clear()
+    heard: list[str] = []
+    hear = agents.hearing(lambda _host, _name, kind: heard.append(kind))
+    for kind in ("agent-disconnected", "agent-connected"):
+        hear("far", "web2", kind)
+    assert heard == ["agent-disconnected", "agent-connected"]
+    agents.command("web1", "{}", 5)
+    agents.command("web2", "{}", 5)
+    assert link.roles == {"web1": Role.SILENT, "web2": Role.AGENT}
+    agents.command("web1", "{}", 5)
+    assert link.roles["web1"] is Role.AGENT

@@ -124,6 +124,41 @@ def test_an_unreachable_host_is_no_data_and_nothing_is_done(
     assert len(world.effects) == effects
 
 
+def test_a_host_that_is_too_busy_to_be_looked_at_changes_nothing_that_is_told(
+    world: FakeWorld, daemon: Daemon
+) -> None:
+    daemon.settle("web1")
+    before = daemon.status.get("web1")
+    world.unreadable = HostBusyError("host local is busy", retry_after=3.0)
+    result = daemon.reconcile("web1")
+    assert (result.word, result.after) == ("requeue_after", 3.0)
+    assert daemon.status.get("web1") is before
+    world.unreadable = None
+    daemon.settle("web1")
+    assert daemon.status.get("web1") is not None
+
+
+def test_a_guest_that_was_never_seen_says_that_its_host_is_too_busy(
+    world: FakeWorld, daemon: Daemon
+) -> None:
+    world.unreadable = HostBusyError("host local is busy", retry_after=3.0)
+    assert daemon.reconcile("web1").after == 3.0
+    status = daemon.status.get("web1")
+    assert status is not None
+    assert status.plan.health is Health.UNKNOWN
+    assert "host local is busy" in status.plan.sentence
+    assert world.effects == []
+
+
+def test_a_guest_of_a_host_that_is_being_connected_waits_and_nothing_is_told(
+    world: FakeWorld, daemon: Daemon
+) -> None:
+    world.view = HostView("local", "test:///", reachable=False, why="not yet", connecting=True)
+    assert daemon.reconcile("web1").word == "success"
+    assert daemon.status.get("web1") is None
+    assert world.effects == []
+
+
 def test_a_failed_step_is_told_and_tried_again_when_its_time_has_come(
     world: FakeWorld, daemon: Daemon
 ) -> None:
