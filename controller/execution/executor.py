@@ -32,6 +32,7 @@ from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
 from controller.planning.changes import all_inside_changes
+from controller.planning.repeating import FREE, content_of
 from controller.planning.steps import Step, step_name
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,7 @@ class Executor:
         self._write_down(
             host, name, lambda owner: replace(owner, memory=replace(owner.memory, **changes))
         )
+        self._knowledge.begins_anew(name)
 
     # --- short steps ------------------------------------------------------------------------------
 
@@ -128,12 +130,16 @@ class Executor:
         log.info("executing step", guest=subject.name, step=name, what=str(step))
         try:
             said = self._effect(subject, observed, step)
-        except (HostUnreachableError, HostBusyError):  # nothing came of it, nothing to tell
+        except (HostUnreachableError, HostBusyError) as error:  # nothing to tell
+            if error.reason == "DeadlineExceeded":  # it may have been done
+                self._did(subject, observed, step)
             raise
         except GuestkeeperError as error:
             self._told_failure(subject, observed, step, error)
             raise
         self._knowledge.succeeded(subject.name, name)
+        if not isinstance(step, steps.StartDomain):  # whose pauses the domain remembers
+            self._did(subject, observed, step)
         self._on_step(subject, observed, step, True)
         if said is not None:
             reason, message = said
@@ -342,6 +348,7 @@ class Executor:
             raise
         else:
             self._knowledge.succeeded(subject.name, name)
+            self._did(subject, observed, step)
             self._on_step(subject, observed, step, True)
 
     def _long_effect(
@@ -381,6 +388,15 @@ class Executor:
             )
         what = ", ".join([*(["identity"] if step.identity else []), *step.services])
         self._ports.journal.record(guest.name, "ConfigurationApplied", f"applied {what}")
+
+    def _did(self, subject: Subject, observed: Observed, step: Step) -> None:
+        content = content_of(step, subject.digest, observed.domain)
+        if content is not None:
+            times = self._knowledge.did(subject.name, content, self._clock())
+            if times > FREE:
+                log.warning(
+                    "step was needed again", guest=subject.name, what=str(step), times=times
+                )
 
     def _told_failure(
         self, subject: Subject, observed: Observed, step: Step, error: GuestkeeperError

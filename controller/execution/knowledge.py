@@ -1,16 +1,18 @@
-"""What effects have learnt and the next look takes into account: looks inside, failures, sizes.
+"""What effects have learnt and the next look takes into account: looks inside, failures, sizes,
+what was done again and again.
 
 In memory only. Losing it costs one look inside and an earlier retry; what must not be lost is in
 the domain's metadata.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from controller.errors import GuestkeeperError, PermanentError, TransientError
-from controller.observed.guest import Failure
+from controller.observed.guest import Failure, Repeat
 from controller.observed.host import VolumeView
 from controller.observed.inside import InsideView
+from controller.planning.repeating import FREE, QUIET, pause
 
 TRANSIENT_DELAY = 2.0
 PERMANENT_DELAY = 10.0
@@ -35,6 +37,8 @@ class Knowledge:
         self._inside: dict[str, InsideView] = {}
         self._failures: dict[str, Failure] = {}
         self._sizes: dict[str, tuple[float, Mapping[tuple[str, str], VolumeView]]] = {}
+        self._done: dict[str, dict[Hashable, tuple[int, float]]] = {}  # content: times, last
+        self._refused: dict[str, int] = {}
 
     def volumes(self, guest: str, now: float) -> Mapping[tuple[str, str], VolumeView] | None:
         """The disks' volumes as last looked at, not longer than ``SIZES_INTERVAL`` ago."""
@@ -85,9 +89,43 @@ class Knowledge:
     def succeeded(self, guest: str, step: str) -> None:
         """The step went well: a failure of it is over."""
         with self._lock:
+            if step != "Look":
+                self._refused.pop(guest, None)
             last = self._failures.get(guest)
             if last is not None and last.step == step:
                 del self._failures[guest]
+
+    def did(self, guest: str, content: Hashable, now: float) -> int:
+        """That was done, or may have been; returns how many times in a row by now."""
+        with self._lock:
+            done = self._done.setdefault(guest, {})
+            for old in [one for one, (_, last) in done.items() if now - last > QUIET]:
+                del done[old]
+            times = done.get(content, (0, 0.0))[0] + 1
+            done[content] = times, now
+            return times
+
+    def repeats(self, guest: str, now: float) -> tuple[Repeat, ...]:
+        """What has to wait before it is done again."""
+        done = self._done.get(guest)
+        with self._lock:
+            items = tuple(done.items()) if done else ()
+        return tuple(
+            Repeat(content, times, last + pause(times))
+            for content, (times, last) in items
+            if times >= FREE and now - last <= QUIET
+        )
+
+    def begins_anew(self, guest: str) -> None:
+        """An operator wants something of it: nothing that was done before is a repetition."""
+        with self._lock:
+            self._done.pop(guest, None)
+
+    def refused(self, guest: str) -> int:
+        """The host refused to try a step; returns how many times in a row."""
+        with self._lock:
+            self._refused[guest] = self._refused.get(guest, 0) + 1
+            return self._refused[guest]
 
     def mended(self, guest: str) -> None:
         """All is well: no failure is left to tell of."""
@@ -101,3 +139,5 @@ class Knowledge:
             self._inside.pop(guest, None)
             self._failures.pop(guest, None)
             self._sizes.pop(guest, None)
+            self._done.pop(guest, None)
+            self._refused.pop(guest, None)

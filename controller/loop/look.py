@@ -86,8 +86,10 @@ class Look:
                     if not host.reachable:
                         return Observed(host) if guest is not None else None
                     failure = self._knowledge.failure(name)
+                    repeats = self._knowledge.repeats(name, self._clock())
+                    fleet = self._fleet(name)
                     located = located_view(domain, host.pools)
-                    return Observed(host, located, fleet=self._fleet(name), failure=failure)
+                    return Observed(host, located, fleet=fleet, failure=failure, repeats=repeats)
             elif guest is not None and guest.spec.host == host_name:
                 return Observed(self._ports.hypervisor.host(host_name))
         return None
@@ -106,6 +108,7 @@ class Look:
             fleet=self._fleet(name),
             operation=self._operations.current(name),
             failure=self._knowledge.failure(name),
+            repeats=self._knowledge.repeats(name, self._clock()),
             clock_ahead=self._ahead(),
         )
         if domain is None:

@@ -24,17 +24,17 @@ from controller.planning.conditions import Printable
 from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan, unseen
+from controller.planning.repeating import hold_repeated
 from controller.planning.steps import DRASTIC, LONG, step_name
 
 log = structlog.get_logger(__name__)
 FUTILE_RETRY = 10.0
 """Seconds until steps are repeated that went well and changed nothing."""
+BUSY_RETRY, BUSY_LAST = 2.0, 30.0
+"""Seconds until a busy host, which does not say when to come again, is asked anew; where it refused
+to try something: doubling, capped."""
 UNREACHABLE_RETRY = 10.0
 """Seconds; the reconnect puts every guest of the host on the queue earlier."""
-
-
-BUSY_RETRY = 2.0
-"""Seconds, where a busy host does not say when to come again."""
 
 
 class Desired(Protocol):
@@ -144,7 +144,9 @@ class Reconciler:
                 )
                 return Result("requeue_after", UNREACHABLE_RETRY)
             except HostBusyError as error:  # too much at once is no failure of this guest
-                return Result("requeue_after", error.retry_after or BUSY_RETRY)
+                times = self._knowledge.refused(subject.name)
+                after = (error.retry_after or BUSY_RETRY) * 2.0 ** min(times - 1, 30)
+                return Result("requeue_after", min(after, BUSY_LAST))
             except GuestkeeperError as error:
                 failure = self._knowledge.failed(
                     subject.name, step_name(step), error, subject.digest, self._clock()
@@ -182,6 +184,8 @@ class Reconciler:
                 problems=self._desired.problems(name),
                 shutdown_timeout=timeout,
             )
+            digest = guest.digest if guest is not None else ""
+            made = hold_repeated(made, observed, digest, self._clock())
         self._status.put(guest, observed, made, self._wall())
         if not made.steps:
             return self._later(made)

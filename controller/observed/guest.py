@@ -1,7 +1,7 @@
 """Everything seen of one guest at one moment: the planner's right-hand side. No I/O."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from controller.observed.addresses import AddressUse
@@ -34,6 +34,17 @@ class Failure:
     attempts: int
     retry_at: float
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What was done several times in a row. ``content`` tells it from anything else; ``retry_at``
+    (epoch seconds) is when it may be done again.
+    """
+
+    content: Hashable
+    times: int
+    retry_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,8 @@ class Observed:
     """Epoch seconds since which it has been looked at again and again; told while it matters."""
     operation: Operation | None = None
     failure: Failure | None = None
+    repeats: tuple[Repeat, ...] = ()
+    """What waits before it is done once more."""
     clock_ahead: float = 0.0
     """Seconds by which the host's clock is ahead of the one that all times are by: it was set since
     the daemon started. Maintenance windows are by the host's."""

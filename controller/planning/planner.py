@@ -39,6 +39,7 @@ from controller.planning.moved import on_base
 from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
+from controller.planning.repeating import hold_repeated
 from controller.planning.replacing import plan_replacement
 from controller.planning.starting import backoff, decide_start, unable_to_start
 from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
@@ -52,6 +53,13 @@ def plan(
     desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
 ) -> Plan:
     """The plan for one guest. ``now`` is epoch seconds; ``memory`` comes from the domain."""
+    made = _plan(desired, observed, memory, now, policy)
+    return hold_repeated(made, observed, desired.digest, now)
+
+
+def _plan(
+    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
+) -> Plan:
     made = _decide(desired, observed, memory, now, policy)
     if observed.failure is not None:
         made = _hold(made, desired, observed.failure, now)

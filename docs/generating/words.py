@@ -440,6 +440,11 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     ),
     "Restarting": Reason("It is being shut down, to be started again."),
     "ServicesReady": Reason("Every service is ready."),
+    "StepRepeated": Reason(
+        "The same was done several times in a row and is needed again: it changes nothing, or"
+        " something changes it back. Pauses grow, up to five minutes.",
+        "See `guestkeeper events NAME`, and who else changes the domain.",
+    ),
     "Starting": Reason("It, or a service in it, is starting."),
     "Stopping": Reason("It is shutting down."),
     "Suspended": Reason(

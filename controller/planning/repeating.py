@@ -1,0 +1,112 @@
+"""What was done and is to be done again: after ever longer pauses, whatever it is.
+
+A step that went well and yet is needed again has changed nothing, or somebody changes it back. The
+planner would have it done at every look, thousands of times in a minute. So what a guest got
+several times in a row, with the same content and for the same document and run, waits, and the
+guest says so.
+"""
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from controller.observed.domain import DomainView
+from controller.observed.guest import Observed, Repeat
+from controller.planning.conditions import ConditionType, Sync, false
+from controller.planning.plan import Plan, earliest
+from controller.planning.steps import (
+    ALONE,
+    DefineDomain,
+    DestroyDomain,
+    LookInside,
+    PrepareImage,
+    RecordApplied,
+    RecordMemory,
+    ShutdownDomain,
+    StartDomain,
+    Step,
+    step_name,
+)
+
+FREE = 3
+"""Times that the same is done in a row without a pause: the world may need a moment."""
+QUIET = 600.0
+"""Seconds without it after which it is a new thing, longer than any pause."""
+_FIRST, _LAST = 10.0, 300.0
+
+
+def pause(times: int) -> float:
+    """Seconds from the last of so many times in a row to the next: doubling, capped."""
+    if times < FREE:
+        return 0.0
+    return float(min(_FIRST * 2 ** min(times - FREE, 30), _LAST))
+
+
+def content_of(step: Step, digest: str, domain: DomainView | None) -> Hashable:
+    """What makes a step the same as another; None for one that has pauses of its own.
+
+    ``digest`` is the document's. A new run of the domain begins anew, but not for what ends runs.
+    """
+    run = domain.run if domain is not None else None
+    name = step_name(step)
+    match step:
+        case LookInside() | PrepareImage():
+            return None
+        case ShutdownDomain() | DestroyDomain():
+            return digest, name
+        case StartDomain():
+            return digest, run, name
+        case DefineDomain():  # what else the element says is as it was found
+            return digest, run, name, step.config, step.new, step.marks, _timeless(step.memory)
+        case RecordMemory():
+            return digest, run, name, _timeless(step.changes)
+        case RecordApplied():
+            return digest, run, name
+        case _:
+            return digest, run, name, step
+
+
+def _timeless(changes: tuple[tuple[str, object], ...]) -> Hashable:
+    return tuple((name, None if isinstance(value, float) else value) for name, value in changes)
+
+
+def hold_repeated(made: Plan, observed: Observed, digest: str, now: float) -> Plan:
+    """``made`` without what has to wait, and without what leans on that."""
+    waiting = {one.content: one for one in observed.repeats if now < one.retry_at}
+    if not waiting:
+        return made
+    steps: list[Step] = []
+    held: list[tuple[Step, Repeat]] = []
+    for step in made.steps:
+        found = waiting.get(content_of(step, digest, observed.domain))
+        if found is None:
+            steps.append(step)
+            continue
+        held.append((step, found))
+        if not isinstance(step, ALONE):
+            break
+    return _told(made, steps, held) if held else made
+
+
+def _told(made: Plan, steps: list[Step], held: list[tuple[Step, Repeat]]) -> Plan:
+    step, repeat = held[0]
+    message = (
+        f"to {step} was done {repeat.times} times and is needed again: it changes nothing, or"
+        f" something changes it back; to see what: guestkeeper events {made.guest}. It is done"
+        " again later"
+    )
+    conditions = tuple(
+        false(ConditionType.SYNCED, "StepRepeated", message)
+        if found.type is ConditionType.SYNCED
+        else replace(found, message=f"{found.message}; {message}")
+        if found.type is ConditionType.ORPHANED
+        else found
+        for found in made.conditions
+    )
+    return replace(
+        made,
+        sentence="; ".join([*map(str, steps), message]),
+        steps=tuple(steps),
+        conditions=conditions,
+        sync=Sync.OUT_OF_SYNC,
+        recheck_at=earliest(made.recheck_at, *(one.retry_at for _, one in held)),
+    )
