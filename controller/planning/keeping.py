@@ -219,12 +219,12 @@ def plan_running(
 
 
 def _called_off(memory: Memory, change: ChangeDecision) -> bool:
-    """Was it to be booted cold, was never asked to shut down, and is it not to be any more?
+    """Was it to be stopped for a while, was never asked to, and is it not to be any more?
 
     Whoever shuts it down from then on wants it to be off.
     """
     return (
-        memory.stop_for == StopFor.RESTART
+        memory.stop_for in (StopFor.RESTART, StopFor.REPLACE)
         and memory.shutdown_requested is None
         and memory.replacement is None
         and change.reason != "Restarting"

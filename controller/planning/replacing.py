@@ -87,6 +87,8 @@ def plan_replacement(
             return view.prepare(off=off)
         case ReplacePhase.STOPPING if off:
             return view.swap()
+        case ReplacePhase.STOPPING if memory.shutdown_requested is None:
+            return view.prepare(off=False)  # that it is stopped is meant, and not done
         case ReplacePhase.STOPPING:
             return view.stop(desired.spec.shutdown_timeout)
         case ReplacePhase.CONFIRMING if off:
@@ -146,9 +148,10 @@ class _View:
             message = "swapping the disk of the guest, which is off"
             return self._told(message, *steps, *self._put_in(cold=True), down=True)
         halting = self._halting(self.desired.spec.shutdown_timeout)
-        phase = remember(replacement=replace(going, phase=ReplacePhase.STOPPING))
         message = "its new disk is made, then it is stopped" if steps else halting.message
-        return self._told(message, *steps, phase, *halting.steps, recheck_at=halting.recheck_at)
+        if going.phase is not ReplacePhase.STOPPING:
+            steps.append(remember(replacement=replace(going, phase=ReplacePhase.STOPPING)))
+        return self._told(message, *steps, *halting.steps, recheck_at=halting.recheck_at)
 
     def _spoiled(self) -> str:
         """Why no disk is made from the new base, where that is not made yet."""

@@ -702,3 +702,55 @@ def test_what_the_host_lacks_takes_no_new_disk_out_again() -> None:
     assert site.base() == NEW
     assert site.plan.is_true(ConditionType.READY)
     assert site.memory.replacement is None
+
+
+# --- Meant to be stopped, and never asked ---------------------------------------------------------
+
+
+def refused(site: Site) -> None:
+    """The new disk is made, and the host refuses to ask the guest to shut down."""
+    site.world.base = NEW
+    site.world.fail["shutdown"] = HostBusyError("too many calls", retry_after=1)
+    until(site, ReplacePhase.STOPPING)
+    passes(site, 3, step=1.0)
+    assert site.domain.state is DomainState.RUNNING
+
+
+def test_what_was_never_asked_to_stop_is_called_off_like_before() -> None:
+    site = Site(automatic())
+    refused(site)
+    site.world.base = OLD
+    site.world.fail.clear()
+    site.world.effects.clear()
+    passes(site, 10)
+    assert site.memory.replacement is None
+    assert site.downs() == []
+    assert not [name for name in volumes(site) if "system-" in name], "nothing is left of it"
+    assert site.plan.settled
+    assert site.memory.stop_for == ""
+
+
+def test_what_was_never_asked_to_stop_is_not_asked_once_its_window_is_over() -> None:
+    site = Site(automatic(**NIGHT))
+    while time.gmtime(site.world.now)[3:5] != (3, 0):
+        site.world.now += 60
+    refused(site)
+    site.world.now += 6 * 3600
+    site.world.fail.clear()
+    site.world.effects.clear()
+    passes(site, 20, step=10.0)
+    assert site.downs() == []
+    assert "window" in site.plan.sentence
+    site.world.now += 18 * 3600
+    site.settle()
+    assert site.base() == NEW
+
+
+def test_what_was_asked_to_stop_goes_on_though_another_base_is_wanted() -> None:
+    site = Site(automatic())
+    stopping(site)
+    site.world.base = "gk-c"
+    site.world.now += 130
+    passes(site, 60, step=30.0)
+    assert site.base() == "gk-c", "in the end"
+    assert site.plan.settled
