@@ -692,6 +692,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     ),
     "RunChanged": Reason("Somebody started it anew while it was to be powered off: it is not."),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
+    "SourceBound": Reason(
+        "A disk that is encrypted, or a slice of a file, would be put on another volume.",
+        "Do it by hand (`virsh edit`), or take that out of its definition first.",
+    ),
     "StartFailed": Reason("QEMU ended before the guest ran.", "The message is what it said."),
     "StateDirUnusable": Reason("`state_dir` cannot be written.", "Set `state_dir`."),
     "Stopping": Reason("The daemon is stopping."),
