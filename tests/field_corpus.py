@@ -107,8 +107,9 @@ def volumes_of(config: DomainConfig, host: HostView = HOST) -> dict[tuple[str, s
 def view_of(
     field: FieldDomain, state: DomainState = DomainState.SHUTOFF, host: HostView = HOST
 ) -> DomainView:
-    """The domain as it is looked at; where it runs, it runs as it is defined."""
+    """The domain as it is looked at; where it runs, as ``running`` tells it."""
     parsed = parse_domain(field.xml)
+    live = parse_domain(running(field, host), parsed).config if state.active else None
     view = DomainView(
         name=parsed.config.name,
         uuid=parsed.config.uuid,
@@ -116,10 +117,40 @@ def view_of(
         reason=StateReason.OTHER,
         ownership=parsed.ownership,
         config=parsed.config,
-        live=parsed.config if state.active else None,
+        live=live,
         run=1 if state.active else None,
     )
     return located_view(view, host.pools)
+
+
+def running(field: FieldDomain, host: HostView = HOST) -> str:
+    """What libvirt tells of it while it runs: with names of its own, and volumes by their paths."""
+    root = ET.fromstring(field.xml)
+    root.set("id", "3")
+    for number, device in enumerate(root.iterfind("devices/*")):
+        source = device.find("source")
+        if device.tag == "disk" and source is not None:
+            source.set("index", str(number))
+            pool, name = source.attrib.pop("pool", ""), source.attrib.pop("volume", "")
+            if pool in host.pools:
+                device.set("type", "file")
+                source.set("file", f"{host.pools[pool].path}/{name}")
+            elif pool:
+                device.set("type", "block")
+                source.set("dev", f"/dev/{pool}/{name}")
+        if device.tag == "interface":
+            if device.get("type") == "network" and source is not None:
+                source.set("portid", "5f1d4a0c-0000-4000-8000-000000000001")
+                source.set("bridge", "virbr0")
+            if device.find("target") is None:
+                ET.SubElement(device, "target", dev=f"vnet{number}")
+        if device.tag == "channel":
+            for target in device.iterfind("target"):
+                target.set("state", "disconnected")
+        if device.tag != "emulator" and device.find("alias") is None:
+            ET.SubElement(device, "alias", name=f"{device.tag}{number}")
+    ET.SubElement(root, "seclabel", type="dynamic", model="dac", relabel="yes")
+    return ET.tostring(root, encoding="unicode")
 
 
 # --- The libvirt that accepts them ----------------------------------------------------------------

@@ -40,7 +40,7 @@ _OF_DOMAIN = frozenset(
     }
 )  # fmt: skip
 """Fields that the domain itself tells; all others only the spec that was last applied to it."""
-_CAN_BE_LEFT_OUT = frozenset({"title", "description", "cache", "ioTune", "model", "link"})
+_CAN_BE_LEFT_OUT = frozenset({"title", "description"})
 _FIRST = ("host", "image", "title", "description", "runStrategy", "autostart", "hostname")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")
 
@@ -223,7 +223,8 @@ class _Export:
         if view is None:
             raise _NoDocumentError(
                 f"volume {disk.pool}/{disk.volume} of its disk {disk.target} is not to be found, so"
-                " its size is not known; look with: virsh vol-info"
+                " its size is not known; if its file is there, have the pool look again, and export"
+                f" again: virsh pool-refresh {shlex.quote(disk.pool)}"
             )
         pool = self._pools.get(disk.alias, disk.pool)
         found: Spec = {**({"pool": pool} if pool else {}), "size": format_size(view.capacity)}
@@ -322,7 +323,7 @@ class _Export:
                 place = [part for part in problem["loc"] if part != "spec"]
                 if _leave_out(spec, place):
                     words = ".".join(str(part) for part in place)
-                    self._notes.append(f"{words} is left out: {problem['msg']}")
+                    self._notes.append(f"{words} is left out, and stays: {problem['msg']}")
         return spec
 
     def _written(self, spec: Spec) -> Exported:

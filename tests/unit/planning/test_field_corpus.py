@@ -82,7 +82,6 @@ TOLD = {
     "domain.on_poweroff": "on_poweroff is",
     "domain.on_reboot": "on_reboot is",
     "domain.on_crash": "on_crash is",
-    "description": "description is left out",
 }
 """What adopting changes, and the beginning of the note that says so."""
 
