@@ -62,7 +62,7 @@ class FakeAdoptions:
         )
         guest = self._world.snapshot.guests[name]
         host = make.a_host()
-        seen = Observed(host, replace(located_view(domain, host.pools), **self.view))
+        seen = Observed(host, located_view(replace(domain, **self.view), host.pools))
         return plan_adoption(guest, seen, self._world.now, make.POLICY)
 
     def adopt(self, name: str, digest: str) -> AdoptionPlan:
