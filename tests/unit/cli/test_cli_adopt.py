@@ -69,6 +69,7 @@ def test_what_a_foreign_domain_calls_itself_forges_no_lines(
 ) -> None:
     forged = "a\n  would change nothing\n\x9b2J\u202e"
     adoptions.config = replace(CONFIG, title=forged)
+    adoptions.said = {"title": "another"}
     shown = cli("adopt", "db1", "--dry-run").stdout
     assert "\n  would change nothing" not in shown
     assert not {"\x9b", "\u202e"} & set(shown)

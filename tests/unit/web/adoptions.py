@@ -44,6 +44,8 @@ class FakeAdoptions:
         self._world = world
         self.config = CONFIG
         self.view: dict[str, Any] = {}
+        self.said: dict[str, Any] = {}
+        """What its document says beside."""
         self.adopted: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
@@ -60,7 +62,8 @@ class FakeAdoptions:
             live=self.config,
             run=1,
         )
-        guest = self._world.snapshot.guests[name]
+        found = self._world.snapshot.guests[name]
+        guest = replace(found, spec=found.spec.model_copy(update=self.said))
         host = make.a_host()
         seen = Observed(host, located_view(replace(domain, **self.view), host.pools))
         return plan_adoption(guest, seen, self._world.now, make.POLICY)
