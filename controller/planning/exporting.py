@@ -29,7 +29,7 @@ from controller.planning.device_words import (
 from controller.planning.domain import SEED, SYSTEM
 from controller.planning.exported import Exported
 from controller.planning.locating import located_view
-from controller.planning.matching import same_mac
+from controller.planning.matching import in_no_pool, same_mac
 from controller.planning.writing import document_text, guest_name
 
 Spec = dict[str, Any]
@@ -207,15 +207,7 @@ class _Export:
     def _in_pool(self, disk: DiskConfig) -> bool:
         if disk.pool:
             return True
-        what = disk.volume or "on the network"
-        directory = (disk.volume or "").rpartition("/")[0]
-        remedy = (
-            f": define one over {directory} and export again" if directory.startswith("/") else ""
-        )
-        self._notes.append(
-            f"disk {disk.target} is {what}, which is in no pool of host {self._host.name}, and so"
-            f" not in this document{remedy}"
-        )
+        self._notes.append(f"{in_no_pool(disk, self._host)}; so it is not in this document")
         return False
 
     def _disk(self, disk: DiskConfig) -> Spec:

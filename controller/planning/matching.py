@@ -103,7 +103,7 @@ def _match_disks(
         none = "it has no disk, and a guest has a system disk at least"
         made.problems.append(config.boot_doubt or none)
         return made
-    made.problems += [_in_no_pool(disk, host) for disk in there if not disk.pool]
+    made.problems += [in_no_pool(disk, host) for disk in there if not disk.pool]
     system = next((disk for disk in there if disk.target == config.boot_disk), there[0])
     others = [disk for disk in there if disk is not system]
     wanted = desired.spec.system_disk.pool or host.default_pool
@@ -168,19 +168,19 @@ def _size(disk: DiskConfig, volumes: Mapping[tuple[str, str], VolumeView]) -> in
     return view.capacity if view is not None else None
 
 
-def _in_no_pool(disk: DiskConfig, host: HostView) -> str:
+def in_no_pool(disk: DiskConfig, host: HostView) -> str:
+    """Of a disk that documents cannot say therefore: what it is, and what to do."""
     directory = (disk.volume or "").rpartition("/")[0]
     if not directory.startswith("/") or directory.startswith("/dev"):
-        what = disk.volume or "on the network"
+        what = disk.volume or "no file"
         return (
             f"its disk {disk.target} is {what}, which is no volume of a pool; a guest's disks are"
             " in pools: move it into one, or leave the domain as it is"
         )
     return (
         f"its disk {disk.target} is {disk.volume}, which lies in no pool of host {host.name}; make"
-        f" one over that directory: virsh pool-define-as NAME dir --target"
-        f" {shlex.quote(directory)}, then virsh"
-        " pool-start NAME and virsh pool-autostart NAME"
+        f" one over that directory: virsh pool-define-as NAME dir --target {shlex.quote(directory)},"
+        " then virsh pool-start NAME and virsh pool-autostart NAME"
     )
 
 

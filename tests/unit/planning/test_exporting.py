@@ -194,8 +194,8 @@ def test_what_documents_have_no_words_for_is_told() -> None:
     )
     made = exported(domain, kept=(Kept("shared folder", "code"), Kept("TPM"), Kept("TPM")))
     notes = "\n".join(made.notes)
-    assert "disk vdb is /srv/vm/data.img, which is in no pool of host local" in notes
-    assert "define one over /srv/vm and export again" in notes
+    assert "its disk vdb is /srv/vm/data.img, which lies in no pool of host local" in notes
+    assert "--target /srv/vm, then virsh pool-start NAME and virsh pool-autostart NAME; so" in notes
     assert "drive sda can be managed once the CD in it lies in a pool of host local" in notes
     assert "on_crash is restart and becomes destroy" in notes
     assert "no channel for the guest agent" in notes
