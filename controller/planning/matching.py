@@ -179,8 +179,8 @@ def in_no_pool(disk: DiskConfig, host: HostView) -> str:
         )
     return (
         f"its disk {disk.target} is {disk.volume}, which lies in no pool of host {host.name}; make"
-        f" one over that directory: virsh pool-define-as NAME dir --target {shlex.quote(directory)},"
-        " then virsh pool-start NAME and virsh pool-autostart NAME"
+        " one over that directory: virsh pool-define-as NAME dir --target"
+        f" {shlex.quote(directory)}, then virsh pool-start NAME and virsh pool-autostart NAME"
     )
 
 
