@@ -50,7 +50,7 @@ class Load:
     and has no documents. ``unsettled`` says that a file was left for the next pass because somebody
     may still be writing it. ``device`` is the file system it is on (``st_dev``). ``places`` are the
     directories that were read, each with its own, and ``files`` those of documents, all by the
-    names that documents' origins have.
+    names that documents' origins have; ``cut`` are files whose last line has no end.
     """
 
     documents: tuple[LoadedDocument, ...]
@@ -63,6 +63,7 @@ class Load:
     device: int | None = None
     places: Mapping[str, int] = field(default_factory=dict)
     files: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -78,6 +79,8 @@ class _File:
     """Field and name of each source, and its document's place in the file."""
     templates: tuple[tuple[str, int], ...]
     """The template of each unattended install, and its document's place in the file."""
+    cut: bool
+    """Its last line has no end."""
 
 
 class Loader:
@@ -183,6 +186,7 @@ class Loader:
             device=device,
             places={(self._prefix + name).rstrip("/"): at for name, at in walked.places.items()},
             files=frozenset(self._prefix + name for name in files),
+            cut=frozenset(self._prefix + name for name, file in files.items() if file.cut),
         )
 
     def _open(self, found: Found, old: _File | None, now_ns: int) -> _File:
@@ -197,7 +201,7 @@ class Loader:
             documents = read_documents(content, name)
             problem = None
         except UnusableFileError as error:
-            documents, digest = (), b""
+            content, documents, digest = b"", (), b""
             problem = Problem(name, 0, "", str(error))
         except YamlSyntaxError as error:
             documents = ()
@@ -220,8 +224,18 @@ class Loader:
         checked = documents
         if not used and not templates:
             checked = tuple(_checked(document) for document in documents)
+        cut = bool(content) and not content.endswith(b"\n")
         return _File(
-            signature(status), settled, digest, documents, checked, (), problem, used, templates
+            signature(status),
+            settled,
+            digest,
+            documents,
+            checked,
+            (),
+            problem,
+            used,
+            templates,
+            cut,
         )
 
     def _attach(self, file: _File, base: str) -> None:
@@ -273,6 +287,7 @@ class Loader:
         device: int | None = None,
         places: Mapping[str, int] = MappingProxyType({}),
         files: frozenset[str] = frozenset(),
+        cut: frozenset[str] = frozenset(),
     ) -> Load:
         last = self._last
         changed = (
@@ -285,7 +300,17 @@ class Loader:
             document.origin.file for document in documents if not document.name
         )
         self._last = Load(
-            documents, problems, broken, usable, unsettled, changed, empty, device, places, files
+            documents,
+            problems,
+            broken,
+            usable,
+            unsettled,
+            changed,
+            empty,
+            device,
+            places,
+            files,
+            cut,
         )
         return self._last
 

@@ -45,6 +45,7 @@ class Places:
         now = {place: device for load in loads for place, device in load.places.items()}
         files = {file for load in loads for file in load.files}
         filled = {one.origin.file for load in loads for one in load.documents}
+        cut = {file for load in loads for file in load.cut}
         broken = {name for load in loads for name in load.broken_files}
         lost = {}
         unseen = set()
@@ -52,7 +53,7 @@ class Places:
             if covering(file, broken) is not None:
                 unseen.add(_parent(file))
                 continue
-            loss = self._loss(root, file, now, files, filled)
+            loss = self._loss(root, file, now, files, filled, cut)
             if loss is not None:
                 lost[key] = loss
         self._remember(now, unseen | {_parent(missing[key]) for key in lost})
@@ -65,10 +66,13 @@ class Places:
         now: Mapping[str, int],
         files: Collection[str],
         filled: Collection[str],
+        cut: Collection[str],
     ) -> Loss | None:
         place = _parent(file)
         if file in files:
-            return None if file in filled else Loss(file, "has no document any more")
+            if file not in filled:
+                return Loss(file, "has no document any more")
+            return Loss(file, "ends in the middle of a line") if file in cut else None
         if place not in now:
             return _gone(root, place, now)
         if self._moved(place, now):

@@ -252,6 +252,21 @@ def test_every_file_truncated_at_once_loses_nobody(root: Path) -> None:
     kept(subject, *ALL)
 
 
+def test_a_file_whose_last_line_has_no_end_may_have_lost_the_rest_of_it(root: Path) -> None:
+    """A write that was cut off within the second of three documents can leave a good one."""
+    subject = catalog(root)
+    both = put(root / "both.yaml", guest("one") + "---\n" + guest("two"))
+    shutil.copy(both, root / ".both")
+    for name in ("one", "two"):
+        (root / "team" / f"{name}.yaml").unlink()
+    assert set(settle(subject).snapshot.guests) == ALL
+    whole = both.read_text()
+    put(both, whole[: whole.index("---")].rstrip("\n"))
+    assert "both.yaml: ends in the middle of a line" in kept(subject, "two").uncertain
+    put(both, whole[: whole.index("---")])
+    assert set(settle(subject).snapshot.orphans) == {"two"}
+
+
 @pytest.mark.parametrize("what", ["directory", "fifo", "socket", "device", "link", "alias"])
 def test_what_took_the_place_of_a_file_says_nothing_of_its_document(root: Path, what: str) -> None:
     subject = catalog(root)

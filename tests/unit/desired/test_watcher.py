@@ -227,3 +227,15 @@ def test_an_emptied_directory_is_told_and_harms_nothing(
     empty(root)
     result = seen.until(lambda result: bool(result.snapshot.problems))
     assert set(result.snapshot.guests) == {"web1", "db1"}
+
+
+def test_a_removed_document_is_looked_for_again_until_it_is_known_to_be_gone(
+    root: Path, seen: Seen, start: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gives another event for it, and the rescan is far away."""
+    monkeypatch.setattr(watcher_module, "LOOK_AGAIN", 0.05)
+    start()
+    seen.until(lambda result: "web1" in result.changed)
+    (root / "db.yaml").unlink()
+    result = seen.until(lambda result: "db1" in result.snapshot.orphans)
+    assert result.changed == {"db1"}
