@@ -324,12 +324,12 @@ class FakeWorld:
             return self._seen(guest)
 
     def _seen(self, guest: EffectiveGuest) -> InsideView:
-        fresh = InsideView(looked_at=self.now, boot_id="boot", hostname="localhost")
+        fresh = InsideView(looked_at=self.clock(), boot_id="boot", hostname="localhost")
         there = self.insides.get(guest.name, fresh)
         unknown = an_inside(guest)
         return replace(
             there,
-            looked_at=self.now,
+            looked_at=self.clock(),
             packages={p: there.packages.get(p) for p in unknown.packages},
             files={
                 p: there.files.get(p, replace(f, sha256=None)) for p, f in unknown.files.items()
@@ -347,7 +347,7 @@ class FakeWorld:
         self, guest: EffectiveGuest, domain: DomainView, services: Sequence[EffectiveService]
     ) -> InsideView:
         with self._effect(f"apply {guest.name}"):
-            there, whole = self._seen(guest), an_inside(guest, looked_at=self.now)
+            there, whole = self._seen(guest), an_inside(guest, looked_at=self.clock())
             files = {f.path for service in services for f in service.files}
             units = {service.unit for service in services}
             packages = {p for service in services for p in service.packages}

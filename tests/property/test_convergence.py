@@ -10,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.desired.effective import EffectiveGuest
-from controller.errors import AgentUnavailableError, TransientError
+from controller.errors import (
+    AgentUnavailableError,
+    HostBusyError,
+    HostUnreachableError,
+    TransientError,
+)
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.host import HostView
 from controller.planning.conditions import ConditionType, Sync
 from tests.factories import a_file, a_guest, a_host, a_probe, a_service, an_image
-from tests.fakes import Daemon, Documents, FakeWorld, KilledError
+from tests.fakes import Break, Daemon, Documents, FakeWorld, KilledError
 
 SIZES = st.sampled_from(["256Mi", "512Mi", "1Gi"])
 CONTENTS = st.binary(min_size=1, max_size=4)
@@ -56,7 +61,8 @@ def guests(draw: st.DrawFn, *, cloud_init: bool) -> EffectiveGuest:
 EVENTS = st.sampled_from(
     ["crash", "destroy", "shutdown", "boot", "drift", "redefined", "host-gone", "agent-gone",
      "step-fails", "kill-before", "kill-after", "new-document", "restart-daemon", "time",
-     "new-base", "broken-base", "approve", "roll-back", "restart", "suspend", "deaf"]
+     "new-base", "broken-base", "approve", "roll-back", "restart", "suspend", "deaf",
+     "refused", "no-answer", "clock-set"]
 )  # fmt: skip
 
 
@@ -75,13 +81,15 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
             daemon = _happen(event, world, documents, daemon, data, cloud_init=cloud_init)
         except KilledError:  # while an operator's wish was written down
             daemon = Daemon(world, documents)
+        except (HostBusyError, HostUnreachableError):  # which is told to the operator
+            pass
         for _ in range(data.draw(st.integers(0, 4))):
             try:
                 daemon.reconcile("web1")
             except KilledError:
                 daemon = Daemon(world, documents)
     world.fail.clear()
-    world.kill_at = None
+    world.kill_at = world.break_at = None
     world.view = a_host()
     world.mend("web1")
     world.now += 4000
@@ -153,7 +161,7 @@ def _operator(world: FakeWorld, daemon: Daemon) -> None:
         if status.plan.replace_to:
             _record(world, daemon, approved=status.plan.replace_to)
         elif status.plan.condition(ConditionType.RESTART_REQUIRED) is not None:
-            _record(world, daemon, restart_requested=world.now)
+            _record(world, daemon, restart_requested=world.clock())
         else:
             return
         daemon.settle("web1")
@@ -176,7 +184,7 @@ def _happen(
             world.stop("web1", StateReason(reason))
         case "boot" if domain is not None and not running:
             world.fail.clear()
-            world.kill_at = None
+            world.kill_at = world.break_at = None
             world.start("local", "web1")
         case "drift" if "web1" in world.insides:
             inside = world.insides["web1"]
@@ -194,7 +202,7 @@ def _happen(
         case "roll-back":
             _record(world, daemon, rollback=True)
         case "restart":
-            _record(world, daemon, restart_requested=world.now)
+            _record(world, daemon, restart_requested=world.clock())
         case "suspend":
             _record(world, daemon, suspended=data.draw(st.booleans()))
         case "deaf":
@@ -210,6 +218,12 @@ def _happen(
             world.fail = {name: TransientError("no")}
         case "kill-before" | "kill-after":
             world.kill_at = (len(world.effects) + data.draw(st.integers(0, 3)), event[5:])
+        case "refused" | "no-answer":
+            hows = [Break.REFUSED] if event == "refused" else [Break.LOST, Break.DONE]
+            how = data.draw(st.sampled_from(hows))
+            world.break_at = len(world.calls) + data.draw(st.integers(0, 3)), how
+        case "clock-set":
+            world.ahead = data.draw(st.sampled_from([-3600.0, -60.0, 0.0, 300.0, 8 * 86400.0]))
         case "new-document":
             documents.guests["web1"] = data.draw(guests(cloud_init=cloud_init))
         case "restart-daemon":
