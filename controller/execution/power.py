@@ -9,14 +9,13 @@ from typing import Any
 
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.execution.ports import Hypervisor
-from controller.planning.starting import HOST_LACKS
+from controller.planning.starting import HOST_LACKS, NOT_TRIED
 from controller.planning.steps import ShutdownDomain, StartDomain
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
 """Writes fields of the guest's ``Memory`` down."""
 _NO_TRY = (HostUnreachableError, HostBusyError)
-_NOT_TRIED = ("NoThread", "ReadOnly")
-"""Errors, and reasons of others, of which a start is none: it was not tried, or nobody knows."""
+"""Errors of a start that was not tried, or of which nobody knows."""
 
 
 class Power:
@@ -36,7 +35,7 @@ class Power:
         try:
             self._world.start(host, name)
         except GuestkeeperError as raised:
-            if isinstance(raised, _NO_TRY) or raised.reason in _NOT_TRIED:
+            if isinstance(raised, _NO_TRY) or raised.reason in NOT_TRIED:
                 raise
             error = raised
         noted = step.noted

@@ -40,6 +40,7 @@ from controller.planning.orphan_words import (
     utc,
 )
 from controller.planning.plan import Plan, Policy
+from controller.planning.starting import NOT_TRIED
 from controller.planning.steps import (
     RecordMemory,
     SetAutostart,
@@ -316,10 +317,11 @@ def _believed(memory: Memory, fleet: Fleet, policy: Policy) -> bool:
 def _hold(made: Plan, failure: Failure, now: float) -> Plan:
     """A step that failed waits, and what follows it: no disk goes after a stop that failed.
 
-    A start has pauses of its own.
+    A start has pauses of its own, if it was tried.
     """
     names = [step_name(step) for step in made.steps]
-    if failure.step == "StartDomain" or failure.step not in names or now >= failure.retry_at:
+    started = failure.step == "StartDomain" and failure.reason not in NOT_TRIED
+    if started or failure.step not in names or now >= failure.retry_at:
         return made
     message = f"{made.sentence}; {failure.step} failed: {failure.message}; it is tried again later"
     conditions = tuple(

@@ -41,7 +41,12 @@ from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.repeating import hold_repeated
 from controller.planning.replacing import plan_replacement
-from controller.planning.starting import backoff, decide_start, unable_to_start
+from controller.planning.starting import (
+    backoff,
+    decide_start,
+    refused_until,
+    unable_to_start,
+)
 from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
 from controller.planning.stopping import StopFor, stop
 from controller.planning.suspending import suspended
@@ -245,7 +250,7 @@ def _off(
             health=Health.PROGRESSING,
             printable=Printable.REPLACING,
         )
-    looping = now < start.due
+    looping, refused = now < start.due, refused_until(observed.failure, now)
     attempt = start.attempts
     held = observed.failure
     if looping:
@@ -254,7 +259,8 @@ def _off(
     else:
         message = f"{start.why}; starting it"
         reason = "Starting"
-        steps.append(start.step(memory))
+        if refused is None:
+            steps.append(start.step(memory))
     unable = unable_to_start(domain, held)
     if unable is not None and looping:  # it never ran, so it is no crash that is waited for
         reason, why = unable
@@ -277,7 +283,7 @@ def _off(
         sync=sync,
         health=Health.DEGRADED if looping else Health.PROGRESSING,
         printable=_word(looping=looping, ran=unable is None),
-        recheck_at=start.due if looping else None,
+        recheck_at=start.due if looping else refused,
     )
 
 

@@ -24,6 +24,8 @@ STOP_FORGET = 86400.0
 """Seconds after which a stop of ours is no reason to start any more: longer than a host is away for
 in a bad night, and shorter than anybody forgets a guest. A time to come was written by a clock that
 was set back since, and is near enough."""
+NOT_TRIED = frozenset({"NoThread", "ReadOnly", "Busy", "JobRunning", "DomainMissing"})
+"""Reasons of errors that say that a start was not even tried."""
 _WHY_AGAIN: dict[str, str] = {
     StopFor.RESTART: "it was stopped for a cold boot",
     StopFor.REPLACE: "it was stopped for another system disk",
@@ -55,6 +57,14 @@ class StartDecision:
         if memory.stop_key:
             noted["restarted_for"] = memory.stop_key
         return StartDomain(self.why, tuple(noted.items()))
+
+
+def refused_until(failure: Failure | None, now: float) -> float | None:
+    """When a start that the host refused to try is due again, where that is still to come: the
+    domain remembers the pauses of those that were tried only."""
+    if failure is None or failure.step != "StartDomain" or failure.reason not in NOT_TRIED:
+        return None
+    return failure.retry_at if now < failure.retry_at else None
 
 
 def backoff(attempts: int) -> float:

@@ -128,6 +128,7 @@ def test_a_cold_boot_that_began_ends_without_its_document(happens: Any) -> None:
         HostBusyError("too many calls", retry_after=2),
         HostUnreachableError("no answer in time", reason="DeadlineExceeded"),
         TransientError("no thread", reason="NoThread", retry_after=5),
+        TransientError("cannot acquire state change lock", reason="Busy"),
     ],
 )
 @pytest.mark.parametrize("strategy", ["Always", "Manual"])
@@ -201,3 +202,16 @@ def test_a_cold_boot_that_does_not_help_is_not_done_again_whoever_dies_meanwhile
         passes(site, 30)
     assert site.world.runs == before + 1
     assert "a cold boot did not apply it" in site.plan.sentence + str(site.plan.conditions)
+
+
+def test_a_start_that_is_refused_again_and_again_is_tried_ever_more_rarely() -> None:
+    site = Site()
+    site.world.fail["start"] = TransientError("cannot acquire state change lock", reason="Busy")
+    site.world.stop("web1", StateReason.CRASHED)
+    site.world.calls.clear()
+    end = site.world.now + 3600
+    while site.world.now < end:
+        passes(site, 1, step=20.0)
+    starts = [call for call in site.world.calls if call[1].startswith("start")]
+    assert 5 < len(starts) <= 25
+    assert "cannot acquire state change lock" in site.plan.sentence
