@@ -3,8 +3,9 @@
 How long something took is asked of the monotonic clock. But much of what is waited for is written
 down as a time (in a domain's metadata, for the next daemon), and so compared with times. So there
 is one clock for all of it: it begins with the host's time and goes on by the monotonic clock. Where
-the host's clock is set it does not jump; it goes a little faster or slower until both show the
-same, so that 120 s are 114 to 126 s whatever happens. Windows and shown times are the host's.
+the host's clock is set, or the host slept, it does not jump; it goes a little faster or slower
+until both show the same, so that 120 s are 114 to 126 s whatever happens. Windows and shown times
+are the host's.
 """
 
 import threading
@@ -37,7 +38,6 @@ class SteadyClock:
         self._lock = threading.Lock()
         self._shows, self._at = wall(), monotonic()
         self._off = 0.0
-        self._told = 0.0
 
     def now(self) -> float:
         """Epoch seconds, as far as this process knows; never less than before."""
@@ -50,13 +50,10 @@ class SteadyClock:
             else:
                 self._shows = expected + (pull if shown > expected else -pull)
             self._at = at
-            self._off = shown - self._shows
-            told = abs(self._off - self._told) > _TOLD
-            if told:
-                self._told = self._off
-            shows = self._shows
-        if told:
-            self._on_set(self._told)
+            off, before = shown - expected, self._off
+            self._off, shows = shown - self._shows, self._shows
+        if abs(off - before) > _TOLD:
+            self._on_set(off)
         return shows
 
     def ahead(self) -> float:

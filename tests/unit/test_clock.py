@@ -50,7 +50,7 @@ def test_a_clock_that_is_set_moves_no_deadline(by: float) -> None:
 
 
 @pytest.mark.parametrize("by", [-3600.0, 3600.0])
-def test_it_comes_to_show_the_same_in_time(by: float) -> None:
+def test_it_comes_to_show_the_same_in_time_and_tells_once(by: float) -> None:
     host = Host()
     clock = host.clock()
     host.wall += by
@@ -61,6 +61,7 @@ def test_it_comes_to_show_the_same_in_time(by: float) -> None:
         before = clock.now()
     assert clock.now() == host.wall
     assert clock.ahead() == 0.0
+    assert host.told == [by]
 
 
 def test_it_says_how_far_the_host_is_ahead() -> None:
