@@ -123,6 +123,12 @@ def view_of(
     return located_view(view, host.pools)
 
 
+def renamed(domain: DomainView, name: str) -> DomainView:
+    """After ``virsh domrename``."""
+    live = replace(domain.live, name=name) if domain.live is not None else None
+    return replace(domain, name=name, config=replace(domain.config, name=name), live=live)
+
+
 def running(field: FieldDomain, host: HostView = HOST) -> str:
     """What libvirt tells of it while it runs: with names of its own, and volumes by their paths."""
     root = ET.fromstring(field.xml)

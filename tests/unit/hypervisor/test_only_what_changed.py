@@ -26,6 +26,7 @@ from tests.field_corpus import (
     FieldDomain,
     each_field_domain,
     host_with_pools,
+    renamed,
     view_of,
     volumes_of,
 )
@@ -122,6 +123,7 @@ def test_a_documents_other_title_changes_the_title_and_what_adopting_told(tmp_pa
             guest = loaded(tmp_path, text, boot=view.config.boot is not None)
         except (ValueError, AssertionError):
             continue  # what cannot be written as a document is not adopted
+        view = renamed(view, guest.name)  # as the document's comments tell to
         spec = guest.spec.model_copy(update={"title": "another"})
         observed = Observed(host, view, volumes=volumes)
         made = plan_adoption(replace(guest, spec=spec), observed, NOW, POLICY)

@@ -31,6 +31,7 @@ from tests.field_corpus import (
     FieldDomain,
     each_field_domain,
     host_with_pools,
+    renamed,
     view_of,
     volumes_of,
 )
@@ -159,8 +160,10 @@ def test_adopted_with_its_document_only_what_was_told_changes(
     domain = view_of(field, DomainState.RUNNING, host)
     made = exported(field, domain, host)
     guest = loaded(tmp_path, made, domain)
+    domain = renamed(domain, made.name)
     adoption = plan_adoption(guest, seen(domain, host), NOW, POLICY)
     assert adoption.problems == ()
+    assert adoption.adoption.adopted.ours
     assert adoption.after is not None
     for change in adoption.changes:
         assert any(note.startswith(TOLD[change.path]) for note in made.notes), change
