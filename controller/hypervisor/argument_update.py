@@ -6,6 +6,7 @@ rest (``restrict``, ``net``, ``bootindex``, its slot) is an operator's, as is ev
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 from controller.errors import PermanentError
 from controller.observed.adopted_devices import AdoptedDevices
@@ -35,10 +36,11 @@ def update_arguments(has: ET.Element, wanted: ET.Element) -> None:
         if alias in new:
             _take_over(nic, new[alias])
         else:
-            _remove(has, nic)
+            _remove(has, nic.identity)
     for alias, nic in new.items():
         if alias not in old:
             _add(has, wanted, nic)
+    _drop_empty(has)
 
 
 def _ours(root: ET.Element) -> dict[str, UserNic]:
@@ -81,20 +83,18 @@ def _write(argument: ET.Element, words: list[str]) -> None:
     argument.set("value", ",".join(words))
 
 
-def _remove(root: ET.Element, nic: UserNic) -> None:
+def _remove(root: ET.Element, identity: str) -> None:
+    """Both halves of it; an edit may have left one alone, beside which QEMU takes no second."""
+    ours = {"-netdev": f"id={identity}", "-device": f"netdev={identity}"}
     for line in argument_lines(root):
-        for argument in (nic.netdev, nic.device):
-            arguments = list(line)
-            if argument in arguments:
-                line.remove(arguments[arguments.index(argument) - 1])
+        for option, argument in list(pairwise(line)):
+            if ours.get(option.get("value", ""), "?") in _words(argument)[1:]:
+                line.remove(option)
                 line.remove(argument)
-    for parent in (root, *root.findall("metadata")):
-        for line in parent.findall(_QEMU_LINE) + parent.findall(_TEST_LINE):
-            if not len(line):
-                parent.remove(line)
 
 
 def _add(root: ET.Element, wanted: ET.Element, nic: UserNic) -> None:
+    _remove(root, nic.identity)
     (theirs,) = argument_lines(wanted)
     line = _line(root, theirs.tag)
     values = [argument.get("value", "") for argument in line]
@@ -108,6 +108,13 @@ def _add(root: ET.Element, wanted: ET.Element, nic: UserNic) -> None:
     tag = nic.netdev.tag
     for value in ("-netdev", nic.netdev.get("value", ""), "-device", device):
         ET.SubElement(line, tag, value=value)
+
+
+def _drop_empty(root: ET.Element) -> None:
+    for parent in (root, *root.findall("metadata")):
+        for line in parent.findall(_QEMU_LINE) + parent.findall(_TEST_LINE):
+            if not len(line):
+                parent.remove(line)
 
 
 def _line(root: ET.Element, tag: str) -> ET.Element:

@@ -45,7 +45,7 @@ def live_limits(definition: ET.Element, running: ET.Element) -> dict[str, int | 
     }
     for child in definition.iterfind("iotune/*"):
         text = child.text or ""
-        found[child.tag] = int(text) if text.isdecimal() else text
+        found[child.tag] = text if child.tag == "group_name" else int(text)
     return found
 
 

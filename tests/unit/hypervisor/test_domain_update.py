@@ -376,7 +376,7 @@ def with_arguments() -> tuple[ET.Element, DomainConfig]:
     """Adopted, with a user interface of somebody's own words."""
     has = defined(replace(CONFIG, nics=CONFIG.nics[:1]))
     line = ET.SubElement(has, "{http://libvirt.org/schemas/domain/qemu/1.0}commandline")
-    for value in ("-netdev", USER, "-device", DEVICE, "-set", "device.u0.x=1"):
+    for value in ("-netdev", USER, "-device", DEVICE, "-device", "other,id=u0"):
         ET.SubElement(line, ARG, value=value)
     aliases = {CONFIG.nics[0].mac: "nic-lan", "52:54:00:0a:00:02": "nic-out"}
     xml = marked(ET.tostring(has, encoding="unicode"), OWNER, aliases)
@@ -411,7 +411,18 @@ def test_another_user_interface_gets_a_slot_that_is_free() -> None:
     assert found[:6] == arguments(has)
     assert found[9].endswith("addr=0x11")
     gone = updated(has, replace(config, nics=config.nics[:1]))
-    assert arguments(gone) == ["-set", "device.u0.x=1"]
+    assert arguments(gone) == ["-device", "other,id=u0"]
+
+
+def test_half_a_user_interface_that_an_edit_left_is_made_whole() -> None:
+    """Beside a second of its name QEMU would not start."""
+    for lost in (0, 2):
+        has = defined()
+        line = has.find("{http://libvirt.org/schemas/domain/qemu/1.0}commandline")
+        assert line is not None
+        for argument in list(line)[lost : lost + 2]:
+            line.remove(argument)
+        assert sorted(arguments(updated(has, CONFIG))) == sorted(arguments(defined()))
 
 
 @pytest.mark.parametrize(
@@ -454,11 +465,12 @@ def test_a_running_disk_is_given_all_its_definition_says_and_loses_what_it_says_
         return ET.fromstring(f"<disk><iotune>{limits}</iotune></disk>")
 
     wanted = disk("total_iops_sec", "total_iops_sec_max", "group_name")
+    # A group may be called "3", too.
     running = disk("total_iops_sec", "read_bytes_sec", "read_bytes_sec_max")
     assert {name: limit for name, limit in live_limits(wanted, running).items() if limit} == {
         "total_iops_sec": 1,
         "total_iops_sec_max": 2,
-        "group_name": 3,
+        "group_name": "3",
     }
     assert live_limits(wanted, running)["read_bytes_sec_max"] == 0
 
