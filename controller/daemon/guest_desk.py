@@ -19,6 +19,7 @@ from controller.execution.ports import Journal
 from controller.loop.fleet import Orphan
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainState, DomainView, Memory
+from controller.planning.changes import medium
 from controller.planning.conditions import ConditionType
 from controller.planning.disk_swap import rollback_disk
 from controller.planning.domain import SYSTEM
@@ -389,5 +390,5 @@ def _state_dir() -> Iterator[None]:
 
 def _deletion(domain: DomainView, policy: str, since: float | None) -> Deletion:
     disk = domain.config.disk(SYSTEM)
-    volume = f"{disk.pool}/{disk.volume}" if disk is not None else ""
+    volume = medium(disk) if disk is not None else ""
     return Deletion(domain.name, policy, since, volume)
