@@ -15,7 +15,7 @@ from controller.observed.domain import DiskConfig
 from controller.observed.domain_xml import disk_of, nic_of, owned_elements
 
 
-def update_devices(root: ET.Element, rendered: ET.Element) -> None:
+def update_devices(root: ET.Element, rendered: ET.Element, live: ET.Element | None = None) -> None:
     """``root`` with the disks and interfaces of ours that ``rendered`` has, and no others of ours.
 
     They are matched by alias, and stay where they stand. Those without one stay, but for one that
@@ -24,6 +24,9 @@ def update_devices(root: ET.Element, rendered: ET.Element) -> None:
     devices, wanted = root.find("devices"), rendered.find("devices")
     if devices is None or wanted is None:
         return
+    running = dict(owned_elements(live, "disk")) if live is not None else {}
+    for alias, disk in owned_elements(rendered, "disk"):
+        _as_it_runs(disk, running.get(alias))
     for kind in ("disk", "interface"):
         old = dict(owned_elements(root, kind))
         new = dict(owned_elements(rendered, kind))
@@ -42,6 +45,15 @@ def update_devices(root: ET.Element, rendered: ET.Element) -> None:
         for controller in wanted.findall("controller[@type='scsi']"):
             if devices.find("controller[@type='scsi']") is None:
                 devices.append(controller)
+
+
+def _as_it_runs(disk: ET.Element, running: ET.Element | None) -> None:
+    """The source that it runs on has more than its name: what it is encrypted with, whose it is."""
+    if running is None or disk_of(running, "").place != disk_of(disk, "").place:
+        return
+    _replace(disk, running, "source")
+    for source in disk.findall("source"):
+        source.attrib.pop("index", None)  # libvirt's number of it in this run
 
 
 def take_over(device: ET.Element, new: ET.Element) -> None:

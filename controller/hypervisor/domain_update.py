@@ -21,10 +21,11 @@ _OWN_FIRMWARE = ("loader", "nvram", "firmware")
 _OURS = f"{{{NAMESPACE}}}guest"
 
 
-def update(inactive: str, rendered: str) -> str:
+def update(inactive: str, rendered: str, live: str | None = None) -> str:
     """``inactive`` (the persistent XML) with what we own as ``rendered`` has it.
 
-    Devices of ours are matched by alias (``device_update``).
+    Devices of ours are matched by alias (``device_update``). ``live`` is the running domain's XML:
+    a disk that goes back to what it runs on gets that source whole.
     """
     has, wanted = ET.fromstring(inactive), ET.fromstring(rendered)  # noqa: S314 - libvirt's own
     _values(has, parse_config(inactive), parse_config(rendered))
@@ -35,7 +36,8 @@ def update(inactive: str, rendered: str) -> str:
     _metadata(has, wanted)
     devices, new = has.find("devices"), wanted.find("devices")
     if devices is not None and new is not None:
-        update_devices(has, wanted)
+        running = ET.fromstring(live) if live is not None else None  # noqa: S314
+        update_devices(has, wanted, running)
         _agent_channel(devices, new)
     update_arguments(has, wanted)
     return ET.tostring(has, encoding="unicode")

@@ -57,7 +57,9 @@ class Domains:
                         self._host, config.name, f"has another UUID ({domain.UUIDString()})"
                     )
                 inactive = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-                wanted = update(domain.XMLDesc(inactive), xml)
+                secure = libvirt.VIR_DOMAIN_XML_SECURE
+                live = domain.XMLDesc(secure) if domain.isActive() else None
+                wanted = update(domain.XMLDesc(inactive), xml, live)
             defined = connection.defineXMLFlags(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             # Not first at the start: it may be libvirt that starts it when its host boots.
             self._drop_outdated(connection, defined)

@@ -210,6 +210,8 @@ def _disks(
     One that was lost gets the target back that was written down, unless another device has it.
     """
     there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
+    live = domain.live if domain is not None else None
+    runs = {disk.alias: disk for disk in live.disks} if live is not None else {}
     owner = domain.ownership if domain is not None else None
     moved = moved_disks(domain) if domain is not None else ()
     written = owner.memory.volumes if owner is not None else ()
@@ -231,7 +233,8 @@ def _disks(
             target=target or next(free),
             cache=spec.cache or "",
             io_tune=_io_tune(spec.io_tune),
-            path=_path(there.get(wanted.alias), wanted.place),
+            path=_path(there.get(wanted.alias), wanted.place)
+            or _path(runs.get(wanted.alias), wanted.place),
         )
 
 

@@ -226,6 +226,24 @@ def test_an_encrypted_disk_is_not_exchanged() -> None:
     assert caught.value.reason == "SourceBound"
 
 
+def test_a_disk_that_goes_back_to_what_it_runs_on_gets_that_source_whole() -> None:
+    """Somebody pointed the definition elsewhere; the guest that runs has the encrypted file."""
+    live = encrypted()
+    for source in live.iterfind("devices/disk/source"):
+        source.set("index", "1")
+    elsewhere = (replace(CONFIG.disks[0], volume="other.qcow2"), *PATHS.disks[1:])
+    has = defined(replace(PATHS, disks=elsewhere))
+    xml = update(
+        ET.tostring(has, encoding="unicode"),
+        render(PATHS, OWNER),
+        ET.tostring(live, encoding="unicode"),
+    )
+    found = ET.fromstring(xml).find("devices/disk")
+    wanted = encrypted().find("devices/disk")
+    assert found is not None and wanted is not None
+    assert differences(ET.tostring(found, "unicode"), ET.tostring(wanted, "unicode")) == set()
+
+
 def test_a_block_device_of_a_pool_is_read_back_as_it_is_written() -> None:
     disk = replace(CONFIG.disks[0], format="raw", path="/dev/vg/system.qcow2")
     root = ET.fromstring(render(replace(CONFIG, disks=(disk,)), OWNER))

@@ -144,3 +144,13 @@ def test_the_service_of_a_guest_on_paths_is_looked_after() -> None:
     site.documents.guests["web1"] = a_guest(services=(other,), disks=[DISK])
     site.settle()
     assert site.plan.settled, site.plan.sentence
+
+
+def test_a_definition_that_was_pointed_elsewhere_goes_back_to_the_path_that_runs() -> None:
+    site = PathSite()
+    has = site.domain
+    disks = (replace(has.config.disks[0], volume="other.qcow2", path=""), *has.config.disks[1:])
+    other = replace(has.config, disks=disks)
+    site.world.domains["web1"] = replace(has, config=other)
+    site.settle()
+    assert site.paths() == {one.alias: one.path for one in site.before.config.disks}
