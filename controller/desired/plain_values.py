@@ -118,6 +118,8 @@ def tamed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def printable(value: Any) -> Any:
     """``value``, which a template prints; raises ``UnprintableError`` where it is no data."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises, also where it is within a list
     if isinstance(value, _TEXT):
         return value
     if isinstance(value, _MANY):

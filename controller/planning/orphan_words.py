@@ -73,7 +73,7 @@ def others(name: str, domain: DomainView, memory: Memory) -> Plan:
 
 def doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
     """That its document is not there may not be believed."""
-    why = fleet.uncertain or "the directory has no documents"
+    why = fleet.uncertain or "nobody said yet that it is meant to go"
     message = f"its document is not there, which is not believed: {why}; {as_it_is(domain)}"
     if fleet.empty:
         message += ". If the guests are meant to go: guestkeeper approve --deletions"

@@ -1,5 +1,6 @@
 """What is missing with the place that it was in is no evidence that anybody wants it gone."""
 
+import errno
 import os
 import shutil
 import socket
@@ -225,6 +226,36 @@ def test_another_file_system_with_all_documents_is_nothing(root: Path, tmp_path:
         assert subject.snapshot.uncertain == ""
         (root / "team" / "one.yaml").unlink()
         assert set(settle(subject).snapshot.orphans) == {"one"}
+
+
+@pytest.mark.parametrize("how", ["unreadable", "failing", "writable"])
+def test_a_sub_directory_that_cannot_be_read_keeps_its_documents(
+    root: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = catalog(root)
+    subject.scan()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path == str(root / "team"):
+            number = errno.EACCES if how == "unreadable" else errno.EIO
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    if how == "writable":
+        (root / "team").chmod(0o777)
+    else:
+        monkeypatch.setattr(os, "scandir", scandir)
+    for _ in range(4):
+        snapshot = settle(subject).snapshot
+        assert set(snapshot.guests) == ALL
+        assert snapshot.uncertain.startswith("not everything in it can be used (team: ")
+        assert snapshot.document_problems("one")
+    with pytest.raises(PermanentError, match="nothing is approved"):
+        subject.approve_missing(["one"])
+    monkeypatch.undo()
+    (root / "team").chmod(0o755)
+    assert settle(subject).snapshot.problems == ()
 
 
 # --- One file -------------------------------------------------------------------------------------
@@ -475,3 +506,29 @@ def test_a_memory_that_is_broken_or_of_another_directory_is_none(
     other = make_directory(tmp_path / "other")
     copy_into(BASE, other)
     assert settle(catalog(other, remembered=memory)).snapshot.lost == frozenset()
+
+
+def test_a_memory_that_cannot_be_written_is_written_later(root: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "state" / "documents.json"
+    subject = catalog(root, remembered=memory)
+    assert set(settle(subject).snapshot.guests) == ALL
+    memory.parent.mkdir()
+    put(root / "new.yaml", guest("new"))
+    subject.scan()
+    gone(root)
+    after = settle(catalog(root, remembered=memory)).snapshot
+    assert after.lost == {"one", "two", "three"}
+
+
+def test_a_look_without_a_daemon_knows_what_was_there_and_writes_nothing(
+    root: Path, tmp_path: Path
+) -> None:
+    memory = tmp_path / "documents.json"
+    Catalog(root, None, remembered=memory, patient=False).scan()
+    assert not memory.exists()
+    catalog(root, remembered=memory).scan()
+    before = memory.read_bytes()
+    gone(root)
+    looked = Catalog(root, None, remembered=memory, patient=False).scan()
+    assert looked.snapshot.lost == {"one", "two", "three"}
+    assert memory.read_bytes() == before

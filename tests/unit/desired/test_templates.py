@@ -58,6 +58,8 @@ def test_a_template_changes_nothing_outside_itself() -> None:
         "{% include '/etc/passwd' %}",
         "{% import 'os' as os %}",
         "{{ undefined }}",
+        "{{ [undefined] }}",
+        "{{ {'a': [undefined]} }}",
         "{{ values.nothing }}",
         "{{ values.n.b.c }}",
         "{{ values.items['a'] }}",
