@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 
 from controller.hypervisor.argument_update import update_arguments
 from controller.hypervisor.device_update import update_devices
+from controller.hypervisor.root_bus import place_user_nics
 from controller.hypervisor.vcpu_update import update_vcpus
 from controller.observed.domain import NAMESPACE, DomainConfig
 from controller.observed.domain_xml import AGENT_CHANNEL, firmware_of, parse_config
@@ -40,6 +41,7 @@ def update(inactive: str, rendered: str, live: str | None = None) -> str:
         update_devices(has, wanted, running)
         _agent_channel(devices, new)
     update_arguments(has, wanted)
+    place_user_nics(has)
     return ET.tostring(has, encoding="unicode")
 
 

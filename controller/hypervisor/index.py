@@ -444,11 +444,8 @@ class HostIndex:
 
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
     """One object for two equal ones: most domains run as they are defined."""
-    same = (live.taken, live.writes, live.addresses) == (
-        config.taken,
-        config.writes,
-        config.addresses,
-    )
+    beside = ("taken", "writes", "addresses", "around")  # what comparing leaves out
+    same = all(getattr(live, name) == getattr(config, name) for name in beside)
     # A chain of more than a base is somebody's snapshot: only the running definition tells it.
     chained = any(disk.chained for disk in live.disks)
     return config if same and live == config and not chained else live

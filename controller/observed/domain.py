@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controller.observed.base_names import file_name, is_base_name
+from controller.observed.surroundings import Surroundings
 
 NAMESPACE = "urn:guestkeeper:v1"
 ALIAS_PREFIX = "ua-"
@@ -175,6 +176,8 @@ class DomainConfig:
     """The targets of all its disks and drives, also of those that are not ours."""
     writes: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The bases of images (file names) that a disk of it is on itself, to be written to."""
+    around: Surroundings = field(default=Surroundings(), compare=False, repr=False)
+    """What of it is not ours and decides what can be changed."""
     addresses: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """MAC addresses and ports of the host of all its interfaces, also of those that are not ours
     (``observed.addresses``)."""

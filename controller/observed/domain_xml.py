@@ -29,6 +29,7 @@ from controller.observed.domain import (
 )
 from controller.observed.qemu_arguments import user_nics
 from controller.observed.stored import stored_fields, stored_text
+from controller.observed.surroundings import surroundings, taken_targets
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -165,8 +166,9 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         on_poweroff=root.findtext("on_poweroff", "destroy"),
         on_reboot=root.findtext("on_reboot", "restart"),
         on_crash=root.findtext("on_crash", "destroy"),
-        taken=frozenset(place_of(disk) for disk in root.iterfind("devices/disk")),
+        taken=frozenset(taken_targets(root, place_of)),
         writes=frozenset(_written_bases(root)),
+        around=surroundings(root, place_of),
         addresses=frozenset(_addresses(root)),
         boot_disk=boots_from,
         boot_doubt=doubt,

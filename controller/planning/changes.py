@@ -161,7 +161,8 @@ def _scalars(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
     if (has.vcpus, wanted.vcpus) != (has.max_vcpus, wanted.max_vcpus):
         maximum = str(has.max_vcpus), str(wanted.max_vcpus)
         yield FieldChange("cpu.max", *maximum, Change.RESTART)
-    memory = Change.LIVE if wanted.memory <= has.max_memory else Change.RESTART
+    grows = wanted.memory > has.max_memory
+    memory = Change.RESTART if grows or not has.around.balloon else Change.LIVE
     sizes = format_size(has.memory), format_size(wanted.memory)
     yield FieldChange("memory.size", *sizes, memory)
     if (has.memory, wanted.memory) != (has.max_memory, wanted.max_memory):

@@ -27,6 +27,7 @@ from controller.observed.domain import (
 )
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
+from controller.observed.surroundings import letters
 from controller.planning.identity import guest_uuid, nic_mac, volume_name
 
 SYSTEM = "disk-system"
@@ -266,9 +267,15 @@ def _kept(
 def _drives(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None
 ) -> Iterator[DiskConfig]:
+    """Drives keep their target; one that only runs by now, unless the definition has another
+    device there since.
+    """
     there: dict[str, DiskConfig] = {}
-    for config in (domain.live, domain.config) if domain is not None else ():
-        there |= {disk.alias: disk for disk in config.disks} if config is not None else {}
+    if domain is not None:
+        defined = {disk.alias: disk for disk in domain.config.disks}
+        running = domain.live.disks if domain.live is not None else ()
+        free_still = (disk for disk in running if disk.target not in domain.config.taken)
+        there = {disk.alias: disk for disk in free_still} | defined
     taken = {disk.target for disk in there.values()} | _targets(domain)
     free = _free_targets("sd", taken)
     next(free)  # the seed's, whether there is one or not
@@ -296,18 +303,9 @@ def _path(has: DiskConfig | None, place: tuple[str, str | None]) -> str:
 def _free_targets(prefix: str, taken: Collection[str]) -> Iterator[str]:
     """Targets of that kind in their order, without those that are taken."""
     for index in itertools.count():
-        target = f"{prefix}{_letters(index)}"
+        target = f"{prefix}{letters(index)}"
         if target not in taken or (prefix == "sd" and index == 0):
             yield target
-
-
-def _letters(index: int) -> str:
-    letters = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return letters
 
 
 def _io_tune(limits: schema.IoTune | None) -> IoTune:

@@ -27,6 +27,7 @@ from controller.planning.domain import (
     wanted_config,
     wanted_volumes,
 )
+from controller.planning.fitting import fitted, unballooned
 from controller.planning.image import Outdated, outdated
 from controller.planning.live import NOTHING, LivePlan, plan_live
 from controller.planning.moved import on_base, told_moved, told_on_base
@@ -91,6 +92,7 @@ def pending(
         # What belongs to the other image comes with its disk.
         wanted = replace(wanted, boot=domain.config.boot)
     asked_for = wanted
+    wanted, unfit = fitted(domain, wanted)
     wanted, clashes = without_clashes(domain, wanted, observed)
     steps: list[Step] = []
     changes = list(config_changes(domain.config, wanted))
@@ -114,10 +116,9 @@ def pending(
     changes += grown
     live = NOTHING
     if domain.live is not None:
+        runs = _settled(domain.live, wanted, booting=is_booting(domain, now, policy))
         live = plan_live(
-            _unmoved(
-                _settled(domain.live, wanted, booting=is_booting(domain, now, policy)), wanted
-            ),
+            unballooned(domain, _unmoved(runs, wanted), wanted),
             wanted,
             hotplug=observed.host.hotplug,
             busy=observed.operation is not None,
@@ -130,7 +131,12 @@ def pending(
     return Pending(
         tuple(step for step in every if step not in waits),
         _only(changes, live, running=domain.live is not None),
-        (*_immutable(asked), *refused, *_clashing(domain.config, asked_for, clashes)),
+        (
+            *_immutable(asked),
+            *refused,
+            *(Refused(*one) for one in unfit),
+            *_clashing(domain.config, asked_for, clashes),
+        ),
         live.left,
         _astray(domain, moved, observed),
         old_image,

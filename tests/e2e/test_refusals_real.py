@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,20 @@ from controller.errors import (
     TransientError,
 )
 from controller.guest_access.agent import GuestAgent
+from controller.hypervisor.domain_update import update
+from controller.hypervisor.domain_xml import render
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.hypervisor.translate import lost, translate
+from controller.observed.domain import (
+    DomainState,
+    DomainView,
+    NicConfig,
+    Ownership,
+    StateReason,
+)
+from controller.observed.domain_xml import parse_config, parse_domain
+from controller.planning.fitting import fitted
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.e2e.system_libvirtd import AVAILABLE, SystemLibvirtd
 from tests.libvirt_errors import RECORDED, RECORDED_WITH, masked
@@ -303,6 +314,38 @@ def test_what_no_domain_can_be(real: Real) -> None:
         ),
     }.items():
         refusal(real, name, act)
+
+
+def test_a_user_interface_is_given_to_an_i440fx_machine(real: Real) -> None:
+    """As an adopted domain gets it: its root bus has another name, and devices in its slots."""
+    domain = real.define("old", "<controller type='usb'/>", machine="pc")
+    before = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    nic = NicConfig("nic-lan", "user", "", "52:54:00:00:30:01")
+    config = replace(parse_config(before), nics=(nic,), disks=(), agent_channel=False)
+    owner = Ownership(domain.UUIDString(), "old", 1, "", "{}")
+    real.connection.defineXMLFlags(update(before, render(config, owner)), VALIDATE)
+    domain.create()
+    assert parse_domain(domain.XMLDesc(0)).config.nics == (nic,)
+    domain.destroy()
+
+
+def test_numa_cells_say_how_much_memory_there_is(real: Real) -> None:
+    """Whatever else is defined; so it is refused, and not defined again and again."""
+    cells = "<numa><cell id='0' cpus='0-1' memory='64' unit='MiB'/></numa>"
+    domain = real.define("cells", cpu=cells, vcpu="2")
+    config = parse_config(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    more = replace(config, memory=2**27, max_memory=2**27)
+    changed = domain.XMLDesc(0).replace(f"{2**16}</memory>", f"{2**17}</memory>")
+    assert changed != domain.XMLDesc(0)
+    kept = real.connection.defineXMLFlags(changed, VALIDATE)
+    assert parse_config(kept.XMLDesc(0)).max_memory == config.max_memory == 2**26
+    view = DomainView(
+        "cells", config.uuid, DomainState.SHUTOFF, StateReason.OTHER, None, config, None
+    )
+    wanted, ((change, why),) = fitted(view, more)
+    assert (wanted.memory, wanted.max_memory) == (config.memory, config.max_memory)
+    assert change.path == "memory.size"
+    assert "virsh edit cells" in why
 
 
 def test_what_calls_to_domains_and_volumes_say(real: Real) -> None:

@@ -1,0 +1,76 @@
+"""Where user interfaces stand on a machine's root bus, which libvirt knows nothing of.
+
+They are QEMU's arguments. A machine of our own is q35, whose root bus is ``pcie.0``, filled from
+below; an adopted one may be i440fx, whose is ``pci.0``, and whose slots all devices share.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+
+from controller.errors import PermanentError
+from controller.observed.domain import ALIAS_PREFIX
+from controller.observed.qemu_arguments import argument_lines
+
+_BUS = re.compile(r"(?<=,bus=)(pcie\.0|pci\.0)(?=,|$)")
+_ADDRESS = re.compile(r"(?<=,addr=)(0x[0-9a-f]+|\d+)", re.IGNORECASE)
+_FROM_THE_TOP = range(0x1F, 0x02, -1)
+"""libvirt takes the lowest that is free, and does not see ours."""
+
+
+def place_user_nics(root: ET.Element) -> None:
+    """Puts the user interfaces of ours of a ``<domain>`` on its root bus, in free slots.
+
+    One that is on that bus keeps its slot, by which the guest names it. Raises ``PermanentError``
+    where no slot is left.
+    """
+    bus = "pcie.0" if _is_pcie(root) else "pci.0"
+    arguments = [one for line in argument_lines(root) for one in line]
+    ours = [one for one in arguments if _is_ours(one)]
+    strangers = [one for one in ours if _bus_of(one) not in ("", bus)]
+    if not strangers:
+        return
+    taken = _slots(root) | {
+        slot for one in arguments if one not in strangers for slot in _slots_in(one)
+    }
+    for argument in strangers:
+        free = next((slot for slot in _FROM_THE_TOP if slot not in taken), None)
+        if free is None:
+            raise PermanentError(
+                "no slot of the machine's PCI bus is left for a user interface; remove a device, or"
+                " use an interface of a network"
+            )
+        taken.add(free)
+        value = _BUS.sub(bus, argument.get("value", ""))
+        argument.set("value", _ADDRESS.sub(f"{free:#x}", value))
+
+
+def _is_pcie(root: ET.Element) -> bool:
+    for controller in root.iterfind("devices/controller[@type='pci']"):
+        if controller.get("model") in ("pci-root", "pcie-root"):
+            return controller.get("model") == "pcie-root"
+    machine = root.find("os/type")
+    name = machine.get("machine", "") if machine is not None else ""
+    return name != "pc" and not name.startswith("pc-i440fx")
+
+
+def _is_ours(argument: ET.Element) -> bool:
+    value = argument.get("value", "")
+    return f"netdev={ALIAS_PREFIX}nic-" in value and "bus=" in value
+
+
+def _bus_of(argument: ET.Element) -> str:
+    found = _BUS.search(argument.get("value", ""))
+    return found[1] if found is not None else ""
+
+
+def _slots_in(argument: ET.Element) -> set[int]:
+    return {int(found[1], 0) for found in _ADDRESS.finditer(argument.get("value", ""))}
+
+
+def _slots(root: ET.Element) -> set[int]:
+    """Of the root bus, that libvirt has given away."""
+    return {
+        int(address.get("slot", "0"), 0)
+        for address in root.iterfind("devices/*/address[@type='pci']")
+        if int(address.get("bus", "0"), 0) == 0
+    }
