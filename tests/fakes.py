@@ -156,6 +156,12 @@ class FakeWorld:
     def volumes(self, host: str, pool: str) -> list[VolumeView]:
         return [view for (where, _), view in self.volumes_there.items() if where == pool]
 
+    def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
+        return self.volumes(host, pool)
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        return frozenset(name for name in names if (pool, name) not in self.volumes_there)
+
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
         return self.writers
 

@@ -30,7 +30,7 @@ class Hosts(Protocol):
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
 
-    def volumes(self, host: str, pool: str) -> Sequence[VolumeView]: ...
+    def scanned_volumes(self, host: str, pool: str) -> Sequence[VolumeView]: ...
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
         """Every path that a domain there names or stands on, with the names of those domains.
@@ -106,7 +106,7 @@ class InUse:
         """Domains last: one that is made meanwhile is seen."""
         overlays: dict[str, set[tuple[str, str]]] = {}
         for pool in self._hosts.host(host).pools.values():
-            for volume in self._hosts.volumes(host, pool.name) if pool.active else ():
+            for volume in self._hosts.scanned_volumes(host, pool.name) if pool.active else ():
                 if volume.backing is not None:
                     name = posixpath.basename(volume.backing)
                     overlays.setdefault(name, set()).add((volume.pool, volume.name))

@@ -57,6 +57,12 @@ class Hypervisor(Protocol):
 
     def volumes(self, host: str, pool: str) -> list[VolumeView]: ...
 
+    def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
+        """The same, also of files that the host does not know yet; raises where it cannot look."""
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        """Those of the volumes that are certainly not there; of a pool that runs."""
+
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
         """Bases of images (file names) that running domains there have as their disk. Cheap."""
 

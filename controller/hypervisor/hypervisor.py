@@ -263,6 +263,17 @@ class Hypervisor:
         """Every volume of the pool, after a scan; see ``Storage.volumes``."""
         return self._of(host).storage.volumes(pool)
 
+    def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
+        """The same, also of files that libvirt does not know yet; raises where it cannot look.
+
+        For who deletes what none of them uses.
+        """
+        return self._of(host).storage.volumes(pool, sure=True)
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        """Those of the volumes that are certainly not there; see ``Storage.absent``."""
+        return self._of(host).storage.absent(pool, names)
+
     def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
         """A part of the volume, shorter at its end; see ``Storage.read``."""
         return self._of(host).storage.read(pool, name, offset, length)

@@ -37,3 +37,13 @@ def in_use(what: str, domain: str) -> PermanentError:
         " own",
         reason="BaseInUse",
     )
+
+
+def pool_busy(host: str, pool: str, what: str) -> TransientError:
+    """libvirt makes a volume in the pool: what is in it is not known just now."""
+    return TransientError(
+        f"pool {pool} of host {host} cannot be looked through while volumes are made in it, so"
+        f" {what}; it is tried again",
+        reason="PoolBusy",
+        retry_after=2.0,
+    )

@@ -6,7 +6,8 @@ only ever be inside a pool that the settings name.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, TypeVar
 
@@ -17,10 +18,14 @@ from controller.errors import HostUnreachableError, PermanentError, TransientErr
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.pools import Pools
-from controller.hypervisor.refusals import ineffective, would_shrink
+from controller.hypervisor.refusals import ineffective, pool_busy, would_shrink
 from controller.hypervisor.session import Session
 from controller.hypervisor.storage_calls import (
+    HEAD,
     as_asked,
+    delete_known,
+    format_of,
+    in_the_way,
     list_all,
     lookup,
     scan,
@@ -88,11 +93,27 @@ class Storage:
             )
         return view
 
-    def volumes(self, pool: str) -> list[VolumeView]:
-        """Every volume of the pool, after a scan. Raises as ``volume``."""
+    def absent(self, pool: str, names: Collection[str]) -> frozenset[str]:
+        """Those of the volumes that are not there, by a scan; none while that is not possible.
+
+        Raises as ``volume``.
+        """
+
+        def look(one: libvirt.virStoragePool) -> frozenset[str]:
+            known = scan(one)
+            return frozenset(name for name in names if known and lookup(one, pool, name) is None)
+
+        return self._run(Role.STORAGE, "look for volumes", pool, look, SLOW)
+
+    def volumes(self, pool: str, *, sure: bool = False) -> list[VolumeView]:
+        """Every volume of the pool, after a scan where one is possible. Raises as ``volume``.
+
+        ``sure``: also of files that libvirt does not know yet; else ``TransientError("PoolBusy")``.
+        """
 
         def look(one: libvirt.virStoragePool) -> list[VolumeView]:
-            scan(one)
+            if not scan(one) and sure:
+                raise pool_busy(self._config.name, pool, "what is in it is not known")
             return list_all(one, pool)
 
         return self._run(Role.STORAGE, "list volumes", pool, look, SLOW)
@@ -146,17 +167,15 @@ class Storage:
                 try:
                     return view_of(pool, one.createXML(xml, 0))
                 except libvirt.libvirtError as error:
-                    if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
-                        # A file that libvirt has not seen yet is in the way under this name.
-                        if not scan(one):
-                            raise
-                        found = lookup(one, pool, name)
-                        if found is None:
-                            raise
-                    else:
-                        found = lookup(one, pool, name)
-                        if found is None:
-                            raise
+                    # A file that libvirt has not seen yet may be in the way under this name.
+                    if not in_the_way(error):
+                        raise
+                    if not scan(one):
+                        why = f"which volume {name} that is in the way there is not known"
+                        raise pool_busy(self._config.name, pool, why) from error
+                    found = lookup(one, pool, name)
+                    if found is None:
+                        raise
             return as_asked(found, format, backing)
 
         view = self._run(Role.ACT, "create volume", pool, create, SLOW)
@@ -191,19 +210,17 @@ class Storage:
         self._pools.changed()
 
     def delete(self, pool: str, name: str) -> None:
-        """Deletes the volume; one that is not there is fine."""
+        """Deletes the volume; one that is not there is fine.
+
+        Raises ``TransientError(reason="PoolBusy")`` where it cannot be told whether it is there.
+        """
 
         def delete(one: libvirt.virStoragePool) -> None:
-            for scanned in (False, True):
-                try:
-                    one.storageVolLookupByName(name).delete(0)
-                except libvirt.libvirtError as error:
-                    if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-                        raise
-                    if not scanned:
-                        scan(one)
-                else:
-                    return
+            if not delete_known(one, name):
+                if not scan(one):
+                    why = f"whether it has a volume {name} to be deleted is not known"
+                    raise pool_busy(self._config.name, pool, why)
+                delete_known(one, name)
 
         self._run(Role.ACT, "delete volume", pool, delete, SLOW)
         self._pools.changed()
@@ -224,14 +241,21 @@ class Storage:
         behind, unless the host is lost meanwhile. Raises ``TransientError`` when the stream ends
         early, and as a call does.
         """
-        self.delete(pool, name)
+        # A file of that name that libvirt does not know is in the way of the new one, and so found.
+        self._run(Role.ACT, "delete volume", pool, lambda one: delete_known(one, name), SLOW)
         if self._config.in_process:
             return self._pretend(pool, name, stream, size, format, progress)
         # Made raw and empty, whatever is in the upload: it brings its own header.
         xml = volume_xml(name, size, "raw", None)
 
         def begin(one: libvirt.virStoragePool) -> libvirt.virStream:
-            volume = one.createXML(xml, 0)
+            try:
+                volume = one.createXML(xml, 0)
+            except libvirt.libvirtError as error:
+                if not in_the_way(error) or scan(one):
+                    raise  # and known from now on, so that the next upload deletes it
+                why = f"which volume {name} that is in the way there is not known"
+                raise pool_busy(self._config.name, pool, why) from error
             sink = one.connect().newStream(0)
             try:
                 volume.upload(sink, 0, size, 0)
@@ -252,13 +276,16 @@ class Storage:
             raise
         self._pools.changed()
 
-        def look(one: libvirt.virStoragePool) -> VolumeView | None:
-            scan(one)  # libvirt looks into the file now and sees which format it has
-            return lookup(one, pool, name)
+        def look(one: libvirt.virStoragePool) -> tuple[VolumeView | None, bool]:
+            scanned = scan(one)  # libvirt looks into the file then and sees which format it has
+            return lookup(one, pool, name), scanned
 
-        view = self._run(Role.ACT, "look at upload", pool, look, SLOW)
+        view, scanned = self._run(Role.ACT, "look at upload", pool, look, SLOW)
         if view is None:
             raise TransientError(f"volume {pool}/{name} is gone right after its upload")
+        if not scanned:  # it still has the one that it was made as
+            head = self.read(pool, name, 0, min(size, HEAD))
+            view = replace(view, format=format_of(head))
         if view.format == format:
             return view
         self.delete(pool, name)

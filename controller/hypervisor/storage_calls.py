@@ -89,6 +89,25 @@ def scan(pool: libvirt.virStoragePool) -> bool:
     return True
 
 
+def in_the_way(error: libvirt.libvirtError) -> bool:
+    """Was the volume not made since a file of its name, which libvirt may not know, is there?"""
+    code = error.get_error_code()
+    return code == libvirt.VIR_ERR_STORAGE_VOL_EXIST or (
+        code == libvirt.VIR_ERR_OPERATION_INVALID and "already exists" in str(error)
+    )
+
+
+HEAD = 0x9000
+"""So many bytes of a file tell its format, as libvirt would."""
+
+
+def format_of(head: bytes) -> str:
+    """The format of a file that begins so, of those that are ever uploaded."""
+    if head.startswith(b"QFI\xfb"):
+        return "qcow2"
+    return "iso" if head[0x8001:0x8006] == b"CD001" else "raw"
+
+
 def lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeView | None:
     try:
         return view_of(pool_name, pool.storageVolLookupByName(name))
@@ -96,6 +115,17 @@ def lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeVie
         if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
             return None
         raise
+
+
+def delete_known(pool: libvirt.virStoragePool, name: str) -> bool:
+    """``virStorageVolDelete``; False where libvirt knows of no such volume."""
+    try:
+        pool.storageVolLookupByName(name).delete(0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return False
+        raise
+    return True
 
 
 def list_all(pool: libvirt.virStoragePool, pool_name: str) -> list[VolumeView]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from controller.errors import PermanentError
+from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.images.ports import Builders
 from controller.observed.base_names import file_name, is_base_name, marker_name
 from controller.observed.host import VolumeView
@@ -68,7 +68,9 @@ class Bases:
             unused = {
                 volume.name for volume in self._unused(host, pool) if not wanted(pool, volume.name)
             }
-        except PermanentError as error:  # of this pool; the others are looked at all the same
+        except HostUnreachableError:
+            raise
+        except GuestkeeperError as error:  # of this pool; the others are looked at all the same
             _log.warning("bases were not looked at", host=host, pool=pool, why=str(error))
             return
         for key in [key for key in since if key.startswith(here)]:
@@ -88,7 +90,13 @@ class Bases:
 
     def _delete(self, host: str, pool: str, name: str, wanted: Callable[[str, str], bool]) -> bool:
         """Looks once more, then the marker goes first: half deleted is no base."""
-        still = {volume.name for volume in self._unused(host, pool)}
+        try:
+            still = {volume.name for volume in self._unused(host, pool)}
+        except HostUnreachableError:
+            raise
+        except GuestkeeperError as error:  # not known just now
+            _log.info("base stays for now", host=host, pool=pool, volume=name, why=str(error))
+            return False
         if name not in still or wanted(pool, name):
             return False
         _log.info("deleting an unused base", host=host, pool=pool, volume=name)
@@ -102,16 +110,20 @@ class Bases:
 
         By file name, not by path: it holds a digest, and a path may be written in many ways.
         """
-        candidates = [
-            volume for volume in self._builders.volumes(host, pool) if is_base_name(volume.name)
-        ]
+        there = self._builders.scanned_volumes(host, pool)
+        candidates = [volume for volume in there if is_base_name(volume.name)]
         if not candidates:
             return []
         used = {file_name(path) for path in self._builders.file_paths(host)}
         for other in self._builders.host(host).pools.values():
-            if other.active:
-                backings = (volume.backing for volume in self._builders.volumes(host, other.name))
-                used |= {file_name(path) for path in backings if path is not None}
+            if not other.active:
+                raise PermanentError(
+                    f"pool {other.name} of host {host} is not active: what stands on bases there is"
+                    " not known",
+                    reason="PoolInactive",
+                )
+            backings = (one.backing for one in self._builders.scanned_volumes(host, other.name))
+            used |= {file_name(path) for path in backings if path is not None}
         return [volume for volume in candidates if file_name(volume.path) not in used]
 
     def _load(self) -> dict[str, float]:

@@ -69,7 +69,10 @@ class Builders(Storage, Protocol):
         """The serial console; whoever had it open loses it. Raises as the channel does."""
 
     def volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
-        """Every volume of the pool, after a scan."""
+        """Every volume of the pool, after a scan where one is possible."""
+
+    def scanned_volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
+        """The same, for who deletes what none of them uses: raises where no scan is possible."""
 
     def file_paths(self, host: str) -> frozenset[str]:
         """Every path on the host that any domain, ours or not, names: as a disk's source or its

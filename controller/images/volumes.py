@@ -19,7 +19,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO, Protocol, get_args
 
@@ -73,6 +73,9 @@ class Storage(Protocol):
 
         Raises ``PermanentError(reason="NotSupported")`` on a host whose volumes have no bytes.
         """
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        """Those of the volumes that are certainly not there."""
 
 
 def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
@@ -161,6 +164,13 @@ class Volumes:
         elif self._is_proven(host, pool, found):
             # It was whole, and is as it was, guests may run on it, and only its marker was removed.
             _log.warning("marker is gone", host=host, pool=pool, volume=name)
+        elif not self._storage.absent(host, pool, [marker_name(name)]):
+            raise TransientError(
+                f"whether the volume {name} is whole cannot be told, as pool {pool} of host"
+                f" {host} cannot be looked through just now",
+                reason="PoolBusy",
+                retry_after=5.0,
+            )
         else:
             _log.info("deleting an unfinished upload", host=host, pool=pool, volume=name)
             found = self._upload(host, pool, name, facts, check, progress)
@@ -228,11 +238,15 @@ class Volumes:
             raise TransientError(
                 f"the volume {name} vanished while it was made", reason="VolumeVanished"
             )
+        # Whether libvirt has looked into the file by now, and so what it says it is, is chance.
+        shapes = {
+            (whole.format, whole.capacity),
+            ("raw", facts.signature.size),
+            (facts.format or "raw", facts.virtual_size or whole.capacity),
+        }
         # A file system may give back some of what it had set aside, never some of the content.
         content = min(whole.allocation, facts.signature.size)
-        if (seen.format, seen.capacity) != (whole.format, whole.capacity) or (
-            seen.allocation < content
-        ):
+        if (seen.format, seen.capacity) not in shapes or seen.allocation < content:
             raise TransientError(
                 f"the volume {pool}/{name} was changed while it was made: another guestkeeper"
                 f" uploads it to host {host} too; let only one of them manage that host",

@@ -70,7 +70,7 @@ class Workbench:
 
         A volume that guests stand on gets its marker back.
         """
-        volumes = {one.name: one for one in self._builders.volumes(self._host, self._pool)}
+        volumes = {one.name: one for one in self._builders.scanned_volumes(self._host, self._pool)}
         found = volumes.get(base)
         if found is None:
             return False

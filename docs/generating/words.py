@@ -674,6 +674,10 @@ STEP_REASONS: Final[dict[str, Reason]] = {
         "Write the output of `openssl passwd -6` there.",
     ),
     "PermanentFailure": Reason("It will fail again until something changes.", "See the message."),
+    "PoolBusy": Reason(
+        "libvirt makes volumes in the pool and does not look through it meanwhile, so what is in it"
+        " is not known: nothing is deleted for want of something, and it is tried again.",
+    ),
     "PoolFull": Reason("The image does not fit into the pool.", "Make room."),
     "PoolInactive": Reason(
         "The pool is stopped, so what is in it cannot be told.", "`virsh pool-start POOL`."

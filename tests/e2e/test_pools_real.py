@@ -1,18 +1,26 @@
 """Pools and volumes of a real libvirtd of the test's own; no guest runs."""
 
+import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import libvirt
 import pytest
 
+from controller.errors import PermanentError, TransientError
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
+from controller.images.seed import build_seed
+from controller.observed.host import VolumeView
 from controller.planning.trouble import pool_trouble
 from tests.e2e.private_libvirtd import PrivateLibvirtd
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -27,12 +35,28 @@ def daemon() -> Iterator[PrivateLibvirtd]:
     root = Path(tempfile.mkdtemp(prefix="gkt-"))
     root.chmod(0o755)
     one = PrivateLibvirtd(root)
-    one.start()
+    _slow_qemu_img(root / "bin")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{root / 'bin'}:{os.environ['PATH']}")
+        one.start()
     try:
         yield one
     finally:
         one.stop()
         shutil.rmtree(root)
+
+
+def _slow_qemu_img(directory: Path) -> None:
+    """libvirt's qemu-img: a volume named ``slow`` is not made before there is a file ``gate``."""
+    directory.mkdir(mode=0o755)
+    program = directory / "qemu-img"
+    gate = directory / "gate"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in */slow*) until [ -e {gate} ]; do sleep 0.05; done;; esac\n'
+        f'exec {shutil.which("qemu-img")} "$@"\n'
+    )
+    program.chmod(0o755)
 
 
 @pytest.fixture
@@ -165,3 +189,106 @@ def test_who_only_looks_is_told_of_another_path_too(
     trouble = pool_trouble(one.host("real"), "taken")
     assert trouble is not None
     assert trouble.reason == "PoolElsewhere"
+
+
+# --- Many at a time -------------------------------------------------------------------------------
+
+
+def test_seeds_and_disks_of_forty_guests_are_made_by_eight_at_a_time(
+    daemon: PrivateLibvirtd, directory: Path, opened: Opener
+) -> None:
+    one = opened({"gk": directory / "gk"})
+    base = one.create_volume("real", "gk", "base.qcow2", capacity=MIB)
+    seed = build_seed(instance_id="i-1", hostname="web", keys=["ssh-ed25519 AAAA"])
+
+    def make(number: int) -> tuple[str, str | None]:
+        backing = (base.path, "qcow2")
+        disk = one.create_volume("real", "gk", f"web{number}.qcow2", capacity=MIB, backing=backing)
+        made = one.upload_volume(
+            "real",
+            "gk",
+            f"web{number}-seed.iso",
+            BytesIO(seed),
+            len(seed),
+            format="iso",
+            progress=lambda _: None,
+        )
+        return made.format, disk.backing
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(make, range(40)))
+    assert made == [("iso", base.path)] * 40
+    files = {path.name: path for path in (directory / "gk").iterdir()}
+    assert all(files[f"web{number}-seed.iso"].read_bytes() == seed for number in range(40))
+
+
+@pytest.fixture
+def busy(daemon: PrivateLibvirtd, directory: Path, opened: Opener) -> Iterator[Hypervisor]:
+    """A host whose pool ``gk`` cannot be scanned: a volume is being made there."""
+    one = opened({"gk": directory / "gk"})
+    gate = daemon.root / "bin" / "gate"
+    gate.unlink(missing_ok=True)
+    connection = libvirt.open(daemon.uri)
+    pool = connection.storagePoolLookupByName("gk")
+    xml = (
+        f"<volume><name>slow</name><capacity>{MIB}</capacity>"
+        "<target><format type='qcow2'/></target></volume>"
+    )
+    making = threading.Thread(target=pool.createXML, args=(xml, 0))
+    making.start()
+
+    def refused() -> bool:
+        try:
+            connection.storagePoolLookupByName("gk").refresh(0)
+        except libvirt.libvirtError as error:
+            return "asynchronous jobs" in str(error)
+        return False
+
+    wait_until(refused, 20, "the pool is busy")
+    yield one
+    gate.touch()
+    making.join(20)
+    connection.close()
+
+
+def upload(one: Hypervisor, name: str, content: bytes, format: str) -> VolumeView:
+    return one.upload_volume(
+        "real",
+        "gk",
+        name,
+        BytesIO(content),
+        len(content),
+        format=format,
+        progress=lambda _: None,
+    )
+
+
+def test_an_upload_is_judged_by_what_it_holds_while_the_pool_cannot_be_scanned(
+    busy: Hypervisor, directory: Path, tmp_path: Path
+) -> None:
+    seed = build_seed(instance_id="i-1", hostname="web", keys=[])
+    disk = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True)
+    for content, format in ((seed, "iso"), (disk.read_bytes(), "qcow2"), (b"kernel" * 99, "raw")):
+        assert upload(busy, f"a.{format}", content, format).format == format
+        assert (directory / "gk" / f"a.{format}").read_bytes() == content
+    with pytest.raises(PermanentError, match="is raw, not qcow2"):
+        upload(busy, "b.qcow2", b"no disk" * 1000, "qcow2")
+    assert not (directory / "gk" / "b.qcow2").exists()
+
+
+def test_what_cannot_be_looked_for_is_not_known_and_nothing_is_deleted(
+    busy: Hypervisor, directory: Path
+) -> None:
+    (directory / "gk" / "by-hand").write_bytes(b"theirs")
+    for act in (
+        lambda: busy.delete_volume("real", "gk", "by-hand"),
+        lambda: upload(busy, "by-hand", b"ours", "raw"),
+        lambda: busy.create_volume("real", "gk", "by-hand", capacity=MIB),
+        lambda: busy.scanned_volumes("real", "gk"),
+    ):
+        with pytest.raises(TransientError) as caught:
+            act()
+        assert caught.value.reason == "PoolBusy", caught.value
+    assert (directory / "gk" / "by-hand").read_bytes() == b"theirs"
+    assert busy.absent("real", "gk", ["by-hand", "nowhere"]) == frozenset(), "who knows?"

@@ -38,7 +38,7 @@ class World:
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         return self.there.get((pool, name))
 
-    def volumes(self, host: str, pool: str) -> list[VolumeView]:
+    def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
         assert pool != "off"
         return [view for view in self.there.values() if view.pool == pool]
 

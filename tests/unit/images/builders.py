@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from controller.errors import HostUnreachableError, PermanentError
+from controller.errors import HostUnreachableError, PermanentError, TransientError
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.host import VolumeView
@@ -203,6 +203,12 @@ class Builders(Pool):
             return [
                 replace(self._view(name), backing=self.backings.get(name)) for name in self.contents
             ]
+
+    def scanned_volumes(self, host: str, pool: str) -> Sequence[VolumeView]:
+        self._call("scanned_volumes")
+        if self.busy:
+            raise TransientError("cannot be scanned", reason="PoolBusy")
+        return self.volumes(host, pool)
 
     def file_paths(self, host: str) -> frozenset[str]:
         self._call("file paths")

@@ -2,7 +2,7 @@
 
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import BinaryIO
 
 from controller.observed.host import HostView, PoolView, VolumeView
@@ -34,6 +34,9 @@ class Pool:
         """How many bytes of an upload are there; a volume has its full size from the first one."""
         self.modified: dict[str, float] = {}
         """When a volume was last written to; one that is not here, long ago."""
+        self.stopped: set[str] = set()
+        self.busy = False
+        """A pool that cannot be scanned: what is not known to be there may be."""
         self.fail: dict[str, Exception] = {}
         self.amid: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
@@ -41,6 +44,7 @@ class Pool:
     def host(self, host: str) -> HostView:
         self._call(f"host {host}")
         pools = {"default": PoolView("default", "/pool", True, 1 << 41, self.available)}
+        pools |= {name: PoolView(name, f"/{name}", False, 0, 0) for name in self.stopped}
         return HostView(host, "test:///", reachable=True, pools=pools)
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
@@ -85,6 +89,10 @@ class Pool:
                 effect.amid()
                 self.amid()
         return self._view(name)
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        self._call("absent")
+        return frozenset() if self.busy else frozenset(set(names) - set(self.contents))
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
         with self._effect(f"delete {name}"):

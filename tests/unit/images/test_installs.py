@@ -305,6 +305,20 @@ def test_an_unused_base_is_deleted_after_its_time_and_one_in_use_never(world: Wo
     assert world.collected == [old]
 
 
+def test_no_base_is_collected_while_it_is_not_known_what_stands_on_it(world: World) -> None:
+    world.prepare()
+    base = world.reach(ImageState.READY).base
+    world.tend(NEWER)
+    world.now += 1000
+    for busy, stopped in ((True, set[str]()), (False, {"other"})):
+        world.host.busy, world.host.stopped = busy, stopped
+        world.tend(NEWER)
+        assert base in world.bases()
+    world.host.stopped = set()
+    world.tend(NEWER)
+    assert world.collected == [base]
+
+
 def test_a_disk_of_a_guest_that_is_called_like_a_base_is_none(world: World) -> None:
     disks = {"gk-base-camp-7dfebca6-data.qcow2", "gk-base-camp-7dfebca6-system.qcow2"}
     world.host.contents.update(dict.fromkeys(disks, b"precious"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -230,6 +231,42 @@ def test_an_upload_without_its_marker_is_made_again(world: World) -> None:
     world.pool.contents[BASE] = b"\0" * MIB
     world.prepare(DISK_ONLY)
     assert world.contents() == {BASE: RAW}
+
+
+def test_what_may_have_its_marker_is_not_taken_for_the_remains_of_an_upload(world: World) -> None:
+    world.pool.contents[BASE] = RAW
+    world.pool.busy = True
+    assert world.failing(DISK_ONLY).reason == "PoolBusy"
+    assert set(world.pool.contents) == {BASE}
+    assert not any(call.startswith(("delete", "upload")) for call in world.pool.calls)
+    world.pool.busy = False
+    world.now += 10
+    world.prepare(DISK_ONLY)
+    assert world.contents() == {BASE: RAW}
+
+
+@pytest.mark.parametrize("looked", ["before", "after", "never"])
+def test_an_upload_is_whole_whenever_libvirt_looks_into_it(world: World, looked: str) -> None:
+    disk = Path(world.images / "disk.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "8M"], check=True)
+    image, pool = an_image(), world.pool
+    (world.images / "debian12.qcow2").write_bytes(disk.read_bytes())
+    size = disk.stat().st_size
+    as_made, as_seen = ("raw", size), ("qcow2", 8 * MIB)
+    shapes = {
+        "before": [as_seen, as_seen],
+        "after": [("qcow2", size), as_seen],
+        "never": [("qcow2", size), as_made],
+    }[looked]
+    plain = pool._view
+
+    def view(name: str) -> VolumeView:
+        format, capacity = shapes[1] if f"create {name}.ok" in pool.calls else shapes[0]
+        return replace(plain(name), format=format, capacity=capacity)
+
+    pool._view = view  # type: ignore[method-assign]
+    world.prepare(image)
+    assert world.view(image).capacity == 8 * MIB
 
 
 def test_a_marker_without_its_volume_blesses_nothing(world: World) -> None:
