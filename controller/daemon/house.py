@@ -307,13 +307,13 @@ class House:
             owned = self.hypervisor.owned(host) if reachable else ()
             if reachable:
                 self.look.listed(host, owned)
-                self.fleets.census()  # so that a host which goes later counts as heard
         except GuestkeeperError as error:  # gone again: that is told by another call of this
             log.info("host went at once", host=host, why=str(error))
             owned = ()
         self.triggers.on_host(host, owned)
         if reachable:
             self.keeper.kick()
+            self.fleets.census()  # so that a host which goes later counts as heard; it asks others
 
     def on_scan(self, result: ScanResult) -> None:
         """The directory was read and something in it changed."""

@@ -66,7 +66,6 @@ StepHook = Callable[[Subject, Observed, Step, bool], None]
 """(whom it is about, what was seen before, step, did it go well): for the metrics."""
 UNPLUG_TIMEOUT = 60.0
 """Seconds that a guest gets to let go of a device."""
-_LOCKS = 64
 _NO_ANSWER = frozenset({AgentUnavailableError.reason, HostBusyError.reason, "DeadlineExceeded"})
 """Why a guest's next long action waits in the line of those that did not answer."""
 
@@ -95,7 +94,7 @@ class Executor:
         self._on_step = on_step
         self._in_use = InUse(ports.hypervisor)
         self._power = Power(ports.hypervisor, clock)
-        self._writing = tuple(threading.Lock() for _ in range(_LOCKS))
+        self._writing: dict[str, threading.Lock] = {}
 
     def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
         """Carries out ``step``, or starts it where it is long."""
@@ -296,7 +295,8 @@ class Executor:
         return domain.ownership
 
     def _lock_of(self, name: str) -> threading.Lock:
-        return self._writing[hash(name) % _LOCKS]
+        """The guest's own: one that is shared would be held by a guest whose host hangs."""
+        return self._writing.setdefault(name, threading.Lock())
 
     # --- long steps -------------------------------------------------------------------------------
 

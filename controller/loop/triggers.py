@@ -5,8 +5,8 @@ queue once a period, whatever was lost.
 """
 
 import threading
-import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from controller.desired.schema import Change
 from controller.desired.snapshot import ScanResult, Snapshot
 from controller.errors import GuestkeeperError
+from controller.loop.beside import Beside
 from controller.loop.queue import WorkQueue
 from controller.loop.status import StatusStore
 from controller.observed.build import is_builder_name
@@ -141,7 +142,7 @@ class Resync:
         self._deep_every = max(1, round(slow / period))
         self._count = 0
         self._tidy = tidy
-        self._looks: dict[str, threading.Thread] = {}
+        self._beside = Beside("resync", _PATIENCE)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="resync", daemon=True)
 
@@ -160,37 +161,8 @@ class Resync:
         """
         self._count += 1
         deep = self._count % self._deep_every == 0
-        hosts = list(self._hosts.hosts())
-        if len(hosts) == 1:
-            self._look(hosts[0], deep=deep)
-        else:
-            self._look_beside(hosts, deep=deep)
+        self._beside.each(self._hosts.hosts(), partial(self._look, deep=deep))
         self._triggers.all()
-
-    def _look_beside(self, hosts: Collection[str], *, deep: bool) -> None:
-        for host in hosts:
-            before = self._looks.get(host)
-            if before is not None and before.is_alive():
-                continue  # it has not answered to the last one
-            look = threading.Thread(
-                target=self._look_alone, args=(host, deep), name=f"resync-{host}",
-                daemon=True,
-            )  # fmt: skip
-            try:
-                look.start()
-            except RuntimeError as error:  # the process has no thread left: a period later
-                log.warning("resync left a host out", host=host, why=str(error))
-                continue
-            self._looks[host] = look
-        deadline = time.monotonic() + _PATIENCE
-        for look in self._looks.values():
-            look.join(max(0.0, deadline - time.monotonic()))
-
-    def _look_alone(self, host: str, deep: bool) -> None:
-        try:
-            self._look(host, deep=deep)
-        except Exception:  # told; a thread has nobody to raise to
-            log.exception("resync panicked", host=host)
 
     def _look(self, host: str, *, deep: bool) -> None:
         try:

@@ -104,7 +104,7 @@ def test_a_callback_that_panics_ends_no_worker() -> None:
     one = Operations(1, on_done=bad, on_panic=bad)
     for number in range(3):
         one.start(f"web{number}", "LookInside", lambda: 1 // 0)
-    wait_until(lambda: len(done) == 6, 5, "every callback was called")
+    wait_until(lambda: len(done) == 6, 20, "every callback was called")
     assert one.stop(5)
 
 
