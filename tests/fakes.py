@@ -241,14 +241,20 @@ class FakeWorld:
                 self.insides.pop(name, None)  # another disk has another inside
                 self.booted[name] = system.volume or ""
 
-    def shutdown(self, host: str, name: str) -> None:
+    def _refuse_another_run(self, name: str, run: int | None) -> None:
+        if run is not None and self.domains[name].run not in (run, None):
+            raise HostBusyError(f"{name} was started anew", reason="RunChanged", retry_after=1.0)
+
+    def shutdown(self, host: str, name: str, run: int | None = None) -> None:
         with self._effect(f"shutdown {name}"):
+            self._refuse_another_run(name, run)
             self.asked[name] = self.domains[name].run, self.now
             if name not in self.deaf and self.domains[name].state.active:
                 self.stop(name, StateReason.SHUTDOWN)
 
-    def destroy(self, host: str, name: str) -> None:
+    def destroy(self, host: str, name: str, run: int | None = None) -> None:
         with self._effect(f"destroy {name}"):
+            self._refuse_another_run(name, run)
             if self.domains[name].state.active:
                 run, _ = self.asked.get(name, (None, 0.0))
                 asked = run == self.domains[name].run

@@ -97,11 +97,13 @@ class Hypervisor(Protocol):
 
     def start(self, host: str, name: str) -> None: ...
 
-    def shutdown(self, host: str, name: str) -> None:
-        """Asks the guest (agent, then ACPI) to power off; does not wait."""
+    def shutdown(self, host: str, name: str, run: int | None = None) -> None:
+        """Asks the guest (agent, then ACPI) to power off; does not wait. Of another than ``run``
+        nothing is asked."""
 
-    def destroy(self, host: str, name: str) -> None:
-        """Pulls the plug, gracefully towards QEMU; a failure is permanent."""
+    def destroy(self, host: str, name: str, run: int | None = None) -> None:
+        """Pulls the plug, gracefully towards QEMU; a failure is permanent. Another than ``run`` is
+        left alone."""
 
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""

@@ -48,19 +48,9 @@ class Power:
 
     def shutdown(self, host: str, name: str, step: ShutdownDomain, note: Note) -> None:
         """Its time to go down begins when the call came back."""
-        self._world.shutdown(host, name)
+        self._world.shutdown(host, name, step.run)
         note((("shutdown_requested", self._clock()), ("stop_run", step.run)))
 
     def destroy(self, host: str, name: str, run: int | None) -> None:
-        """``run`` is the one that was looked at, None where that does not matter.
-
-        Raises ``HostBusyError`` where another was begun meanwhile, which nobody asked.
-        """
-        has = self._world.domain(host, name)
-        if has is not None and run is not None and has.run not in (run, None):
-            raise HostBusyError(
-                f"domain {name} was started anew meanwhile: it is not powered off",
-                reason="RunChanged",
-                retry_after=1.0,
-            )
-        self._world.destroy(host, name)
+        """``run`` is the one that was looked at: no other, which nobody asked, is powered off."""
+        self._world.destroy(host, name, run)

@@ -18,6 +18,7 @@ from controller.hypervisor.guard import guest_guard
 from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.jobs import refuse_during_job
 from controller.hypervisor.refusals import conflict
+from controller.hypervisor.runs import refuse_another_run
 from controller.hypervisor.saved import drop_outdated
 from controller.hypervisor.serial_log import serial_log
 from controller.hypervisor.writes import Writes, element_of, find, set_element, unless
@@ -89,16 +90,18 @@ class Domains:
 
         self._writes.write(name, "start", write)
 
-    def shutdown(self, name: str) -> None:
+    def shutdown(self, name: str, run: int | None = None) -> None:
         """``virDomainShutdownFlags``, by the guest agent, else by ACPI; does not wait for it.
 
-        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup.
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup, and
+        ``HostBusyError(reason='RunChanged')`` where another than ``run`` has begun.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             if not domain.isActive():
                 return
             refuse_during_job(domain)
+            refuse_another_run(domain, run)
             flags = 0
             if self._dialect is Dialect.QEMU:
                 flags = (
@@ -109,13 +112,14 @@ class Domains:
 
         self._writes.write(name, "shutdown", write)
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, run: int | None = None) -> None:
         """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
 
         A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
-        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup.
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup, and
+        ``HostBusyError(reason='RunChanged')`` where another than ``run`` has begun.
         """
-        self._writes.destroy(name, spare_jobs=True)
+        self._writes.destroy(name, spare_jobs=True, run=run)
 
     def eject(self, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}`` (``virDomainUpdateDeviceFlags``).

@@ -331,21 +331,21 @@ class Hypervisor:
         """Starts the domain, or goes on with its saved run; see ``Domains.start``."""
         self._of(host).domains.start(name)
 
-    def shutdown(self, host: str, name: str) -> None:
-        """Asks the guest (agent, then ACPI) to power off; does not wait.
+    def shutdown(self, host: str, name: str, run: int | None = None) -> None:
+        """Asks the guest (agent, then ACPI) to power off; does not wait. See ``Domains``.
 
         Raises ``FilesystemsFrozenError`` while a backup or snapshot has its file systems frozen.
         """
         self._of(host).refuse_while_frozen(name)
-        self._of(host).domains.shutdown(name)
+        self._of(host).domains.shutdown(name, run)
 
-    def destroy(self, host: str, name: str) -> None:
-        """Pulls the plug, gracefully towards QEMU; a failure is permanent.
+    def destroy(self, host: str, name: str, run: int | None = None) -> None:
+        """Pulls the plug, gracefully towards QEMU; a failure is permanent. See ``Domains``.
 
         Raises as ``shutdown`` does.
         """
         self._of(host).refuse_while_frozen(name)
-        self._of(host).domains.destroy(name)
+        self._of(host).domains.destroy(name, run)
 
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""

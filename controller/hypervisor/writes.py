@@ -15,12 +15,13 @@ from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.jobs import refuse_during_job
 from controller.hypervisor.places import Places
+from controller.hypervisor.runs import refuse_another_run
 
 T = TypeVar("T")
 LIFECYCLE = 90.0
 """libvirt itself waits up to 30 s for a domain's lock, and a start may format a TPM or NVRAM."""
 
-_NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "JobRunning", "NoThread"})
+_NOT_TRIED = frozenset({"DomainMissing", "HostBusy", "JobRunning", "NoThread", "RunChanged"})
 
 Guard = Callable[[libvirt.virDomain], object]
 """Raises ``PermanentError(reason='NameConflict')`` for a domain that is not ours."""
@@ -65,11 +66,12 @@ class Writes:
 
         return self.run(name, operation, guarded)
 
-    def destroy(self, name: str, *, spare_jobs: bool = False) -> None:
+    def destroy(self, name: str, *, spare_jobs: bool = False, run: int | None = None) -> None:
         """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
 
         A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
-        With ``spare_jobs`` raises ``TransientError(reason='JobRunning')`` while it has a job.
+        With ``spare_jobs`` raises ``TransientError(reason='JobRunning')`` while it has a job; with
+        ``run``, ``HostBusyError(reason='RunChanged')`` where another one has begun.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -77,6 +79,7 @@ class Writes:
                 return
             if spare_jobs:
                 refuse_during_job(domain)
+            refuse_another_run(domain, run)
             graceful = libvirt.VIR_DOMAIN_DESTROY_GRACEFUL
             unless(lambda: not domain.isActive(), lambda: domain.destroyFlags(graceful))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from controller.errors import HostUnreachableError, PermanentError, TransientError
+from controller.errors import HostBusyError, HostUnreachableError, PermanentError, TransientError
 from controller.hypervisor.domain_xml import Dialect, render
 from controller.hypervisor.host_config import HostConfig, Role
 from controller.hypervisor.hypervisor import Hypervisor
@@ -147,6 +147,26 @@ def test_the_life_of_a_domain(hypervisor: Hypervisor) -> None:
     for _ in range(2):
         hypervisor.destroy("a", "web1")
         assert state(hypervisor, "a", "web1") == (DomainState.SHUTOFF, StateReason.DESTROYED)
+
+
+def test_a_run_that_is_over_is_neither_asked_nor_powered_off(hypervisor: Hypervisor) -> None:
+    hypervisor.define("a", config_of(), ours())
+    hypervisor.start("a", "web1")
+    first = hypervisor.domain("a", "web1")
+    assert first is not None
+    hypervisor.destroy("a", "web1", first.run)
+    hypervisor.start("a", "web1")
+    for end in (hypervisor.shutdown, hypervisor.destroy):
+        with pytest.raises(HostBusyError) as refused:
+            end("a", "web1", first.run)
+        assert refused.value.reason == "RunChanged"
+        assert state(hypervisor, "a", "web1")[0] is DomainState.RUNNING
+    second = hypervisor.domain("a", "web1")
+    assert second is not None
+    hypervisor.shutdown("a", "web1", second.run)
+    for end in (hypervisor.shutdown, hypervisor.destroy):  # off is what was wanted
+        end("a", "web1", second.run)
+    assert state(hypervisor, "a", "web1") == (DomainState.SHUTOFF, StateReason.SHUTDOWN)
 
 
 def test_defining_again_changes_the_definition_and_keeps_the_domain(

@@ -154,8 +154,8 @@ def test_it_has_its_whole_time_from_when_the_call_came_back() -> None:
     wishes(site, restart_requested=site.world.now)
     real = site.world.shutdown
 
-    def slow(host: str, name: str) -> None:
-        real(host, name)
+    def slow(host: str, name: str, run: int | None) -> None:
+        real(host, name, run)
         site.world.now += 25
 
     site.world.shutdown = slow  # type: ignore[method-assign]
