@@ -694,7 +694,7 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "RemovalTimedOut": Reason(
         "The guest did not let go of a device in time.", "Unmount what is on it; it is tried again."
     ),
-    "RunChanged": Reason("Somebody started it anew while it was to be powered off: it is not."),
+    "RunChanged": Reason("It was started anew while its last run was to be ended: it is left alone."),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "SourceBound": Reason(
         "A disk that is encrypted, or a slice of a file, would be put on another volume.",
