@@ -21,6 +21,7 @@ from controller.planning.writing import guest_name
 from tests.factories import a_guest
 from tests.field_adopted import Adopted, adopted, belongs, changes
 from tests.field_corpus import (
+    BY_KEY,
     CORPUS,
     HOST,
     a_libvirtd,
@@ -83,6 +84,30 @@ def test_the_renames_that_export_prints_are_done(connection: libvirt.virConnect)
             held.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
         done.append(made.name)
     assert len(done) == 9
+
+
+def test_a_diskless_domain_edited_as_its_doubt_says_is_held_and_its_disk_is_known(
+    connection: libvirt.virConnect,
+) -> None:
+    """It goes on booting from the network."""
+    field = BY_KEY["vi-pxe-only"]
+    doubt = parse_config(field.xml).boot_doubt
+    assert "<boot order='1'/> in what it boots from now, <boot order='2'/> in that disk" in doubt
+    root = ET.fromstring(acceptable(field.xml, _kinds(connection)))
+    os, nic, disk = (root.find(path) for path in ("os", "devices/interface", "devices/disk"))
+    assert os is not None
+    assert nic is not None
+    assert disk is not None
+    for boot in os.findall("boot"):
+        os.remove(boot)
+    ET.SubElement(nic, "boot", order="1")
+    ET.SubElement(disk, "boot", order="2")
+    domain = _define(connection, ET.tostring(root, encoding="unicode"))
+    try:
+        held = parse_config(_held(domain))
+    finally:
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+    assert (held.boot_disk, held.boot_doubt) == ("vda", "")
 
 
 def test_the_pool_that_adopting_asks_for_is_made(connection: libvirt.virConnect) -> None:
