@@ -83,6 +83,8 @@ def test_what_names_a_device_by_its_alias_names_it_still() -> None:
     """``qemu:override`` and ``-set device.NAME``; else the domain would not start any more."""
     checked = 0
     for field in BY_KEY.values():
+        if "<qemu:override" not in field.xml:
+            continue
         one = adopted(field)
         after = one.redefined(parse_domain(one.xml).config)
         root = ET.fromstring(after)
