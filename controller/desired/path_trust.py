@@ -2,11 +2,14 @@
 
 Who may write a directory may rename what is in it, whoever that belongs to. So what holds for the
 directory of documents holds for all above it, and for those that its links lead through, as for
-sshd's StrictModes. A sticky directory such as /tmp lets nobody touch what belongs to another.
+sshd's StrictModes. A sticky directory such as /tmp lets nobody touch what belongs to another; and
+what the group of a user may write that nobody else is in (a umask of 002), only that user may.
 """
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from typing import Final
 
@@ -62,6 +65,8 @@ def _check(
         )
     if not status.st_mode & 0o022:
         return
+    if not status.st_mode & 0o002 and _is_alone(status.st_uid, status.st_gid):
+        return
     who = "everybody" if status.st_mode & 0o002 else "its group"
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     safe = {0, os.geteuid()}
@@ -77,3 +82,16 @@ def _check(
             f" belongs to {owner}, who could put another in its place; run chown root {there}, or"
             " move the directory to where only root can write"
         )
+
+
+def _is_alone(uid: int, gid: int) -> bool:
+    """Whether the group is the user's own, and of nobody else."""
+    try:
+        user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return (
+        (user.pw_gid, user.pw_name) == (gid, group.gr_name)
+        and set(group.gr_mem) <= {user.pw_name}
+        and all(other.pw_uid == uid for other in pwd.getpwall() if other.pw_gid == gid)
+    )

@@ -1,8 +1,11 @@
 """Who could put another directory in the place of the documents' is as good as root."""
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +41,10 @@ def test_a_directory_above_that_others_can_write_is_refused(
     root: Path, mode: int, above: int
 ) -> None:
     parent = root.parents[above - 1]
+    if not mode & 0o002:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files to a group that it is not in")
+        os.chown(parent, -1, OTHER)
     parent.chmod(mode)
     who = "everybody" if mode & 0o002 else "its group"
     told = refusal(root)
@@ -46,6 +53,40 @@ def test_a_directory_above_that_others_can_write_is_refused(
     assert f"run {command};" in told
     assert os.system(command) == 0  # noqa: S605 - what it says is what helps
     assert catalog(root).scan().snapshot.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("members", "others", "group", "fine"),
+    [
+        ([], [], "me", True),
+        (["me"], [], "me", True),
+        (["me", "you"], [], "me", False),
+        ([], [("you", 4711)], "me", False),
+        ([], [], "staff", False),
+    ],
+    ids=["nobody else", "named as well", "another member", "another's first", "not its own"],
+)
+def test_a_group_that_only_its_owner_is_in_may_write_above(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    members: list[str],
+    others: list[tuple[str, int]],
+    group: str,
+    fine: bool,
+) -> None:
+    """As it is for a checkout that was made with a umask of 002."""
+    root.parent.chmod(0o775)
+    status = root.parent.stat()
+    me = SimpleNamespace(pw_name="me", pw_uid=status.st_uid, pw_gid=status.st_gid)
+    rest = [SimpleNamespace(pw_name=n, pw_uid=u, pw_gid=status.st_gid) for n, u in others]
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: me)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [me, *rest])
+    found = SimpleNamespace(gr_name=group, gr_mem=members)
+    monkeypatch.setattr(grp, "getgrgid", lambda _: found)
+    if fine:
+        assert set(catalog(root).scan().snapshot.guests) == {"web1", "db1"}
+    else:
+        assert "can be written by its group" in refusal(root)
 
 
 def test_a_sticky_directory_above_is_fine_where_what_is_in_it_is_ours(root: Path) -> None:
