@@ -23,6 +23,7 @@ from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.hypervisor.address_book import uses_of
+from controller.loop.holds import Holds
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler, Result
 from controller.loop.rollouts import Rollouts
@@ -85,6 +86,7 @@ class FakeWorld:
         self.fail: dict[str, GuestkeeperError] = {}
         self.fleet = Fleet()
         self.writers: dict[str, frozenset[str]] = {}
+        self.lost: set[str] = set()  # bases that somebody deleted
         self.runs = 0
         self.booted: dict[str, str] = {}  # guest -> the system disk that it last ran on
         self.broken: set[str] = set()  # bases that nothing comes up from; or GUEST:BASE
@@ -160,7 +162,10 @@ class FakeWorld:
         return self.volumes(host, pool)
 
     def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
-        return frozenset(name for name in names if (pool, name) not in self.volumes_there)
+        """Bases are there, though nobody made their volumes here, but for those that are lost."""
+        there = {name for where, name in self.volumes_there if where == pool}
+        bases = {name for name in names if name.startswith("gk-base-")} - self.lost
+        return frozenset(set(names) - there - bases)
 
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
         return self.writers
@@ -533,8 +538,9 @@ class Documents:
 class Daemon:
     """One life of the loop over a world; a new one on the same world is a restarted daemon."""
 
-    def __init__(self, world: FakeWorld, documents: Documents) -> None:
+    def __init__(self, world: FakeWorld, documents: Documents, holds: Holds | None = None) -> None:
         self.world = world
+        self.holds = holds or Holds()
         self.documents = documents
         self.knowledge = Knowledge()
         self.status = StatusStore()
@@ -556,6 +562,7 @@ class Daemon:
             POLICY.seed,
             fleet=lambda _: world.fleet,
             hold=rollouts.hold,
+            holds=self.holds,
             clock=clock,
             ahead=steady.ahead,
         )

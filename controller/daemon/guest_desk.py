@@ -17,6 +17,7 @@ from controller.desired.snapshot import Snapshot
 from controller.errors import HostUnreachableError, PermanentError
 from controller.execution.ports import Journal
 from controller.loop.fleet import Orphan
+from controller.loop.holds import Holds
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainState, DomainView, Memory
 from controller.planning.changes import medium
@@ -87,6 +88,7 @@ class GuestDesk:
         journal: Journal,
         queue: Callable[[str], None],
         queue_all: Callable[[], None],
+        holds: Holds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``domain(host, name)`` looks at it; ``queue(name)`` has the guest looked at soon.
@@ -105,6 +107,7 @@ class GuestDesk:
         self._journal = journal
         self._queue = queue
         self._queue_all = queue_all
+        self._holds = holds or Holds()
         self._clock = clock
 
     # --- Leave it alone ---------------------------------------------------------------------------
@@ -115,17 +118,25 @@ class GuestDesk:
         if guest.memory.suspended:
             return f"{name} is left alone already; to go on: guestkeeper resume {name}"
         self._note(guest, suspended=True)
+        self._holds.saw(name, suspended=True)
         self._journal.record(name, "GuestSuspended", "an operator wants it left alone")
         return f"{name} is left alone from now on; to go on: guestkeeper resume {name}"
 
     def resume(self, name: str) -> str:
         """It is looked after again."""
+        status = self._statuses.get(name)
+        if status is not None and status.observed.held and self._holds.held(name):
+            self._holds.saw(name, suspended=False)
+            self._journal.record(name, "GuestResumed", "an operator wants it looked after again")
+            self._queue(name)
+            return f"{name} is looked after again: it has no domain, and is made anew"
         guest = self._owned(name)
         was = guest.memory.suspended
         if not was and not self._fleet.suspended:
             raise NotNowError(f"{name} is not suspended; what it does: guestkeeper explain {name}")
         if was:
             self._note(guest, suspended=False)
+            self._holds.saw(name, suspended=False)
             self._journal.record(name, "GuestResumed", "an operator wants it looked after again")
         if self._fleet.suspended:
             return (

@@ -38,6 +38,7 @@ from controller.images.images import Directories, Hooks, Images
 from controller.journal.journal import Journal
 from controller.lanes import Lane, Lanes
 from controller.loop.fleet import Fleets, Limit
+from controller.loop.holds import Holds
 from controller.loop.keeper import Keeper
 from controller.loop.look import Look
 from controller.loop.queue import WorkQueue
@@ -183,6 +184,7 @@ class House:
             Limit(settings.max_deletions, settings.max_deletions_percent),
             settings.state_dir,
         )
+        self.holds = Holds(settings.state_dir / "suspended-guests.json", write=not read_only)
         rollouts = Rollouts(self.hypervisor, lambda: self.catalog.snapshot.guests)
         self.look = Look(
             self.ports,
@@ -193,6 +195,7 @@ class House:
             hold=rollouts.hold,
             clock=self.clock.now,
             ahead=self.clock.ahead,
+            holds=self.holds,
         )
         self.executor = Executor(
             self.ports,

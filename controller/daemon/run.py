@@ -194,6 +194,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         queue=house.queue.add,
         queue_all=house.triggers.all,
         clock=house.clock.now,
+        holds=house.holds,
     )
     volumes = VolumeDesk(
         house.hypervisor,

@@ -39,6 +39,7 @@ class Knowledge:
         self._sizes: dict[str, tuple[float, Mapping[tuple[str, str], VolumeView]]] = {}
         self._done: dict[str, dict[Hashable, tuple[int, float]]] = {}  # content: times, last
         self._refused: dict[str, int] = {}
+        self._missing: dict[str, frozenset[tuple[str, str]]] = {}
 
     def volumes(self, guest: str, now: float) -> Mapping[tuple[str, str], VolumeView] | None:
         """The disks' volumes as last looked at, not longer than ``SIZES_INTERVAL`` ago."""
@@ -51,10 +52,21 @@ class Knowledge:
         with self._lock:
             self._sizes[guest] = now, found
 
+    def missing(self, guest: str) -> frozenset[tuple[str, str]]:
+        """Volumes that it should have, and that the last look at them did not find."""
+        return self._missing.get(guest, frozenset())
+
+    def missed(self, guest: str, places: frozenset[tuple[str, str]]) -> None:
+        with self._lock:
+            self._missing.pop(guest, None)
+            if places:
+                self._missing[guest] = places
+
     def forget_sizes(self, guest: str) -> None:
         """A disk was changed: the next look asks."""
         with self._lock:
             self._sizes.pop(guest, None)
+            self._missing.pop(guest, None)
 
     def inside(self, guest: str) -> InsideView | None:
         return self._inside.get(guest)
@@ -141,3 +153,4 @@ class Knowledge:
             self._sizes.pop(guest, None)
             self._done.pop(guest, None)
             self._refused.pop(guest, None)
+            self._missing.pop(guest, None)

@@ -24,6 +24,7 @@ from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHos
 from controller.hypervisor.hotplug import Hotplug
 from controller.hypervisor.index import HostIndex
 from controller.hypervisor.live import LiveChanges
+from controller.hypervisor.networks import Networks
 from controller.hypervisor.places import Places
 from controller.hypervisor.reading import inactive_xml
 from controller.hypervisor.refusals import in_use
@@ -68,6 +69,7 @@ class _Host:
         self.agents = Agents(self.link)
         self.index = HostIndex(self.link, self.agents.hearing(on_event), now=now)
         self.storage = Storage(self.link)
+        self.networks = Networks(self.link, time.monotonic)
         places = Places(config.name)
         writes = Writes(self.link, places, self.index.touch, guest_guard(config.name))
         self.domains = Domains(config, writes)
@@ -156,9 +158,10 @@ class Hypervisor:
         one = self._of(host)
         known = one.capabilities or Capabilities(False, "", "")
         reachable, why = one.link.reachable, one.link.why
-        pools = one.storage.known_pools()
+        pools, networks = one.storage.known_pools(), one.networks.known()
         if reachable:
             try:
+                networks = one.networks.views()
                 pools = one.storage.pools()
             except HostUnreachableError as error:
                 reachable, why = False, str(error)
@@ -174,6 +177,7 @@ class Hypervisor:
             default_pool=one.config.default_pool,
             hotplug=not one.config.in_process,
             pools=pools,
+            networks=networks,
             libvirt_version=known.libvirt_version,
             hypervisor_version=known.hypervisor_version,
         )

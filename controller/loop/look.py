@@ -10,6 +10,7 @@ from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor
+from controller.loop.holds import Holds
 from controller.observed.addresses import AddressUse
 from controller.observed.base_names import marker_name
 from controller.observed.domain import DomainView
@@ -43,11 +44,13 @@ class Look:
         *,
         fleet: Callable[[str], Fleet] = lambda _: Fleet(),
         hold: Callable[[EffectiveGuest, ImageView], str] = lambda *_: "",
+        holds: Holds | None = None,
         clock: Callable[[], float] = time.time,
         ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """``ahead`` is how far the host's clock is ahead of ``clock``."""
         self._ports = ports
+        self._holds = holds or Holds()
         self._knowledge = knowledge
         self._operations = operations
         self._seed = seed
@@ -99,6 +102,7 @@ class Look:
         name = guest.name
         if domain is not None and domain.ours:
             self._placed[name] = guest.spec.host
+            self._holds.saw(name, suspended=domain.memory.suspended)
         observed = Observed(
             host=host,
             domain=domain,
@@ -116,11 +120,13 @@ class Look:
         if not domain.ours:
             return observed
         image = self._image(guest, host, guest.spec.system_disk.pool or host.default_pool)
+        volumes = self._volumes_of(guest, host, domain)
         return replace(
             observed,
             watched_since=self._watched_since(domain),
             image=image,
-            volumes=self._volumes_of(guest, host, domain),
+            volumes=volumes,
+            missing=self._knowledge.missing(name),
             base_writers=self._writers(guest.spec.host, _base_of(domain)),
             fleet=self._with_hold(guest, domain, image, observed.fleet),
         )
@@ -188,7 +194,8 @@ class Look:
     ) -> Mapping[tuple[str, str], VolumeView]:
         """Asked for each time while something is to be made, else every ten minutes."""
         going = domain.memory.replacement
-        unsettled = going is not None or bool(missing_disks(guest, domain))
+        lacks = missing_disks(guest, domain)
+        unsettled = going is not None or bool(lacks or self._knowledge.missing(guest.name))
         now = self._clock()
         known = None if unsettled else self._knowledge.volumes(guest.name, now)
         seed = seed_volume(guest, host, domain, self._seed)
@@ -202,7 +209,25 @@ class Look:
             names += [(names[0][0], base), (names[0][0], marker_name(base))]
         found = volumes_there(self._ports.hypervisor, host, names)
         self._knowledge.saw_volumes(guest.name, found, now)
+        has = {
+            one.place
+            for one in wanted_volumes(guest, host, domain, self._seed)
+            if one.alias not in lacks
+        }
+        has |= {(names[0][0], base)} if base else set()
+        self._knowledge.missed(guest.name, self._absent(host, has - found.keys()))
         return found
+
+    def _absent(
+        self, host: HostView, places: Collection[tuple[str, str]]
+    ) -> frozenset[tuple[str, str]]:
+        """Those that a look through their pools does not find: what was only not found may be."""
+        absent: set[tuple[str, str]] = set()
+        for pool in {pool for pool, _ in places if host.has_running(pool)}:
+            names = [name for there, name in places if there == pool]
+            gone = self._ports.hypervisor.absent(host.name, pool, names)
+            absent |= {(pool, name) for name in gone}
+        return frozenset(absent)
 
     def _places(
         self, guest: EffectiveGuest, host: HostView, domain: DomainView | None
@@ -228,6 +253,7 @@ class Look:
                     volumes[pool, view.name] = view
         return replace(
             observed,
+            held=self._holds.held(guest.name),
             image=image,
             volumes=volumes,
             elsewhere=self._elsewhere(guest),

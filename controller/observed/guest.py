@@ -81,6 +81,10 @@ class Observed:
     volumes: Mapping[tuple[str, str], VolumeView] = field(default_factory=dict)
     """By pool and name: its disks' volumes as last looked at (their size counts), and those that a
     plan may have to make; only those that are there."""
+    missing: frozenset[tuple[str, str]] = frozenset()
+    """Of the volumes that its domain has or stands on, those that are certainly not there."""
+    held: bool = False
+    """There is no domain, and an operator had it suspended when it was last seen."""
     base_writers: tuple[str, ...] = ()
     """Domains whose running disk is the very base that the guest's system disk stands on."""
     address_uses: tuple[AddressUse, ...] = ()

@@ -59,6 +59,8 @@ class HostView:
     hotplug: bool = True
     """Devices can be changed while a domain runs; libvirt's test driver cannot."""
     pools: Mapping[str, PoolView] = field(default_factory=dict)
+    networks: Mapping[str, bool] | None = None
+    """libvirt's networks by name, and whether each is active; None: not known."""
     libvirt_version: str = ""
     hypervisor_version: str = ""
 

@@ -33,13 +33,13 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
     noted = next((one for one in domain.memory.volumes if one.alias == disk.alias), None)
     name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
     pool = pools.get(noted.pool if noted is not None else disk.pool)
-    own = _path(pool, f"{_stem(name)}-own.qcow2")
+    own = volume_path(pool, f"{_stem(name)}-own.qcow2")
     if domain.live is not None:
         return (
             f"{message}. To give it a file of its own: virsh blockcopy {domain.name} {disk.target}"
             f" {own} --format qcow2 --transient-job --wait --pivot"
         )
-    file = _path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume
+    file = volume_path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume
     return (
         f"{message}. It is not started. To give it a file of its own: qemu-img convert -O qcow2"
         f" {file} {own}; then put that path in its place: virsh edit {domain.name}"
@@ -56,7 +56,7 @@ def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) ->
     )
     if disk is None:
         return message
-    base = _path(pools.get(noted.pool), noted.volume)
+    base = volume_path(pools.get(noted.pool), noted.volume)
     if domain.live is None:
         return f"{message}. While it runs it is told how to merge it"
     if base in disk.below or f"{noted.pool}/{noted.volume}" in disk.below:
@@ -81,7 +81,8 @@ def _where(disk: DiskConfig | None) -> str:
     return f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume
 
 
-def _path(pool: PoolView | None, volume: str) -> str:
+def volume_path(pool: PoolView | None, volume: str) -> str:
+    """Where a volume is, or would be."""
     return f"{pool.path.rstrip('/') if pool is not None else ''}/{volume}"
 
 

@@ -68,6 +68,8 @@ def _plan(
     made = _decide(desired, observed, memory, now, policy)
     if observed.failure is not None:
         made = _hold(made, desired, observed.failure, now)
+    if observed.held and observed.domain is None:
+        memory = replace(memory, suspended=True)
     alone = memory.suspended or observed.fleet.suspended
     if not alone and made.printable is not Printable.PAUSED:
         return made

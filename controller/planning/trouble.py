@@ -13,8 +13,9 @@ from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
+from controller.planning.changes import disk_path
 from controller.planning.domain import SYSTEM
-from controller.planning.moved import on_base, told_on_base
+from controller.planning.moved import on_base, told_on_base, volume_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,61 @@ def storage_trouble(
         pools = observed.host.pools
         told = "; ".join(told_on_base(domain, disk, pools) for disk in bases)
         return Trouble("DiskIsBase", told)
-    return _pools(observed, domain) or _base(desired, observed, domain)
+    return (
+        _base(desired, observed, domain)
+        or _volumes(observed, domain)
+        or _pools(observed, domain)
+        or _networks(observed, domain)
+    )
+
+
+def _volumes(observed: Observed, domain: DomainView) -> Trouble | None:
+    """A volume that is gone; what runs has it open still."""
+    if not observed.missing:
+        return None
+    owner = domain.ownership
+    base = (_system_pool(observed, domain), owner.base if owner is not None else "")
+    running = domain.live if domain.live is not None else domain.config
+    told = []
+    for pool, volume in sorted(observed.missing):
+        if (pool, volume) == base:
+            told.append(
+                f"base {pool}/{volume}, on which its system disk stands, is gone: it cannot start"
+                " again before that is back, from a backup, or uploaded anew by the daemon"
+            )
+            continue
+        disk = next((one for one in running.disks if one.place == (pool, volume)), None)
+        what = disk_path(disk.alias) if disk is not None else "a disk of it"
+        message = f"volume {pool}/{volume} of {what} is gone"
+        if disk is not None and domain.live is not None:
+            path = volume_path(observed.host.pools.get(pool), volume)
+            message += (
+                ": what it holds is lost when the guest stops. To keep it: virsh blockcopy"
+                f" {domain.name} {disk.target} {path} --format {disk.format} --transient-job --wait"
+                " --pivot"
+            )
+        told.append(message)
+    return Trouble("VolumeMissing", "; ".join(told))
+
+
+def _networks(observed: Observed, domain: DomainView) -> Trouble | None:
+    """A network of libvirt's that is gone or down, and with it who is on it."""
+    networks, host = observed.host.networks, observed.host.name
+    for nic in domain.config.nics:
+        if nic.kind != "network" or networks is None or networks.get(nic.source):
+            continue
+        if nic.source not in networks:
+            message = (
+                f"host {host} has no network {nic.source}, which its {nic.alias} is on; define it"
+                " again; what there is: virsh net-list --all"
+            )
+            return Trouble("NetworkMissing", message)
+        message = (
+            f"network {nic.source} of host {host}, which its {nic.alias} is on, is not active; to"
+            f" start it: virsh net-start {nic.source}"
+        )
+        return Trouble("NetworkInactive", message)
+    return None
 
 
 def pool_trouble(host: HostView, name: str) -> Trouble | None:

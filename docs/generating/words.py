@@ -376,6 +376,12 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "NotRunning": Reason("The domain is off."),
     "Off": Reason("Off, as its run strategy wants."),
     "Orphaned": Reason("As its document is gone, nothing is judged."),
+    "NetworkInactive": Reason(
+        "A libvirt network that the guest is on is not active.", "`virsh net-start NETWORK`."
+    ),
+    "NetworkMissing": Reason(
+        "A libvirt network that the guest is on is gone.", "`virsh net-list --all`."
+    ),
     "OtherController": Reason(
         "Another daemon looks after it, so its missing document means nothing here."
     ),
@@ -459,6 +465,12 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         "Its domain is gone, and several system disks of it are there: which one it ran on cannot"
         " be told, so none is taken.",
         "Keep the right one, as the message says.",
+    ),
+    "VolumeMissing": Reason(
+        "A volume that the guest runs on, or the base under it, is gone; QEMU has it open still."
+        " Looked for every ten minutes, and at each look until it is back.",
+        "Put it back. What a running guest has open is saved by `virsh blockcopy NAME TARGET FILE"
+        " --format qcow2 --transient-job --wait --pivot`.",
     ),
     "WaitingForAgent": Reason("Its inside is not configured yet: the guest agent is awaited."),
     "WindowClosed": Reason(
@@ -694,7 +706,9 @@ STEP_REASONS: Final[dict[str, Reason]] = {
     "RemovalTimedOut": Reason(
         "The guest did not let go of a device in time.", "Unmount what is on it; it is tried again."
     ),
-    "RunChanged": Reason("It was started anew while its last run was to be ended: it is left alone."),
+    "RunChanged": Reason(
+        "It was started anew while its last run was to be ended: it is left alone."
+    ),
     "SecretUnavailable": Reason("A file or credential cannot be read.", "See the message."),
     "SourceBound": Reason(
         "A disk that is encrypted, or a slice of a file, would be put on another volume.",

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
@@ -88,7 +89,7 @@ class Site(World):
         self.hypervisor.start("real", name)
         return config
 
-    def planned(self, name: str) -> Plan:
+    def planned(self, name: str, **fields: object) -> Plan:
         self.hypervisor.resync("real", deep=True)
         host = self.hypervisor.host("real")
         domain = located_view(self.view(name), host.pools)
@@ -99,7 +100,7 @@ class Site(World):
             if volume is not None
             if (view := self.hypervisor.volume("real", pool, volume)) is not None
         }
-        seen = Observed(host, domain, volumes=volumes)
+        seen = replace(Observed(host, domain, volumes=volumes), **fields)  # type: ignore[arg-type]
         return plan(a_guest(name), seen, domain.memory, NOW, POLICY)
 
     def told(self, name: str, reason: str) -> str:
@@ -330,3 +331,20 @@ def test_a_network_is_started_as_printed(site: Site) -> None:
         check=True,
     )
     assert re.search(r"default +active", told.stdout)
+
+
+def test_what_a_running_guest_has_open_is_saved_as_printed(site: Site, base: Path) -> None:
+    config = site.guest("web1", BASE)
+    site.write("web1", 7)
+    system = site.pool / "web1-system.qcow2"
+    system.unlink()
+    assert site.hypervisor.absent("real", "gk", [system.name, BASE]) == {system.name}
+    missing = frozenset({("gk", system.name)})
+    provisioned = site.planned("web1", missing=missing).condition(ConditionType.PROVISIONED)
+    assert provisioned is not None
+    assert provisioned.reason == "VolumeMissing"
+    site.run(command(provisioned.message, "virsh blockcopy"))
+    assert site.reads(system, 7)
+    view = located_view(site.view("web1"), site.hypervisor.host("real").pools)
+    assert view.config.disks[0].place == config.disks[0].place
+    assert site.hypervisor.absent("real", "gk", [system.name]) == frozenset()

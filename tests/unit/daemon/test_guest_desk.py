@@ -91,6 +91,22 @@ def test_a_guest_without_a_domain_has_nowhere_to_note_a_wish(office: Office, wis
     assert "web1 has no domain yet" in office.refusal(wish, "web1")
 
 
+def test_one_that_was_undefined_while_it_was_suspended_is_made_anew_once_it_is_resumed(
+    office: Office,
+) -> None:
+    office.has()
+    office.desk.suspend("web1")
+    office.reconciled.clear()
+    guest = office.snapshot.guests["web1"]
+    seen = make.observed(image=make.a_ready_image(), held=True)
+    status = a_status(guest, seen, office.store, office.now)
+    assert status.plan.steps == ()
+    assert status.plan.is_true(ConditionType.SUSPENDED)
+    assert "made anew" in office.desk.resume("web1")
+    assert office.reconciled == ["web1"]
+    assert not office.holds.held("web1")
+
+
 @pytest.mark.parametrize("wish", ONE_GUEST)
 def test_a_foreign_domain_is_for_adopting(office: Office, wish: str) -> None:
     domain = replace(make.a_domain(make.a_guest()), ownership=None)

@@ -1,10 +1,12 @@
 """What is wrong with the storage under a guest is told while it still runs, with what mends it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from controller.observed.domain import DiskConfig, DomainState, DomainView
+from controller.loop.holds import Holds
+from controller.observed.domain import DiskConfig, DomainState, DomainView, StateReason
 from controller.observed.host import PoolView, VolumeView
 from controller.planning.conditions import ConditionType, Health, Printable, Status
 from controller.planning.plan import Plan
@@ -235,3 +237,111 @@ def test_both_paths_of_a_pool_that_is_elsewhere_are_told() -> None:
 def test_a_guest_of_another_pool_is_not_troubled() -> None:
     pools = {**a_host().pools, "other": PoolView("other", "/other", False, 1, 1)}
     assert planned(a_domain(GUEST), host=a_host(pools=pools)).health is Health.HEALTHY
+
+
+# --- What is gone under a guest that runs ---------------------------------------------------------
+
+
+def settled() -> tuple[FakeWorld, Daemon]:
+    world = FakeWorld()
+    world.base = BASE
+    daemon = Daemon(world, Documents(GUEST))
+    daemon.settle("web1")
+    assert status_of(daemon).health is Health.HEALTHY
+    return world, daemon
+
+
+def status_of(daemon: Daemon) -> Plan:
+    status = daemon.status.get("web1")
+    assert status is not None
+    return status.plan
+
+
+@pytest.mark.parametrize("what", ["system volume", "base"])
+def test_a_volume_that_was_deleted_under_a_running_guest_is_told_by_the_slow_look(
+    what: str,
+) -> None:
+    world, daemon = settled()
+    place = ("default", BASE if what == "base" else NOTED.removeprefix("/pool/"))
+    lost = world.volumes_there.pop(place, None)
+    world.lost = {place[1]}
+    world.now += 601
+    effects = list(world.effects)
+    daemon.settle("web1")
+    made = status_of(daemon)
+    assert told(made, C.READY) == (Status.FALSE, "VolumeMissing")
+    assert told(made, C.RUNNING) == (Status.TRUE, "DomainRunning")
+    assert made.health is Health.DEGRADED
+    assert f"default/{place[1]}" in made.sentence
+    copy = f"virsh blockcopy web1 vda {NOTED} --format qcow2 --transient-job --wait --pivot"
+    assert (copy in made.sentence) is (what == "system volume")
+    assert [one for one in world.effects[len(effects) :] if not one.startswith("look")] == []
+    world.lost = set()
+    if lost is not None:
+        world.volumes_there[place] = lost
+    daemon.settle("web1")
+    assert status_of(daemon).health is Health.HEALTHY, "and is looked for until it is back"
+
+
+def test_a_volume_that_was_only_not_found_is_not_told_as_gone() -> None:
+    world, daemon = settled()
+    world.volumes_there.clear()
+    world.absent = lambda *_: frozenset()  # type: ignore[method-assign] # cannot be scanned
+    world.now += 601
+    daemon.settle("web1")
+    assert status_of(daemon).health is Health.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("networks", "reason"),
+    [
+        ({}, "NetworkMissing"),
+        ({"lan": False}, "NetworkInactive"),
+        ({"lan": True}, ""),
+        (None, ""),
+    ],
+)
+def test_a_network_that_is_down_is_told(networks: dict[str, bool] | None, reason: str) -> None:
+    guest = a_guest(services=GUEST.services, interfaces=[{"name": "lan", "network": "lan"}])
+    domain = a_domain(guest)
+    seen = observed(
+        domain, host=a_host(networks=networks), inside=an_inside(guest), image=a_ready_image()
+    )
+    made = plan(guest, seen, domain.memory, NOW, POLICY)
+    if not reason:
+        assert made.health is Health.HEALTHY
+        return
+    assert told(made, C.READY) == (Status.FALSE, reason)
+    assert made.health is Health.DEGRADED
+    assert "virsh net-" in made.sentence
+
+
+# --- A suspended guest whose domain somebody took away --------------------------------------------
+
+
+@pytest.mark.parametrize("life", ["same daemon", "restarted"])
+def test_a_suspended_guest_that_its_operator_undefined_is_not_made_anew(
+    life: str, tmp_path: Path
+) -> None:
+    world = FakeWorld()
+    documents = Documents(GUEST)
+    daemon = Daemon(world, documents, Holds(tmp_path / "holds.json"))
+    daemon.settle("web1")
+    daemon.executor.record("local", "web1", suspended=True)
+    daemon.settle("web1")
+    world.stop("web1", StateReason.DESTROYED)
+    world.domains.clear()
+    world.effects.clear()
+    holds = Holds(tmp_path / "holds.json")
+    if life == "restarted":
+        daemon = Daemon(world, documents, holds)
+    else:
+        holds = daemon.holds
+    daemon.settle("web1")
+    assert world.effects == []
+    made = status_of(daemon)
+    assert made.is_true(C.SUSPENDED)
+    assert "guestkeeper resume web1" in made.sentence
+    holds.saw("web1", suspended=False)  # as resume does
+    daemon.settle("web1")
+    assert "web1" in world.domains

@@ -12,6 +12,7 @@ from controller.desired.problems import Problem
 from controller.desired.schema import ServiceDocument
 from controller.desired.snapshot import Snapshot
 from controller.journal.journal import Journal
+from controller.loop.holds import Holds
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed
@@ -55,6 +56,7 @@ class World:
 
     store: StatusStore = field(default_factory=StatusStore)
     journal: Journal = field(default_factory=lambda: Journal(":memory:"))
+    holds: Holds = field(default_factory=Holds)
     snapshot: Snapshot = field(default_factory=Snapshot)
     hosts: list = field(default_factory=lambda: [make.a_host()])  # type: ignore[type-arg]
     images: FakeImages = field(default_factory=FakeImages)
@@ -108,6 +110,7 @@ class World:
             journal=self.journal,
             queue=self.reconciled.append,
             queue_all=lambda: self.reconciled.append("*"),
+            holds=self.holds,
             clock=lambda: self.now,
         )
 
