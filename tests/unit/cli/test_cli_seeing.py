@@ -19,7 +19,14 @@ from controller.planning.orphans import plan_orphan
 from controller.web.server import WebServer
 from tests import factories as make
 from tests.unit.cli.conftest import Cli
-from tests.unit.web.support import World, a_status, crash_looping, lost_host, now_healthy
+from tests.unit.web.support import (
+    World,
+    a_status,
+    crash_looping,
+    lost_host,
+    now_healthy,
+    unable_to_start,
+)
 
 pytestmark = pytest.mark.usefixtures("daemon")
 GOLDEN = Path(__file__).parents[2] / "data" / "cli"
@@ -202,8 +209,17 @@ def test_explain_tells_a_crash_loop_with_its_next_try(cli: Cli, world: World) ->
     text = cli("explain", "web2").stdout
     assert "web2 is CrashLoopBackOff (sync: Synced, health: Degraded)" in text
     assert re.search("Decided     it crashed; start number 4", text)
-    assert re.search(r"StartDomain failed \ds ago \(2 tries\): no room", text)
     assert "when it looks again by itself" in text
+
+
+def test_explain_tells_a_start_that_fails_as_that_and_not_as_a_crash(
+    cli: Cli, world: World
+) -> None:
+    unable_to_start(world)
+    text = cli("explain", "web2").stdout
+    assert "web2 is Degraded (sync: Synced, health: Degraded)" in text
+    assert re.search("Decided     no room; start number 4", text)
+    assert re.search(r"StartDomain failed \ds ago \(2 tries\): no room", text)
 
 
 def test_explain_tells_that_nothing_is_done_without_data(cli: Cli, world: World) -> None:

@@ -61,7 +61,7 @@ def test_virsh_has_the_subcommand_and_each_option(command: str) -> None:
         assert re.search(rf"(?<!\S)\[?{option}\b", done.stdout), f"{name} has no {option}"
 
 
-SENTENCES = ("holds", "does", "do", "uploads", "template>", "export found it")
+SENTENCES = ("holds", "does", "do", "uploads", "template>", "export found it", "takes it over")
 """What begins as a command of ours does in a message, and tells of the program."""
 
 

@@ -207,12 +207,23 @@ def stalls(world: World) -> None:
 
 
 def crash_looping(world: World, name: str = "web2") -> None:
-    """The guest's domain crashed three times in a row."""
+    """The guest's domain was started three times in a row and crashed."""
+    _stopped_again(world, name, StateReason.CRASHED, None)
+
+
+def unable_to_start(world: World, name: str = "web2") -> None:
+    """Three starts in a row of the guest's domain failed."""
+    now = time.time()
+    digest = world.snapshot.guests[name].digest
+    failure = Failure("StartDomain", "Failed", "no room", now - 5, 2, now + 85, digest)
+    _stopped_again(world, name, StateReason.FAILED, failure)
+
+
+def _stopped_again(world: World, name: str, reason: StateReason, failure: Failure | None) -> None:
     guest = world.snapshot.guests[name]
     now = time.time()
     memory = Memory(start_attempts=3, last_start_attempt=now - 5)
-    domain = make.a_domain(guest, DomainState.CRASHED, StateReason.CRASHED, memory=memory)
-    failure = Failure("StartDomain", "Failed", "no room", now - 5, 2, now + 85, guest.digest)
+    domain = make.a_domain(guest, DomainState.SHUTOFF, reason, memory=memory)
     a_status(guest, make.observed(domain, failure=failure), world.store, now)
 
 

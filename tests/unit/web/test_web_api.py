@@ -9,7 +9,7 @@ import pytest
 
 from controller.errors import HostUnreachableError, PermanentError
 from controller.web.server import WebServer
-from tests.unit.web.support import World, crash_looping, lost_host, now_healthy
+from tests.unit.web.support import World, lost_host, now_healthy, unable_to_start
 
 
 def get(http: httpx.Client, path: str, **parameters: object) -> dict:  # type: ignore[type-arg]
@@ -94,9 +94,9 @@ def test_a_guest_is_told_whole(http: httpx.Client) -> None:
 
 
 def test_what_failed_and_when_it_is_tried_again_is_told(http: httpx.Client, world: World) -> None:
-    crash_looping(world)
+    unable_to_start(world)
     item = get(http, "guests/web2")["item"]
-    assert item["printable"] == "CrashLoopBackOff"
+    assert item["printable"] == "Degraded"
     assert item["failure"]["message"] == "no room"
     assert item["failure"]["attempts"] == 2
     assert item["recheck_at"] is not None
