@@ -2,7 +2,7 @@
 # on a fresh machine needs nothing but make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint bench image setup clean
+.PHONY: help demo demo-down test test-steady lint bench image setup clean
 PY := .venv/bin/python
 
 help: ## Show this list
@@ -20,6 +20,9 @@ test: ## Everything CI checks: style, types, layers, unit tests, real guests (AR
 	@deploy/demo/build-image.sh >/dev/null
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh $(ARGS)
+
+test-steady: setup ## The tests without guests at four times of day, and on a busy machine (ARGS=... as above)
+	@tests/steady.sh $(ARGS)
 
 lint: setup ## Style, types, layers; seconds, no guests
 	@.venv/bin/ruff check .

@@ -1,10 +1,13 @@
 """What every test may use: golden files and a free port."""
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.factories import NOW
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,6 +16,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what the code produces now into the golden files instead of comparing",
     )
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The time of day stands still at ``factories.NOW``, for whoever asks ``time.time``.
+
+    What took the function itself before (as the default of an argument) must be given a clock.
+    """
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    return NOW
 
 
 @pytest.fixture(scope="session")

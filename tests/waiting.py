@@ -6,6 +6,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 INTERVAL = 0.05
+PATIENCE = 60.0
+"""Seconds that anything may take. It ends a test in which something will never be; no test is about
+how fast this machine is, for tomorrow it may be busy. What is fast is shown by ``make bench``.
+"""
 
 
 class WaitedInVainError(AssertionError):
@@ -22,9 +26,10 @@ def wait_until(
 ) -> T:
     """Calls ``predicate`` every ``interval`` seconds until it gives something true; returns that.
 
-    Exceptions named in ``ignoring`` count as "not yet". After ``timeout`` seconds it fails with
-    ``what``, and with the last value or exception.
+    Exceptions named in ``ignoring`` count as "not yet". After ``timeout`` seconds, or ``PATIENCE``
+    if that is more, it fails with ``what``, and with the last value or exception.
     """
+    timeout = max(timeout, PATIENCE)
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -7,8 +7,9 @@ width. What has several lines is told in tables by its most telling one; the who
 
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len
@@ -175,7 +176,7 @@ def _fitted(console: Console, line: Text, *, cutting: bool) -> list[Text]:
 
 
 def now() -> float:
-    return datetime.now(UTC).timestamp()
+    return time.time()
 
 
 def seconds(text: str | None) -> float | None:

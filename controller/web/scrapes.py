@@ -20,10 +20,10 @@ class Scrapes:
     """``read`` gives the exposition and its content type; it may block. Lives on one event loop."""
 
     def __init__(
-        self, read: Callable[[], tuple[bytes, str]], *, patience: float = PATIENCE
+        self, read: Callable[[], tuple[bytes, str]], *, patience: float | None = None
     ) -> None:
         self._read = read
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._lock = asyncio.Lock()
         self._limiter: anyio.CapacityLimiter | None = None
         self._waiting = 0

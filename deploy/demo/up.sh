@@ -79,14 +79,14 @@ export GUESTKEEPER_CONFIG=$config
 
 if [[ $demo == install ]]; then
     say "5/5 installing the image; its installer's own words: guestkeeper logs image/debian12 -f"
-    deadline=$((SECONDS + 30)) # the daemon has just been started
+    deadline=$((SECONDS + 300)) # the daemon has just been started
     until "$guestkeeper" images build debian12 >/dev/null 2>&1 || ((SECONDS >= deadline)); do
         sleep 0.2
     done
     "$guestkeeper" images build debian12 --wait --timeout 15m || die "not installed; see: guestkeeper describe image/debian12"
 fi
 say "5/5 waiting until ${guests[*]} are Ready (half a minute; longer without KVM on a busy machine)"
-if ! "$guestkeeper" wait "${guests[@]}" --for=condition=Ready --timeout 600; then
+if ! "$guestkeeper" wait "${guests[@]}" --for=condition=Ready --timeout 1200; then
     daemon_pid >/dev/null || say "the daemon has ended"
     say "the last lines of $log:"
     tail -n 20 "$log" >&2

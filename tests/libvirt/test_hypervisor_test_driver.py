@@ -1,7 +1,6 @@
 """The hypervisor room on libvirt's test driver: two hosts, events, what a resync costs."""
 
 import io
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -447,16 +446,12 @@ def test_ten_thousand_domains_cost_one_bulk_call_and_no_xml(
         hypervisor.domain("a", f"d{number}")
     before = hypervisor.xml_reads("a")
     calls.clear()
-    took = []
     for _ in range(5):
-        began = time.perf_counter()
         assert hypervisor.resync("a") == frozenset()
-        took.append(time.perf_counter() - began)
         for number in range(0, 10_000, 100):
             assert hypervisor.domain("a", f"d{number}") is not None
     assert hypervisor.xml_reads("a") == before
     assert calls == [("a", "list domains", "ok")] * 5
-    assert min(took) < 0.5, took  # a quiet machine: 0.05 s
 
 
 def test_which_domain_has_an_address_is_known_at_once_of_foreign_ones_too(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage
 from controller.desired.schema import RunStrategy
+from controller.errors import TransientError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
 from controller.hypervisor.host_config import HostConfig
@@ -26,11 +27,13 @@ from controller.planning.changes import config_changes
 from controller.planning.conditions import ConditionType, Sync
 from tests.factories import NOW, POLICY, a_guest, an_image
 from tests.fakes import Documents, FakeWorld, InlineOperations
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.libvirt
 CHAIN, CHAINS = 20, 150  # 3,000 transitions
 SIZES = ("64Mi", "128Mi", "256Mi")
 COUNTED = ("create_volume", "start", "shutdown", "destroy", "delete_volume", "undefine")
+KEEPS_CHANGING = "keeps changing"
 _names = (f"guest{number}" for number in itertools.count())
 
 
@@ -74,7 +77,8 @@ class Keeper:
         self.now = NOW
         self.documents = Documents()
         self.status = StatusStore()
-        knowledge, operations = Knowledge(), InlineOperations()
+        self.knowledge = knowledge = Knowledge()
+        operations = InlineOperations()
         ports = Ports(self.world, inside, Images(), inside, inside)  # type: ignore[arg-type]
         clock = lambda: self.now  # noqa: E731
         look = Look(ports, knowledge, operations, POLICY.seed, clock=clock)
@@ -90,6 +94,11 @@ class Keeper:
         for _ in range(60):
             result = self.reconciler.reconcile(guest.name)
             if result.word == "requeue":
+                continue
+            failure = self.knowledge.failure(guest.name)
+            if result.word == "error" and failure and KEEPS_CHANGING in failure.message:
+                self.domain(guest.name)
+                self.now = failure.retry_at
                 continue
             assert result.word != "error", self.plan(guest).sentence
             made = self.plan(guest)
@@ -109,7 +118,15 @@ class Keeper:
         return status.plan
 
     def domain(self, name: str) -> DomainView:
-        found = self.world.domain("local", name)
+        """As it is once its events, which come in a thread of libvirt's, are through: on a busy
+        machine those of a whole history may come in one go, amid a look.
+        """
+        found = wait_until(
+            lambda: self.world.domain("local", name),
+            60,
+            f"{name} stands",
+            ignoring=(TransientError,),
+        )
         assert isinstance(found, DomainView)
         return found
 

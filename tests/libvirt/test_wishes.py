@@ -57,7 +57,7 @@ class Site:
         self.web.start()
         transport = httpx.HTTPTransport(uds=str(settings.socket))
         base = "http://guestkeeper/api/v1/"
-        self.http = httpx.Client(transport=transport, base_url=base, timeout=20)
+        self.http = httpx.Client(transport=transport, base_url=base, timeout=60)
 
     def close(self) -> None:
         self.http.close()

@@ -21,6 +21,11 @@ def quiet_daemon() -> None:
     logging.configure("error")
 
 
+@pytest.fixture(autouse=True)
+def _no_time_passes(stopped_clock: float) -> None:
+    """What is shown as an age is the same at any time of any day."""
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     made = a_world()

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +173,7 @@ def a_report(*statuses: GuestStatus, **fields: object) -> Report:
 @pytest.fixture
 def statuses(world: World) -> dict[str, GuestStatus]:
     """Converged, changed, to be made, unreachable."""
-    now, store = time.time(), StatusStore()
+    now, store = make.NOW, StatusStore()
     changed = make.a_guest("web2", (WEB,), memory={"size": "1Gi"})
     old = make.a_domain(make.a_guest("web2", (WEB,)), started_at=now - 60)
     inside = make.an_inside(changed, looked_at=now, hostname="other")
@@ -240,7 +239,7 @@ def test_a_plan_shows_fields_classes_and_steps_and_exits_1(
 
 
 def an_orphan(policy: str, **fleet: Any) -> GuestStatus:
-    seen, now = Fleet(**fleet), time.time()
+    seen, now = Fleet(**fleet), make.NOW
     guest = make.a_guest("old1", deletionPolicy=policy)
     domain = make.a_domain(guest, memory=Memory(orphaned_since=now))
     made = plan_orphan("old1", domain, seen, now, make.POLICY)
@@ -277,7 +276,7 @@ def test_a_guest_that_is_only_let_go_is_no_difference(
 def test_a_plan_names_the_commands_that_are_waited_for(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, guest = time.time(), make.a_guest("web1", (WEB,))
+    now, guest = make.NOW, make.a_guest("web1", (WEB,))
     newer = make.a_ready_image(base="base-2", base_path="/pool/base-2")
     inside = make.an_inside(guest, looked_at=now)
     seen = make.observed(make.a_domain(guest, started_at=now - 60), inside=inside, image=newer)
@@ -331,7 +330,7 @@ def test_a_plan_as_json_has_every_guest(
 
 def a_changed_cpu(store: StatusStore, **fields: Any) -> GuestStatus:
     """Redefined already; the new CPU comes with the next cold boot."""
-    now = time.time()
+    now = make.NOW
     wanted = make.a_guest("web1", (WEB,), cpu={"vcpus": 2}, **fields)
     old = make.a_domain(make.a_guest("web1", (WEB,), **fields), started_at=now - 60)
     new = make.a_domain(wanted, started_at=now - 60)

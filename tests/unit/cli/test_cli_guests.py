@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -358,7 +357,7 @@ def volumes(world: World, **unseen: str) -> None:
                 one("web1-0-system-2.qcow2", Use.REPLACEMENT, "web1", "system"),
                 one(
                     "web1-0-system.qcow2", Use.RETIRED, "web1", "system",
-                    until=time.time() + 3 * 86400 + 60,
+                    until=make.NOW + 3 * 86400 + 60,
                 ),
                 one("web9-0-data.qcow2", Use.FOREIGN, "web9", "data", why="domain clone"),
             )

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,7 +242,7 @@ nginx: configuration file /etc/nginx/nginx.conf test failed"""
 
 def failed_apply(world: World) -> None:
     """The configuration of web2 was refused by nginx, in several lines."""
-    guest, now = world.snapshot.guests["web2"], time.time()
+    guest, now = world.snapshot.guests["web2"], make.NOW
     failure = Failure("ApplyInside", "Failed", OUTPUT, now - 5, 2, now + 85, guest.digest)
     inside = make.an_inside(guest, looked_at=now, packages={"nginx-light": None})
     domain = make.a_domain(guest, started_at=now - 60)
@@ -298,7 +297,7 @@ def test_the_most_telling_line_stands_for_many(text: str, line: str) -> None:
 
 
 def test_a_paused_domain_is_paused_since_it_was_seen_so(cli: Cli, world: World) -> None:
-    guest, now = world.snapshot.guests["web1"], time.time()
+    guest, now = world.snapshot.guests["web1"], make.NOW
     paused = make.a_domain(guest, DomainState.PAUSED, StateReason.USER, started_at=now - 86400)
     a_status(guest, make.observed(paused), world.store, now - 600)
     assert "its domain is paused (user) since 10m" in cli("explain", "web1").stdout
@@ -310,17 +309,17 @@ def test_a_guest_whose_document_cannot_be_used_is_not_said_to_have_none(
 ) -> None:
     problem = Problem("web2.yaml", 7, "spec.memory.size", "must be a size such as 512Mi")
     domain = make.a_domain(world.snapshot.guests["web2"])
-    made = plan_orphan("web2", domain, Fleet(), time.time(), make.POLICY, problems=(str(problem),))
+    made = plan_orphan("web2", domain, Fleet(), make.NOW, make.POLICY, problems=(str(problem),))
     world.guests()
     world.snapshot = replace(world.snapshot, guest_problems={"web2": (problem,)})
-    world.store.put(None, make.observed(domain), made, time.time())
+    world.store.put(None, make.observed(domain), made, make.NOW)
     text = cli("explain", "web2").stdout
     assert f"Wanted      its document cannot be used: {problem}" in text
     assert "no document names it" not in text
 
 
 def test_what_is_waited_for_is_the_agent_not_the_end_of_patience(cli: Cli, world: World) -> None:
-    guest, now = world.snapshot.guests["web1"], time.time()
+    guest, now = world.snapshot.guests["web1"], make.NOW
     domain = make.a_domain(guest, applied=False, agent=False, started_at=now - 5)
     a_status(guest, make.observed(domain), world.store, now)
     text = cli("explain", "web1").stdout

@@ -1,6 +1,5 @@
 """One pass without a daemon ends when nothing more comes of waiting, and not before."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -35,7 +34,7 @@ def a_house(operation: Operation | None = None) -> Any:
 
 
 def told(guest: EffectiveGuest, **seen: Any) -> GuestStatus:
-    now = time.time()
+    now = make.NOW
     inside = make.an_inside(guest, looked_at=now)
     domain = seen.pop("domain", None) or make.a_domain(guest, started_at=now - 60)
     return a_status(guest, make.observed(domain, inside=inside, **seen), StatusStore(), now)
@@ -44,7 +43,7 @@ def told(guest: EffectiveGuest, **seen: Any) -> GuestStatus:
 def remembering(
     guest: EffectiveGuest, state: DomainState = DomainState.RUNNING, **memory: Any
 ) -> Any:
-    return make.a_domain(guest, state, memory=Memory(**memory), started_at=time.time() - 60)
+    return make.a_domain(guest, state, memory=Memory(**memory), started_at=make.NOW - 60)
 
 
 def as_wanted() -> GuestStatus:
@@ -68,7 +67,7 @@ def waits_for_a_window() -> GuestStatus:
 
 def waits_for_a_restart() -> GuestStatus:
     guest = make.a_guest()
-    domain = make.a_domain(guest, started_at=time.time() - 60)
+    domain = make.a_domain(guest, started_at=make.NOW - 60)
     assert domain.live is not None
     return told(guest, domain=replace(domain, live=replace(domain.live, firmware="efi")))
 
@@ -117,13 +116,13 @@ def test_what_waits_for_somebody_has_ended(status: Callable[[], GuestStatus]) ->
 def is_replaced() -> GuestStatus:
     guest = make.a_guest()
     old, new = SystemDisk("default", "old"), SystemDisk("default", "new", NEW)
-    going = Replacement(new, old, "image", ReplacePhase.CONFIRMING, time.time())
-    domain = remembering(guest, replacement=replace(going, swapped_at=time.time(), agent=True))
+    going = Replacement(new, old, "image", ReplacePhase.CONFIRMING, make.NOW)
+    domain = remembering(guest, replacement=replace(going, swapped_at=make.NOW, agent=True))
     return told(guest, image=NEWER, domain=replace(domain, agent_connected=False))
 
 
 def is_stopped_for_a_cold_boot() -> GuestStatus:
-    guest, now = make.a_guest(), time.time()
+    guest, now = make.a_guest(), make.NOW
     domain = remembering(
         guest, restart_requested=now, stop_for="restart", shutdown_requested=now, stop_run=1
     )
@@ -132,8 +131,8 @@ def is_stopped_for_a_cold_boot() -> GuestStatus:
 
 def waits_for_its_new_image() -> GuestStatus:
     guest = make.a_guest(updatePolicy=AUTOMATIC, image=make.an_image("debian13"))
-    older = make.a_domain(make.a_guest(), started_at=time.time() - 60)
-    domain = replace(make.a_domain(guest, started_at=time.time() - 60), ownership=older.ownership)
+    older = make.a_domain(make.a_guest(), started_at=make.NOW - 60)
+    domain = replace(make.a_domain(guest, started_at=make.NOW - 60), ownership=older.ownership)
     preparing = make.a_ready_image(
         name="debian13", state=ImageState.PREPARING, base=None, message="uploading"
     )

@@ -3,7 +3,6 @@
 import itertools
 import os
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,8 +51,9 @@ def empty(directory: Path) -> None:
 
 def age(directory: Path, seconds: float = 60) -> None:
     """Makes every file look written ``seconds`` ago (its ctime stays now)."""
-    then = time.time() - seconds
     for path in directory.rglob("*"):
+        os.utime(path, follow_symlinks=False)
+        then = path.lstat().st_mtime - seconds
         os.utime(path, (then, then), follow_symlinks=False)
 
 

@@ -14,7 +14,7 @@ from controller.desired.watcher import Watcher
 
 from .support import BASE, age, catalog, copy_into, empty, guest, make_directory, put
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Seen:
@@ -44,7 +44,7 @@ def start(tmp_path: Path, seen: Seen) -> Iterator[Callable[..., Watcher]]:
 
     def begin(root: Path | None = None, **options: float) -> Watcher:
         root = root if root is not None else tmp_path / "desired"
-        options = {"debounce": 0.05, "rescan": 60.0, **options}
+        options = {"debounce": 0.05, "rescan": 600.0, **options}
         watcher = Watcher(
             catalog(root),
             root,
@@ -82,11 +82,9 @@ def test_a_file_renamed_into_the_directory_is_told(
     watcher = start()
     seen.until(lambda result: "web1" in result.changed)
     assert not watcher.polling
-    began = time.monotonic()
     rename_into(root, "new.yaml", guest("new1"))
     result = seen.until(lambda result: "new1" in result.changed)
     assert result.changed == {"new1"}
-    assert time.monotonic() - began < 5
 
 
 def test_our_own_reading_gives_no_scans(

@@ -41,7 +41,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_an_action_runs_once_for_its_key_and_its_end_is_told(ends: Ends) -> None:
     hold = threading.Event()
     one = ends.operations()
-    assert one.start("web1", "LookInside", lambda: bool(hold.wait(10)))
+    assert one.start("web1", "LookInside", lambda: bool(hold.wait(60)))
     current = one.current("web1")
     assert current is not None
     assert (current.name, current.since) == ("LookInside", 7.0)
@@ -70,7 +70,7 @@ def test_where_no_thread_can_be_made_those_that_run_and_wait_stay(
 ) -> None:
     hold, ran = threading.Event(), threading.Event()
     one = ends.operations(workers=2)
-    one.start("web1", "LookInside", lambda: bool(hold.wait(10)))
+    one.start("web1", "LookInside", lambda: bool(hold.wait(60)))
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -81,7 +81,7 @@ def test_where_no_thread_can_be_made_those_that_run_and_wait_stay(
             one.start("web2", "LookInside", ran.set)
     assert one.current("web1") is not None
     assert one.start("web2", "LookInside", ran.set)
-    assert ran.wait(5)
+    assert ran.wait(60)
     hold.set()
     wait_until(lambda: sorted(ends.done) == ["web1", "web2"], 5, "both ended")
 
@@ -111,8 +111,8 @@ def test_a_callback_that_panics_ends_no_worker() -> None:
 def test_stopping_drops_what_waits_and_waits_for_what_runs(ends: Ends) -> None:
     hold, ran, runs = threading.Event(), threading.Event(), threading.Event()
     one = ends.operations(workers=1)
-    one.start("web1", "LookInside", lambda: runs.set() or bool(hold.wait(10)))
-    assert runs.wait(5)
+    one.start("web1", "LookInside", lambda: runs.set() or bool(hold.wait(60)))
+    assert runs.wait(60)
     one.start("web2", "LookInside", ran.set)
     assert not one.stop(0.0)
     assert (one.current("web1") is not None, one.current("web2")) == (True, None)

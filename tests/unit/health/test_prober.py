@@ -1,6 +1,7 @@
 """The prober against real servers on 127.0.0.1: what it finds, when, and what it never claims."""
 
 import asyncio
+import itertools
 import socket
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from controller.health.checks import Outcome
 from controller.health.prober import Prober, _Entry, _spread
 from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
+from tests.waiting import PATIENCE
 
 UNKNOWN, STARTING = ProbeStatus.UNKNOWN, ProbeStatus.STARTING
 SUCCESS, FAILURE = ProbeStatus.SUCCESS, ProbeStatus.FAILURE
@@ -45,8 +47,12 @@ BASE = ProbeTarget(
 )
 
 
+WALL = 1_800_000_000
+"""The time of day at the first look; each look takes a second."""
+
+
 def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + max(timeout, PATIENCE)
     while not condition():
         assert time.monotonic() < deadline, "not within the deadline"
         time.sleep(0.005)
@@ -88,7 +94,7 @@ class Server:
             self._servers.append(server)
             return int(server.sockets[0].getsockname()[1])
 
-        return asyncio.run_coroutine_threadsafe(listen(), self.loop).result(5)
+        return asyncio.run_coroutine_threadsafe(listen(), self.loop).result(60)
 
     def close(self) -> None:
         async def end() -> None:
@@ -99,9 +105,9 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(end(), self.loop).result(5)
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
+        self.thread.join(60)
         self.loop.close()
 
 
@@ -130,6 +136,7 @@ class Watch:
             inside=lambda target: self.answer(target),
             on_transition=lambda guest, old, new: self.transitions.append((guest, old, new)),
             on_error=lambda target, error: self.errors.append(error),
+            wall=itertools.count(WALL).__next__,
             **settings,
         )
         self.results = self.prober.results
@@ -286,12 +293,11 @@ def test_an_unsendable_header_is_no_failure_of_the_guest(watch: Watch) -> None:
 
 def test_a_transition_is_told_once_with_old_and_new(server: Server, watch: Watch) -> None:
     port = server.port(http("200 OK"))
-    before = time.time()
     watch.verdict(replace(BASE, port=port))
     eventually(lambda: len(watch.results) >= 5)
     ((guest, old, new),) = watch.transitions
     assert (guest, old.status, new.status) == ("web-1", UNKNOWN, SUCCESS)
-    assert before <= new.since <= time.time()
+    assert new.since >= WALL
     view = watch.view()
     assert view.since == new.since
     assert view.checked_at is not None
@@ -407,7 +413,7 @@ def test_a_guest_that_never_answers_holds_up_nobody_and_fades_to_unknown() -> No
 
     def answer(target: ProbeTarget) -> Outcome:
         if (target.guest, target.probe) == ("stuck", "http") and watch.transitions:
-            release.wait(20)
+            release.wait(60)
         return True, "fine"
 
     watch.answer = answer
@@ -532,7 +538,7 @@ def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server
         transitions.append(new.status)
         if new.probe == "stall" and not stalled.is_set():
             stalled.set()
-            time.sleep(1.5)  # the loop's thread itself
+            time.sleep(3.0)  # the loop's thread itself
 
     transitions: list[ProbeStatus] = []
     prober = Recording(
@@ -543,11 +549,11 @@ def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server
     results = prober.results
     prober.start()
     slow = server.port(http("200 OK"))
-    probes = [replace(BASE, port=slow, timeout=0.2, probe=f"p{n}") for n in range(50)]
+    probes = [replace(BASE, port=slow, timeout=1.5, probe=f"p{n}") for n in range(50)]
     prober.set_targets("web-1", probes)
     eventually(lambda: len(results) > 100)
     prober.set_targets("web-2", [replace(BASE, guest="web-2", port=slow, probe="stall")])
-    assert stalled.wait(5)
+    assert stalled.wait(60)
     seen = len(results)
     eventually(lambda: len(results) > seen + 100)
     assert prober.stop(5)
@@ -590,10 +596,8 @@ asyncio.run(main())
 """
 
 
-def test_two_thousand_probes_every_ten_seconds_cost_little(
-    record_property: Callable[[str, object], None],
-) -> None:
-    """The budget is a tenth of a core; the bound here leaves room for a slower machine."""
+def test_of_two_thousand_probes_everyone_has_its_turn() -> None:
+    """What they cost is for ``make bench`` to say (``bench/probes.py``)."""
     server = subprocess.Popen(
         [sys.executable, "-c", LOAD_SERVER], stdout=subprocess.PIPE, text=True
     )
@@ -606,27 +610,9 @@ def test_two_thousand_probes_every_ten_seconds_cost_little(
             guest = f"guest-{number}"
             probes = [replace(base, guest=guest, probe=name) for name in ("a", "b")]
             watch.prober.set_targets(guest, probes)
-        eventually(lambda: len(watch.results) >= 2100, 30)  # past the first wave
-        thread = watch.prober._thread
-        assert thread is not None and thread.ident is not None
-        clock = time.pthread_getcpuclockid(thread.ident)
-        cpu, begin, done = time.clock_gettime(clock), time.monotonic(), len(watch.results)
-        eventually(lambda: time.monotonic() - begin >= 5, 10)
-        seconds = time.monotonic() - begin
-        share = (time.clock_gettime(clock) - cpu) / seconds
-        checks = len(watch.results) - done
-        slowest = max(result[2] for result in watch.results[done:])
-        record_property("share_of_a_core", share)
-        print(  # noqa: T201
-            f"\n2,000 probes at 10 s: {share:.1%} of a core, {checks / seconds:.0f} checks/s,"
-            f" {share * seconds / checks * 1e6:.0f} us each, slowest {slowest * 1000:.0f} ms"
-        )
-        assert checks / seconds == pytest.approx(200, rel=0.25)
-        assert all(result[1] for result in watch.results)
-        assert share < 0.2
-        assert watch.prober.shed == 0
+        eventually(lambda: len({(each[0].guest, each[0].probe) for each in watch.results}) == 2000)
     finally:
         assert watch.prober.stop(5)
         server.terminate()
-        server.wait(5)
+        server.wait(60)
         server.stdout.close()

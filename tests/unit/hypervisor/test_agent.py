@@ -31,7 +31,7 @@ class FakeLink:
             self.most[name] = max(self.most.get(name, 0), self.running.count(name))
         try:
             if name in self.dead:
-                self.release.wait(10)
+                self.release.wait(60)
                 raise AgentUnavailableError("no answer")
             return '{"return": {}}'
         finally:
@@ -81,7 +81,7 @@ def test_commands_to_one_guest_run_one_after_the_other() -> None:
     wait_until(lambda: link.running == ["web1"], 5, "the first command runs")
     link.release.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert link.most["web1"] == 1
 
 
@@ -102,7 +102,7 @@ def test_a_guest_whose_agent_is_busy_for_too_long_is_told_so() -> None:
         agents.command("web1", "{}", 0.05)
     assert agents.command("web2", "{}", 5) == '{"return": {}}'
     link.release.set()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_silent_agents_share_a_few_places_and_nobody_waits_for_one() -> None:
@@ -126,7 +126,7 @@ def test_silent_agents_share_a_few_places_and_nobody_waits_for_one() -> None:
     assert link.roles["web1"] is Role.AGENT
     link.release.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
 
 def test_an_agent_that_answers_again_or_was_started_anew_is_asked_like_any_other() -> None:

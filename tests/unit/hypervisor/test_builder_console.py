@@ -93,7 +93,7 @@ def test_a_reader_that_waits_learns_that_the_connection_is_lost() -> None:
     reader = threading.Thread(target=lambda: got.append(port.console.read(60)), daemon=True)
     reader.start()
     port.session.lose("libvirtd is gone")
-    reader.join(5)
+    reader.join(60)
     assert got == [None]
 
 

@@ -114,6 +114,8 @@ class Builders(Pool):
         self.absent: set[str] = set()
         self.recorded_at_answer: list[bool] = []
         """For each answer: was what it answers written down by then?"""
+        self.on_idle: Callable[[], object] = lambda: None
+        """A script is over; called while its thread still is one."""
         self.on_event: Callable[[str], None] = lambda _: None
         self.kill_before = ""
         self.threads: list[threading.Thread] = []
@@ -241,6 +243,12 @@ class Builders(Pool):
             )
 
     def _install(self, name: str, number: int, script: Sequence[str]) -> None:
+        try:
+            self._play(name, number, script)
+        finally:
+            self.on_idle()
+
+    def _play(self, name: str, number: int, script: Sequence[str]) -> None:
         marker = self.ports[name, "marker"]
         self.ports[name, "console"].say("booting\n")
         for line in script:

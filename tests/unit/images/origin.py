@@ -53,7 +53,7 @@ def serving(origin: Origin, context: ssl.SSLContext | None = None) -> Iterator[O
             origin.requests.append(wanted)
             self.close_connection = True
             if origin.gate is not None:
-                origin.gate.wait(10)
+                origin.gate.wait(60)
             status = origin.statuses.pop(0) if origin.statuses else 0
             if status:
                 self._only(status)
@@ -106,7 +106,7 @@ def serving(origin: Origin, context: ssl.SSLContext | None = None) -> Iterator[O
                     self.wfile.write(bytes([byte]))
                     self.wfile.flush()
                     origin.resume.wait(0.02)
-                origin.resume.wait(10)
+                origin.resume.wait(60)
                 return
             if body and origin.cut_after:
                 body = body[: origin.cut_after.pop(0)]
@@ -136,4 +136,4 @@ def serving(origin: Origin, context: ssl.SSLContext | None = None) -> Iterator[O
             origin.gate.set()
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

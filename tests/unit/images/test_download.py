@@ -317,7 +317,7 @@ def test_many_who_want_the_same_share_one_download(origin: Origin, cache: Path) 
     wait_until(lambda: len(downloader._listeners[SHA]) == 5, 5, "all joined")
     origin.gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert done == [cache / SHA] * 5
     assert origin.requests == [""]
     assert set(told) == {0, 1, 2, 3, 4}
@@ -342,7 +342,7 @@ def test_who_joined_a_download_shares_its_failure(origin: Origin, cache: Path) -
     wait_until(lambda: origin.requests, 5, "the request came")
     origin.gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert [error.reason for error in errors] == ["DownloadRefused"] * 3
 
 

@@ -12,7 +12,7 @@ def test_whoever_knocks_never_waits_however_much_is_said() -> None:
     for knocker in knockers:
         knocker.start()
     for knocker in knockers:
-        knocker.join(10)
+        knocker.join(60)
     assert not any(knocker.is_alive() for knocker in knockers)
     heard = listener.take(1.0)
     assert heard is not None and heard.port == ""

@@ -73,7 +73,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
     yield Web(root, f"http://127.0.0.1:{server.server_address[1]}", asked)
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(60)
 
 
 Make = Callable[[], Locations]

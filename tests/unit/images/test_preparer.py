@@ -643,17 +643,17 @@ def test_many_who_want_it_at_once_make_it_once(world: World) -> None:
 
     def hold() -> None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     world.pool.amid = hold
     threads = [threading.Thread(target=world.prepare, args=(DISK_ONLY,)) for _ in range(6)]
     for thread in threads:
         thread.start()
-    assert began.wait(10)
+    assert began.wait(60)
     assert world.view(DISK_ONLY).state is ImageState.PREPARING
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert world.contents() == {BASE: RAW}
     assert sum(call.startswith("upload") for call in world.pool.calls) == 1
 
@@ -686,7 +686,7 @@ def test_two_hosts_share_one_download(world: World, monkeypatch: pytest.MonkeyPa
         assert origin.gate is not None
         origin.gate.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert len(origin.requests) == 1
     assert world.preparer.view("one", "default", image).base == BASE
     assert world.preparer.view("two", "default", image).state is ImageState.READY

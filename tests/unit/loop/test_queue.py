@@ -149,10 +149,10 @@ def test_a_waiting_worker_is_woken_by_an_add() -> None:
 
     queue = WorkQueue(time.monotonic)
     got: list[str | None] = []
-    worker = threading.Thread(target=lambda: got.append(queue.get(timeout=10)))
+    worker = threading.Thread(target=lambda: got.append(queue.get(timeout=60)))
     worker.start()
     queue.add("a")
-    worker.join(10)
+    worker.join(60)
     assert got == ["a"]
 
 
@@ -166,7 +166,7 @@ def test_closing_wakes_every_waiting_worker() -> None:
         worker.start()
     queue.close()
     for worker in workers:
-        worker.join(10)
+        worker.join(60)
     assert got == [None] * 3
 
 
@@ -192,7 +192,7 @@ def test_many_workers_never_share_a_key_and_lose_none() -> None:
     clashes: list[str] = []
 
     def work() -> None:
-        while (key := queue.get(timeout=5)) is not None:
+        while (key := queue.get(timeout=60)) is not None:
             with lock:
                 if key in busy:
                     clashes.append(key)
@@ -212,6 +212,6 @@ def test_many_workers_never_share_a_key_and_lose_none() -> None:
         queue.add(f"k{round_ % 7}", low=round_ % 2 == 0)
     queue.add("last", low=True)
     for worker in workers:
-        worker.join(10)
+        worker.join(60)
     assert not clashes
     assert set(runs) == {"last", *(f"k{n}" for n in range(7))}

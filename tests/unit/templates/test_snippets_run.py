@@ -467,7 +467,7 @@ def test_debian_s_installer_configures_the_system_it_has_installed(
 ) -> None:
     installer.place("bin/in-target", f'#!/bin/sh\n"$1" -n {tmp_path}/target"$2" && touch $0.ran\n')
     with installer.run("configure", port=port) as process:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert port.lines() == ["phase configuring"]
     assert (tmp_path / "bin/in-target.ran").exists()
     assert list((tmp_path / "target/root").iterdir()) == []
@@ -481,7 +481,7 @@ def test_debian_s_installer_stops_and_says_why_when_configuring_fails(
         assert port.line() == "phase configuring"
         said = port.line()
         port.answer("ok")
-        assert process.wait(20) == 1
+        assert process.wait(60) == 1
     assert said.startswith("failure ") and "no space left on device" in said
 
 
@@ -493,7 +493,7 @@ def test_debian_s_installer_seals_at_its_very_end(
     with installer.run("finish", port=port) as process:
         said = [port.line() for _ in range(4)]
         port.answer("ok")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert said == ["phase sealing", "sealed", "sealed", "success"]
     assert not (tmp_path / "target/var/log/installer").exists()
 
@@ -502,7 +502,7 @@ def test_debian_s_installer_is_watched_for_a_step_that_fails(
     installer: Installer, port: Port, tmp_path: Path
 ) -> None:
     with installer.run("begin", port=port) as process:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert port.line() == "phase preparing"
     hooks = tmp_path / "usr/lib"
     names = sorted(str(path.relative_to(hooks)) for path in hooks.rglob("*") if path.is_file())

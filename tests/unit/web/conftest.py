@@ -11,6 +11,11 @@ from controller.web.server import WebServer
 from tests.unit.web.support import World, a_world
 
 
+@pytest.fixture(autouse=True)
+def _no_time_passes(stopped_clock: float) -> None:
+    """Whatever time of day it is."""
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     made = a_world()
@@ -36,5 +41,5 @@ def server(world: World, directory: Path) -> Iterator[WebServer]:
 @pytest.fixture
 def http(server: WebServer, directory: Path) -> Iterator[httpx.Client]:
     transport = httpx.HTTPTransport(uds=str(directory / "gk.sock"))
-    with httpx.Client(transport=transport, base_url="http://guestkeeper", timeout=10) as client:
+    with httpx.Client(transport=transport, base_url="http://guestkeeper", timeout=120) as client:
         yield client

@@ -55,7 +55,7 @@ class World:
     """``application`` shows it; tests change it."""
 
     store: StatusStore = field(default_factory=StatusStore)
-    journal: Journal = field(default_factory=lambda: Journal(":memory:"))
+    journal: Journal = field(default_factory=lambda: Journal(":memory:", clock=lambda: make.NOW))
     holds: Holds = field(default_factory=Holds)
     snapshot: Snapshot = field(default_factory=Snapshot)
     hosts: list = field(default_factory=lambda: [make.a_host()])  # type: ignore[type-arg]
@@ -68,7 +68,7 @@ class World:
     blocks: list[bytes] = field(default_factory=lambda: [b"login: ", b""])
     console_error: Exception | None = None
     consoles_closed: int = 0
-    now: float = field(default_factory=lambda: time.time() - AGO)
+    now: float = make.NOW - AGO
     believed: int = 0
     """How often an operator said that the directory is meant as it is."""
     meant: list[str] = field(default_factory=list)
@@ -213,7 +213,7 @@ def crash_looping(world: World, name: str = "web2") -> None:
 
 def unable_to_start(world: World, name: str = "web2") -> None:
     """Three starts in a row of the guest's domain failed."""
-    now = time.time()
+    now = make.NOW
     digest = world.snapshot.guests[name].digest
     failure = Failure("StartDomain", "Failed", "no room", now - 5, 2, now + 85, digest)
     _stopped_again(world, name, StateReason.FAILED, failure)
@@ -221,7 +221,7 @@ def unable_to_start(world: World, name: str = "web2") -> None:
 
 def _stopped_again(world: World, name: str, reason: StateReason, failure: Failure | None) -> None:
     guest = world.snapshot.guests[name]
-    now = time.time()
+    now = make.NOW
     memory = Memory(start_attempts=3, last_start_attempt=now - 5)
     domain = make.a_domain(guest, DomainState.SHUTOFF, reason, memory=memory)
     a_status(guest, make.observed(domain, failure=failure), world.store, now)
@@ -230,7 +230,7 @@ def _stopped_again(world: World, name: str, reason: StateReason, failure: Failur
 def now_healthy(world: World, name: str) -> None:
     """The guest becomes Ready."""
     guest = world.snapshot.guests[name]
-    now = time.time()
+    now = make.NOW
     seen = make.observed(
         make.a_domain(guest, started_at=now - 60),
         inside=make.an_inside(guest, looked_at=now),
@@ -244,4 +244,4 @@ def lost_host(world: World, why: str = "connection refused") -> None:
     host = make.a_host(reachable=False, why=why)
     world.hosts = [host]
     for guest in world.snapshot.guests.values():
-        a_status(guest, Observed(host), world.store, time.time())
+        a_status(guest, Observed(host), world.store, make.NOW)

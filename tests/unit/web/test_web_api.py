@@ -10,6 +10,7 @@ import pytest
 from controller.errors import HostUnreachableError, PermanentError
 from controller.web.server import WebServer
 from tests.unit.web.support import World, lost_host, now_healthy, unable_to_start
+from tests.waiting import wait_until
 
 
 def get(http: httpx.Client, path: str, **parameters: object) -> dict:  # type: ignore[type-arg]
@@ -153,6 +154,10 @@ def test_reconcile_puts_a_known_guest_on_the_queue(http: httpx.Client, world: Wo
     assert http.get("/api/v1/guests/web1/reconcile").status_code == 405
 
 
+LONG = 55.0
+"""Seconds: less than the waits ask for, more than any machine needs."""
+
+
 # --- long polls -----------------------------------------------------------------------------------
 
 
@@ -161,8 +166,8 @@ def test_a_wait_ends_when_something_moves(http: httpx.Client, world: World) -> N
     later = threading.Timer(0.2, now_healthy, (world, "web2"))
     later.start()
     began = time.monotonic()
-    assert get(http, "wait", version=version, timeout=10)["version"] > version
-    assert time.monotonic() - began < 5
+    assert get(http, "wait", version=version, timeout=60)["version"] > version
+    assert time.monotonic() - began < LONG
     later.join()
 
 
@@ -170,13 +175,13 @@ def test_a_wait_without_change_ends_in_time(http: httpx.Client) -> None:
     version = get(http, "guests")["version"]
     began = time.monotonic()
     assert get(http, "wait", version=version, timeout=0.3)["version"] == version
-    assert 0.25 < time.monotonic() - began < 5
+    assert 0.25 < time.monotonic() - began < LONG
 
 
 def test_a_wait_for_what_has_happened_already_ends_at_once(http: httpx.Client) -> None:
     began = time.monotonic()
-    get(http, "wait", version=0, timeout=30)
-    assert time.monotonic() - began < 5
+    get(http, "wait", version=0, timeout=60)
+    assert time.monotonic() - began < LONG
 
 
 def test_a_hundred_watchers_do_not_hold_up_a_request(
@@ -187,18 +192,17 @@ def test_a_hundred_watchers_do_not_hold_up_a_request(
 
     def watch() -> None:
         transport = httpx.HTTPTransport(uds=str(directory / "gk.sock"))
-        with httpx.Client(transport=transport, base_url="http://x", timeout=30) as client:
-            answers.append(get(client, "wait", version=version, timeout=20)["version"])
+        with httpx.Client(transport=transport, base_url="http://x", timeout=120) as client:
+            answers.append(get(client, "wait", version=version, timeout=60)["version"])
 
     threads = [threading.Thread(target=watch) for _ in range(100)]
     for thread in threads:
         thread.start()
-    began = time.monotonic()
     get(http, "guests")
-    assert time.monotonic() - began < 5
+    assert answers == [], "they still wait"
     now_healthy(world, "web2")
     for thread in threads:
-        thread.join(15)
+        thread.join(60)
     assert answers == [version + 1] * 100
 
 
@@ -254,10 +258,7 @@ def test_the_console_is_streamed_and_closed(http: httpx.Client, world: World) ->
 def test_a_follower_who_leaves_closes_the_console(http: httpx.Client, world: World) -> None:
     with http.stream("GET", "/api/v1/guests/web1/console?follow=1") as answer:
         assert next(answer.iter_raw()) == b"login: "
-    deadline = time.monotonic() + 5
-    while not world.consoles_closed and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert world.consoles_closed == 1
+    wait_until(lambda: world.consoles_closed == 1, 60, "the console is closed")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PATHS = ("/metrics", "/healthz", "/readyz", "/nothing")
 def status(server: WebServer, head: str) -> int:
     """The status of a request with exactly these lines."""
     assert server.address is not None
-    with socket.create_connection(server.address, timeout=10) as client:
+    with socket.create_connection(server.address, timeout=60) as client:
         client.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
         return int(client.makefile("rb").readline().split()[1])
 

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -111,9 +110,9 @@ def test_without_a_listen_address_there_is_no_tcp(world: World, directory: Path)
 def asked(path: Path, url: str) -> socket.socket:
     """A request that is on its way."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
+    connection.settimeout(60)
     connection.connect(str(path))
-    connection.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connection
 
 
@@ -131,16 +130,14 @@ def test_stopping_ends_long_polls_and_consoles(world: World, directory: Path) ->
     server = a_server(world, path)
     server.start()
     polls = [
-        asked(path, f"/api/v1/wait?timeout=60&version={world.store.version}"),
-        asked(path, "/api/v1/events?wait=60&after=2"),
+        asked(path, f"/api/v1/wait?timeout=600&version={world.store.version}"),
+        asked(path, "/api/v1/events?wait=600&after=2"),
     ]
     console = asked(path, "/api/v1/guests/web1/console?follow=1")
     assert b"200 OK" in console.recv(65536)
-    began = time.monotonic()
-    assert server.stop(20)
+    assert server.stop(60)
     for connection in (*polls, console):
         read_to_end(connection)
-    assert time.monotonic() - began < 15
     assert world.consoles_closed == 1
 
 
