@@ -29,7 +29,7 @@ from tests.factories import NOW, POLICY, a_guest, an_image
 from tests.fakes import Documents, FakeWorld, InlineOperations
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.libvirt
+pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(3600)]
 CHAIN, CHAINS = 20, 150  # 3,000 transitions
 SIZES = ("64Mi", "128Mi", "256Mi")
 COUNTED = ("create_volume", "start", "shutdown", "destroy", "delete_volume", "undefine")

@@ -1,13 +1,16 @@
 """The commands against a real web server on a real unix socket that shows a made-up world."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli.app import app
+from controller.cli.client import Client
 from controller.telemetry import logging
 from controller.web.server import WebServer
 from tests.unit.web.support import World, a_world
@@ -67,6 +70,32 @@ def cli(directory: Path) -> Cli:
         return result
 
     return run
+
+
+Meanwhile = Callable[..., None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """``meanwhile(change)``: it happens when a command first waits for something to happen, however
+    long that takes it. With ``leave`` somebody presses Ctrl-C when it waits the next time.
+    """
+
+    def arrange(change: Callable[[], object], *, leave: bool = False) -> None:
+        get, waits = Client.get, itertools.count()
+
+        def asking(client: Client, path: str, **parameters: Any) -> Any:
+            if path == "wait" or "wait" in parameters:
+                number = next(waits)
+                if number == 0:
+                    change()
+                elif leave:
+                    raise KeyboardInterrupt
+            return get(client, path, **parameters)
+
+        monkeypatch.setattr(Client, "get", asking)
+
+    return arrange
 
 
 @pytest.fixture

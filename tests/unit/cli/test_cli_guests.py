@@ -1,7 +1,6 @@
 """suspend, resume, restart, approve, rollback, retry: what they say, ask and refuse."""
 
 import re
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from controller.planning.leftovers import Use, VolumeUse
 from controller.planning.orphans import plan_orphan
 from controller.web.application import VolumesSeen
 from tests import factories as make
-from tests.unit.cli.conftest import Cli
+from tests.unit.cli.conftest import Cli, Meanwhile
 from tests.unit.cli.test_cli_seeing import GOLDEN, steady
 from tests.unit.web.support import World, a_status, lost_host, probes
 
@@ -127,15 +126,13 @@ def test_a_restart_says_what_happens_next(cli: Cli, world: World) -> None:
     assert memory(world, "web1").restart_requested is not None
 
 
-def test_a_restart_can_be_waited_for(cli: Cli, world: World) -> None:
+def test_a_restart_can_be_waited_for(cli: Cli, world: World, meanwhile: Meanwhile) -> None:
     def boot() -> None:
         domain = a_server(world)
         shows(world, replace(domain, run=2))
 
-    later = threading.Timer(0.5, boot)
-    later.start()
-    result = cli("restart", "web1", "--wait", "--timeout", "20s")
-    later.join()
+    meanwhile(boot)
+    result = cli("restart", "web1", "--wait", "--timeout", "60s")
     assert result.exit_code == 0
     assert result.stdout.endswith("web1 has booted anew and is ready\n")
 

@@ -17,7 +17,7 @@ from controller.observed.guest import Failure, Fleet
 from controller.planning.orphans import plan_orphan
 from controller.web.server import WebServer
 from tests import factories as make
-from tests.unit.cli.conftest import Cli
+from tests.unit.cli.conftest import Cli, Meanwhile
 from tests.unit.web.support import (
     World,
     a_status,
@@ -169,11 +169,11 @@ def test_a_guests_name_in_the_place_of_the_kind_is_helped(cli: Cli) -> None:
     assert "guestkeeper get guests web1" in result.stderr
 
 
-def test_watching_prints_a_line_for_each_guest_that_moves(cli: Cli, world: World) -> None:
-    later = threading.Timer(0.3, now_healthy, (world, "web2"))
-    later.start()
-    lines = cli("get", "guests", "-l", "tier=web", "-w", "--timeout", "1").stdout.splitlines()
-    later.join()
+def test_watching_prints_a_line_for_each_guest_that_moves(
+    cli: Cli, world: World, meanwhile: Meanwhile
+) -> None:
+    meanwhile(lambda: now_healthy(world, "web2"), leave=True)
+    lines = cli("get", "guests", "-l", "tier=web", "-w").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [
         ["NAME", "STATUS"],
         ["web1", "Healthy"],
@@ -353,11 +353,9 @@ def test_events_are_a_table(cli: Cli) -> None:
     )
 
 
-def test_following_prints_events_as_they_come(cli: Cli, world: World) -> None:
-    later = threading.Timer(0.3, world.journal.record, ("web2", "GuestReady", "all is well"))
-    later.start()
-    lines = cli("events", "-f", "web2", "--timeout", "1").stdout.splitlines()
-    later.join()
+def test_following_prints_events_as_they_come(cli: Cli, world: World, meanwhile: Meanwhile) -> None:
+    meanwhile(lambda: world.journal.record("web2", "GuestReady", "all is well"), leave=True)
+    lines = cli("events", "-f", "web2").stdout.splitlines()
     assert [line.split()[1:3] for line in lines] == [
         ["web2", "ProbeFailed"],
         ["web2", "GuestReady"],
@@ -379,11 +377,9 @@ def test_a_silent_console_says_how_to_see_more(cli: Cli, world: World) -> None:
 # --- wait, reconcile ------------------------------------------------------------------------------
 
 
-def test_wait_ends_when_the_condition_holds(cli: Cli, world: World) -> None:
-    later = threading.Timer(0.3, now_healthy, (world, "web2"))
-    later.start()
-    result = cli("wait", "web1", "web2", "--for=condition=Ready", "--timeout", "20s")
-    later.join()
+def test_wait_ends_when_the_condition_holds(cli: Cli, world: World, meanwhile: Meanwhile) -> None:
+    meanwhile(lambda: now_healthy(world, "web2"))
+    result = cli("wait", "web1", "web2", "--for=condition=Ready", "--timeout", "60s")
     assert result.exit_code == 0
     assert result.stdout == "web1 condition met\nweb2 condition met\n"
     assert result.stderr == "web2: Ready is False (ProbeFailed: web/http: connection refused)\n"
@@ -432,7 +428,7 @@ def test_wait_survives_a_daemon_that_restarts(
 
     later = threading.Timer(0.3, restart)
     later.start()
-    result = cli("wait", "web2", "--timeout", "20s")
+    result = cli("wait", "web2", "--timeout", "60s")
     later.join()
     second.stop()
     assert (result.exit_code, result.stdout) == (0, "web2 condition met\n")
