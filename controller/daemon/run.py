@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import threading
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -30,9 +29,6 @@ from controller.web.server import WebServer
 
 log = structlog.get_logger(__name__)
 HEARTBEAT_PERIOD = 5.0
-HEARTBEAT_LATE = 60.0
-"""Seconds without a heartbeat through the queue after which the daemon calls itself unhealthy."""
-
 _THREADS = frozenset(
     {"desired-watcher", "images", "journal", "libvirt-events", "prober", "resync", "web"}
 )
@@ -141,10 +137,8 @@ class _Daemon:
         ended = sorted(_THREADS - alive)
         if ended:
             return False, f"thread {ended[0]} has ended"
-        late = time.monotonic() - self._house.workers.last_beat
-        if late > HEARTBEAT_LATE:
-            return False, f"no worker was free for {late:.0f} s"
-        return True, "the loop makes progress"
+        stalled = self._house.workers.stalled()
+        return not stalled, stalled or "the loop makes progress"
 
     def _close(self) -> None:
         log.info("stopping")

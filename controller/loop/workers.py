@@ -22,6 +22,12 @@ _SPARE_SECONDS = 30.0
 """After so long without work one that was made for the others' sake ends."""
 HEARTBEAT = ":heartbeat"
 """A key no guest can have."""
+HEARTBEAT_LATE = 60.0
+"""Seconds without a heartbeat through the queue after which the loop makes no progress."""
+PASS_LATE = 3600.0
+"""Seconds of one pass after which neither: each of its calls has a deadline of two minutes at most,
+so it waits for what never comes, and its host's other guests with it.
+"""
 
 
 class Workers:
@@ -85,6 +91,16 @@ class Workers:
     def last_beat(self) -> float:
         """When a heartbeat last came through, on ``clock``."""
         return self._beat
+
+    def stalled(self) -> str:
+        """Why the loop makes no progress; '' where it does."""
+        late = self._clock() - self._beat
+        if late > HEARTBEAT_LATE:
+            return f"no worker was free for {late:.0f} s"
+        longest = self._queue.stats().longest_running_seconds
+        if longest > PASS_LATE:
+            return f"a pass over a guest has been going on for {longest:.0f} s"
+        return ""
 
     def _work(self) -> None:
         while (key := self._next(None)) is not None:

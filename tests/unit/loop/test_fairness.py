@@ -120,6 +120,34 @@ def test_with_all_hosts_hanging_the_heartbeat_comes_through_and_workers_are_boun
         assert loop.workers.stop(30)
 
 
+def test_the_loop_is_stalled_without_heartbeats_and_by_a_pass_that_never_ends() -> None:
+    now = 0.0
+    queue = WorkQueue(lambda: now)
+    hold, begun, passed = threading.Event(), threading.Event(), threading.Event()
+
+    def reconcile(name: str, _: bool) -> Result:
+        (begun if name == "stuck" else passed).set()
+        if name == "stuck":
+            hold.wait(60)
+        return Result("success")
+
+    workers = Workers(queue, reconcile, 2, clock=lambda: now)
+    workers.start()
+    queue.add("stuck")
+    assert begun.wait(10)
+    assert workers.stalled() == ""
+    now = 3601.0
+    assert workers.stalled() == "no worker was free for 3601 s"
+    workers.probe_progress()
+    wait_until(lambda: workers.last_beat == now, 10, "the heartbeat came through")
+    assert workers.stalled() == "a pass over a guest has been going on for 3601 s"
+    hold.set()
+    queue.add("web1")
+    assert passed.wait(10)
+    wait_until(lambda: workers.stalled() == "", 10, "it has ended")
+    assert workers.stop(10)
+
+
 # --- long actions ---------------------------------------------------------------------------------
 
 
