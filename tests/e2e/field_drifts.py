@@ -41,6 +41,8 @@ NOT_BY_HAND = {
     "DomainConfig.disks": "the fields of DiskConfig",
     "DomainConfig.nics": "the fields of NicConfig",
     "DiskConfig.io_tune": "the fields of IoTune",
+    "DiskConfig.path": "the same volume by another name",
+    "DiskConfig.bound": "what no document can say stays as it is",
 }
 
 
