@@ -121,7 +121,14 @@ class FakeWorld:
         return tuple(use for one in others for use in uses_of(_with_addresses(one), addresses))
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
+        if self._is_base(name):
+            return VolumeView(pool, name, f"/pool/{name}", "qcow2", 2 * 2**30, 0, None)
         return self.volumes_there.get((pool, name))
+
+    def _is_base(self, name: str) -> bool:
+        """Those are there, though nobody made their volumes here, but for what is lost."""
+        named = name.startswith("gk-base-") and not name.endswith(".ok")
+        return named and name not in self.lost
 
     def create_volume(
         self,
@@ -162,10 +169,8 @@ class FakeWorld:
         return self.volumes(host, pool)
 
     def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
-        """Bases are there, though nobody made their volumes here, but for those that are lost."""
         there = {name for where, name in self.volumes_there if where == pool}
-        bases = {name for name in names if name.startswith("gk-base-")} - self.lost
-        return frozenset(set(names) - there - bases)
+        return frozenset(name for name in set(names) - there if not self._is_base(name))
 
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
         return self.writers

@@ -215,7 +215,9 @@ class Look:
             if one.alias not in lacks
         }
         has |= {(names[0][0], base)} if base else set()
-        self._knowledge.missed(guest.name, self._absent(host, has - found.keys()))
+        lost = has - found.keys()
+        known_lost = self._knowledge.missing(guest.name) & lost  # its pools are not searched again
+        self._knowledge.missed(guest.name, known_lost | self._absent(host, lost - known_lost))
         return found
 
     def _absent(

@@ -164,6 +164,7 @@ def plan_running(
     probing = owner.digest != "" or (inside.known is not None and not inside.changes)
     if provisioned.status is not Status.TRUE:
         probing = False
+    whole = provisioned
     trouble = storage_trouble(desired, observed, domain)
     if trouble is not None:  # which its probes do not notice
         provisioned = false(C.PROVISIONED, trouble.reason, trouble.message)
@@ -207,6 +208,7 @@ def plan_running(
         printable=printable,
         probes=targets,
         services_ready=tuple((state.service, state.ready) for state in states),
+        serves=_ready(whole, ready).status is Status.TRUE,
         replace_to=change.replace_to,
         recheck_at=_recheck(
             (inside.recheck_at, change.recheck_at, expires_at, todo.retry_at),

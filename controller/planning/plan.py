@@ -42,6 +42,8 @@ class Plan:
     printable: Printable = Printable.UNKNOWN
     probes: tuple[ProbeTarget, ...] = ()
     services_ready: tuple[tuple[str, bool | None], ...] = ()
+    serves: bool = False
+    """It would be Ready but for what happened to the storage or the networks under it."""
     replace_to: str = ""
     """The base that it would be replaced to, where that waits for ``guestkeeper approve``."""
     recheck_at: float | None = None

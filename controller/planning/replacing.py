@@ -303,7 +303,7 @@ class _View:
         """It runs on its new disk: is it ready, and what if it never is?"""
         usual, domain, going = self.usual, self.domain, self.going
         ready, synced = usual.condition(C.READY), usual.condition(C.SYNCED)
-        works = usual.is_true(C.READY) and (domain.agent_connected or not going.agent)
+        works = usual.serves and (domain.agent_connected or not going.agent)
         unconfigured = synced is not None and synced.reason in (
             "ConfigurationOutdated", "WaitingForAgent",
         )  # fmt: skip

@@ -26,6 +26,7 @@ from tests.factories import (
     observed,
 )
 from tests.fakes import Daemon, Documents, FakeWorld
+from tests.unit.loop.test_replacing import Site, automatic
 
 C = ConditionType
 GUEST = a_guest(services=(a_service(probes=()),), systemDisk={"size": "10Gi"})
@@ -314,6 +315,19 @@ def test_a_network_that_is_down_is_told(networks: dict[str, bool] | None, reason
     assert told(made, C.READY) == (Status.FALSE, reason)
     assert made.health is Health.DEGRADED
     assert "virsh net-" in made.sentence
+
+
+def test_a_replacement_does_not_go_back_for_what_happened_to_the_host() -> None:
+    """A network that went down says nothing of the new disk."""
+    site = Site(automatic())
+    site.world.base = "gk-base-debian12-new.qcow2"
+    site.world.lost = {site.world.base}
+    site.settle()
+    owner = site.world.domains["web1"].ownership
+    assert owner is not None
+    assert owner.base == site.world.base
+    assert owner.memory.replacement is None
+    assert owner.memory.refused == ""
 
 
 # --- A suspended guest whose domain somebody took away --------------------------------------------
