@@ -239,6 +239,7 @@ def test_health_is_told_at_once_while_scrapes_hang(
         # All but the one that hangs and those that wait for it are sent away.
         sent_away = 45 - 1 - MAX_WAITING
         wait_until(lambda: sum(map(bool, map(said, clients))) >= sent_away, 60, "503 for others")
+        wait_until(lambda: busy == [1], 60, "the first one reads the metrics")
         asking = connect(server)
         asking.settimeout(60)
         asking.sendall(GET.replace(b"/healthz", path.encode()))
