@@ -28,6 +28,7 @@ from controller.errors import (
     AgentUnavailableError,
     FilesystemsFrozenError,
     GuestkeeperError,
+    HostUnreachableError,
     PermanentError,
     TransientError,
 )
@@ -219,11 +220,12 @@ def refusal(real: Real, name: str, act: Callable[[], object]) -> GuestkeeperErro
     error = caught.value
     there = (error.get_error_code(), error.get_error_domain())
     assert there == (recorded.code, recorded.domain), f"{name}: {error}"
-    made = translate(error, "h", "call", agent=recorded.agent)
+    gone = recorded.kind is HostUnreachableError
+    made = translate(error, "h", "call", gone=gone, agent=recorded.agent)
     assert (type(made), made.reason) == (recorded.kind, recorded.reason), f"{name}: {made}"
     if real.connection.getLibVersion() == RECORDED_WITH:
         assert masked(error.get_error_message()) == recorded.message
-    assert lost(error) is (recorded.reason == "HostUnreachable")
+    assert not lost(error, real.connection), "a connection that lives is not lost"
     return made
 
 
@@ -419,6 +421,7 @@ def test_what_a_guest_agent_refuses(real: Real) -> None:
         for act in (hypervisor.shutdown, hypervisor.destroy):
             with pytest.raises(FilesystemsFrozenError):
                 act("real", GUEST)
+        assert "virsh domfsthaw" in str(frozen.value)
         real.follow(str(frozen.value))
         with pytest.raises(PermanentError) as foreign:
             hypervisor.shutdown("real", GUEST)
@@ -453,3 +456,11 @@ def test_what_a_guest_agent_refuses(real: Real) -> None:
     with pytest.raises(PermanentError, match="/etc/sysconfig/qemu-ga") as disabled:
         run("true")
     assert disabled.value.reason == "GuestExecDisabled"
+
+    # The last of it: how a domain that is in the way is told to be ended.
+    real.follow(f"virsh shutdown {GUEST}")
+    wait_until(lambda: not is_there(real, GUEST), 60, "it hears the power button")
+
+
+def is_there(real: Real, name: str) -> bool:
+    return name in (domain.name() for domain in real.connection.listAllDomains())

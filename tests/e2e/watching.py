@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +43,7 @@ class Watch:
         while not self._ended.wait(PERIOD):
             try:
                 page = self.site.page(self.name)
-            except OSError:
+            except (OSError, HTTPException):  # cut off in the middle
                 continue
             self.seen.append((time.monotonic(), page.strip()))
 

@@ -87,6 +87,7 @@ def source_of(identity: str) -> str:
 
 
 _REAL = "tests/e2e/test_printed_commands_real.py::"
+_REFUSALS = "tests/e2e/test_refusals_real.py::"
 _POOLS = "tests/e2e/test_pools_real.py::"
 LOOKS = frozenset(
     {
@@ -103,7 +104,6 @@ LOOKS = frozenset(
         "virsh pool-info",
         "virsh vcpucount",
         "virsh vol-dumpxml --pool",
-        "virsh vol-info",
         "virsh vol-list",
     }
 )
@@ -112,6 +112,7 @@ SAID_OF_OTHERS = frozenset({"virsh setvcpus --config"})
 """No advice: what somebody else may do."""
 BY_HAND = {
     "virsh console": "it wants a terminal; ours is `guestkeeper logs -f`",
+    "virsh net-define": "it takes a file that only who writes it knows",
     "virsh qemu-agent-command": "the tutorial's, in the demo's own guest",
 }
 EXECUTED = {
@@ -126,16 +127,19 @@ EXECUTED = {
     "virsh blockcopy --format --pivot --transient-job --wait": _REAL
     + "test_a_guest_that_was_merged_into_its_base_gets_a_file_of_its_own_as_printed",
     "virsh edit": _REAL + "test_a_guest_that_is_off_on_a_base_gets_a_file_of_its_own_as_printed",
-    "virsh change-media --eject": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh detach-interface --config --mac": _REAL
     + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh domrename": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh metadata --config --remove": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh metadata --live --remove": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
+    "virsh pool-refresh": _REAL + "test_volumes_are_brought_and_moved_as_printed",
+    "virsh shutdown": _REFUSALS + "test_what_a_guest_agent_refuses",
     "virsh resume": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh destroy": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh start": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh undefine": _REAL + "test_what_somebody_paused_goes_on_as_printed",
+    "virsh domfsthaw": _REFUSALS + "test_what_a_guest_agent_refuses",
+    "virsh dompmwakeup": _REFUSALS + "test_what_a_guest_agent_refuses",
     "virsh net-start": _REAL + "test_a_network_is_started_as_printed",
     "virsh pool-autostart": _REAL + "test_a_pool_is_made_and_started_as_printed",
     "virsh pool-define-as --target": _REAL + "test_a_pool_is_made_and_started_as_printed",
