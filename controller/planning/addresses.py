@@ -5,7 +5,6 @@ addresses that were derived, those of domains that are not ours, and what a runn
 until its cold boot, whatever its document says by now.
 """
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -74,7 +73,7 @@ def told(nic: NicConfig, use: AddressUse) -> str:
         )
     if use.ours:
         return f"{where}: {who} has {what}: {free}"
-    off = f"; or virsh shutdown {shlex.quote(use.holder)}" if use.running else ""
+    off = "; or shut that domain down" if use.running else ""
     return f"{where}: {who} has {what}: {free}{off}"
 
 

@@ -456,11 +456,3 @@ def test_what_a_guest_agent_refuses(real: Real) -> None:
     with pytest.raises(PermanentError, match="/etc/sysconfig/qemu-ga") as disabled:
         run("true")
     assert disabled.value.reason == "GuestExecDisabled"
-
-    # The last of it: how a domain that is in the way is told to be ended.
-    real.follow(f"virsh shutdown {GUEST}")
-    wait_until(lambda: not is_there(real, GUEST), 60, "it hears the power button")
-
-
-def is_there(real: Real, name: str) -> bool:
-    return name in (domain.name() for domain in real.connection.listAllDomains())

@@ -133,7 +133,6 @@ EXECUTED = {
     "virsh metadata --config --remove": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh metadata --live --remove": _REAL + "test_a_foreign_domain_is_made_ready_as_printed",
     "virsh pool-refresh": _REAL + "test_volumes_are_brought_and_moved_as_printed",
-    "virsh shutdown": _REFUSALS + "test_what_a_guest_agent_refuses",
     "virsh resume": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh destroy": _REAL + "test_what_somebody_paused_goes_on_as_printed",
     "virsh start": _REAL + "test_what_somebody_paused_goes_on_as_printed",

@@ -147,7 +147,7 @@ def test_a_guest_that_is_off_waits_while_a_running_domain_has_its_address() -> N
         Health.DEGRADED,
         Printable.DEGRADED,
     )
-    assert "virsh shutdown clone" in site.plan("first").sentence
+    assert "or shut that domain down" in site.plan("first").sentence
     assert not any(isinstance(step, StartDomain) for step in site.plan("first").steps)
     site.world.domains["clone"] = replace(clone, live=None, state=DomainState.SHUTOFF)
     site.daemon.settle("first")
