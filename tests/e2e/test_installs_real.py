@@ -30,6 +30,13 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.e2e
 INSTALL = 240.0
 """Seconds a small install may take on a busy machine under TCG; it takes about ten."""
+KEPT = """\
+apiVersion: guestkeeper/v1alpha1
+kind: Service
+metadata: {name: kept}
+spec: {unit: cron.service}
+"""
+"""A directory that loses its last document is doubted as a whole."""
 HASH = (
     "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/"
     "jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"
@@ -50,7 +57,7 @@ def site(prefix: str) -> Iterator[Site]:
             (made.documents / template).write_text((standin.HERE / template).read_text())
         (made.root / "root.hash").write_text(HASH)
         (made.root / "root.hash").chmod(0o600)
-        made.write("empty.yaml", "")
+        made.write("kept.yaml", KEPT)
         made.start()
         wait_until(lambda: host_is_there(made), 60, "the host is connected")
         yield made

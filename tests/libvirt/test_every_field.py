@@ -5,7 +5,7 @@ are ``FakeWorld``'s. Rows that need what the driver lacks are carried out on rea
 ``e2e/test_every_field_real.py``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from tests.fakes import FakeWorld, InlineOperations
 from tests.field_checks import Documents, check_row, schema_fields
 from tests.field_rows import SOURCES, On, Row, Seen, Takes, digest, documents
 from tests.field_table import ROWS
+from tests.libvirt.nodes import absent_but_bases, node
 from tests.unit.desired.support import SHIPPED, put
 
 pytestmark = pytest.mark.libvirt
@@ -84,6 +85,9 @@ class Domains:
         if view is None or view.live is None:
             return view
         return replace(view, agent_connected=True, started_at=self.started_at)
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        return absent_but_bases(self._hypervisor, host, pool, names)
 
     def start(self, host: str, name: str) -> None:
         system = self.domain(host, name).config.disks[0].volume
@@ -217,11 +221,7 @@ def hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hypervisor]
     hosts = []
     for name in ("local", "other"):
         path = tmp_path_factory.mktemp("driver") / "node.xml"
-        path.write_text(
-            "<node><cpu><mhz>2000</mhz><model>a</model><active>2</active><nodes>1</nodes>"
-            "<sockets>1</sockets><cores>2</cores><threads>1</threads></cpu>"
-            "<memory>8388608</memory></node>"
-        )
+        path.write_text(node("net-one", "net-two"))
         pools = {"gk": f"/{name}/gk", "spare": f"/{name}/spare"}
         hosts.append(HostConfig(name, f"test://{path}", "gk", pools))
     one = Hypervisor(hosts)

@@ -15,11 +15,11 @@ from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
+from tests.libvirt.nodes import node
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.libvirt
-NODE = """<node><cpu><mhz>2000</mhz><model>a</model><active>2</active><nodes>1</nodes>
-<sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>8388608</memory></node>"""
+NODE = node("default")
 IMAGE = """\
 apiVersion: guestkeeper/v1alpha1
 kind: Image

@@ -22,13 +22,13 @@ from controller.observed.domain import (
     Ownership,
     StateReason,
 )
+from tests.libvirt.nodes import node
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.libvirt
 MIB = 2**20
 
-NODE = """<node><cpu><mhz>2000</mhz><model>a</model><active>2</active><nodes>1</nodes>
-<sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>8388608</memory></node>"""
+NODE = node()
 
 
 @pytest.fixture

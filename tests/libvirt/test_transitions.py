@@ -3,7 +3,7 @@ as one that was made from its last document, and nothing was made, stopped or de
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from controller.planning.changes import config_changes
 from controller.planning.conditions import ConditionType, Sync
 from tests.factories import NOW, POLICY, a_guest, an_image
 from tests.fakes import Documents, FakeWorld, InlineOperations
+from tests.libvirt.nodes import absent_but_bases, node
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(3600)]
@@ -54,6 +55,9 @@ class Counting:
             return method(host, first, *rest, **named)
 
         return call
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        return absent_but_bases(self._hypervisor, host, pool, names)
 
     def count(self, name: str) -> int:
         return sum(called == name for called, _ in self.calls)
@@ -143,11 +147,7 @@ class Keeper:
 @pytest.fixture(scope="module")
 def hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hypervisor]:
     path = tmp_path_factory.mktemp("driver") / "node.xml"
-    path.write_text(
-        "<node><cpu><mhz>2000</mhz><model>a</model><active>2</active><nodes>1</nodes>"
-        "<sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>8388608</memory>"
-        "</node>"
-    )
+    path.write_text(node("default", "other"))
     one = Hypervisor([HostConfig("local", f"test://{path}", "gk", {"gk": "/gk"})])
     one.open()
     yield one
