@@ -75,7 +75,6 @@ class AgentRefusedError(PermanentError):
 
     reason = "AgentRefused"
 
-    def __init__(self, message: str, *, command: str = "", said: str = "") -> None:
+    def __init__(self, message: str, *, said: str = "") -> None:
         super().__init__(message)
-        self.command = command
         self.said = said

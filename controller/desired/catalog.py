@@ -100,12 +100,6 @@ class Catalog:
         """The state as of the last scan."""
         return self._snapshot
 
-    def set_hosts(self, hosts: Collection[str]) -> None:
-        """Takes another set of hosts (settings were reloaded); the next scan judges by it."""
-        with self._lock:
-            self._hosts = frozenset(hosts)
-            self._stale = True
-
     def approve_missing(self, names: Collection[str] = ()) -> None:
         """An operator says that an empty directory is meant to be; the next scan believes it.
 

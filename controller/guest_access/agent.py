@@ -227,7 +227,7 @@ class GuestAgent:
             words = (refusal.get("class"), refusal.get("desc"))
             told = ": ".join(printable(word) for word in words if isinstance(word, str))
             raise AgentRefusedError(
-                f"the guest agent of {name} refused {command}: {told}", command=command, said=told
+                f"the guest agent of {name} refused {command}: {told}", said=told
             )
         if "return" not in reply:
             raise _garbled(name, command, "neither a result nor an error")

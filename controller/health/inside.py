@@ -90,10 +90,6 @@ class InsideChecks:
             self._line_up(target)
             self._begin()
 
-    @property
-    def threads(self) -> int:
-        return self._workers
-
     def close(self) -> None:
         """Lets idle threads end; a thread within a call ends with the process at the latest."""
         for _ in range(self._workers):

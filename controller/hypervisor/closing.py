@@ -32,11 +32,6 @@ class Closing:
         """Closes that have not come back."""
         return self._workers.abandoned
 
-    @property
-    def left(self) -> int:
-        """Lines that are not closed yet."""
-        return len(self._lines)
-
     def add(self, lines: Iterable[Line]) -> None:
         """They are to be closed, by the next ``sweep`` that finds nothing under way on them."""
         with self._lock:

@@ -59,7 +59,7 @@ _TOO_LONG = "encode message payload"
 _AGENT = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 _NO_AGENT = frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED})
 """Off, or without the agent's channel."""
-_AGENT_SAID_NO = re.compile(r"unable to execute QEMU agent command '([^']*)': (.*)", re.DOTALL)
+_AGENT_SAID_NO = re.compile(r"unable to execute QEMU agent command '[^']*': (.*)", re.DOTALL)
 
 
 def lost(error: libvirt.libvirtError, connection: libvirt.virConnect) -> bool:
@@ -120,7 +120,7 @@ def translate(
         return AgentUnavailableError(message)
     refused = _AGENT_SAID_NO.search(words)
     if refused is not None:
-        return AgentRefusedError(f"{where}: {words}", command=refused[1], said=refused[2])
+        return AgentRefusedError(f"{where}: {words}", said=refused[1])
     complained = complaint(words, where)
     if complained is not None:
         return complained

@@ -179,14 +179,11 @@ def test_a_guest_recovers_when_what_it_names_appears(root: Path) -> None:
     assert result.snapshot.problems == ()
 
 
-def test_a_host_that_left_the_settings_keeps_the_guest_with_a_problem(root: Path) -> None:
-    subject = catalog(root)
-    good = subject.scan().snapshot
-    subject.set_hosts(["other"])
-    result = subject.scan()
-    assert result.snapshot.guests == good.guests
-    assert result.changed == {"web1", "db1"}
-    assert "no host local" in result.snapshot.document_problems("web1")[0].message
+def test_a_host_that_the_settings_do_not_have_is_told_with_both_ways_out(root: Path) -> None:
+    put(root / "new.yaml", guest("new1", spec="  host: locale\n"))
+    (problem,) = catalog(root).scan().snapshot.document_problems("new1")
+    assert "no host locale; did you mean `local`?" in problem.message
+    assert "or add [hosts.locale] to the settings" in problem.message
 
 
 # --- Vanished documents ---------------------------------------------------------------------------
