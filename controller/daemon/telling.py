@@ -11,7 +11,7 @@ from controller.observed.build import BuildRecord
 from controller.observed.domain import DomainView, ReplacePhase, StateReason
 from controller.observed.guest import Observed
 from controller.planning import steps
-from controller.planning.changes import all_inside_changes, config_changes, disk_path
+from controller.planning.changes import all_inside_changes, config_changes, disk_path, nic_path
 from controller.planning.conditions import Condition, ConditionType, Printable, Status
 from controller.planning.steps import Step
 from controller.planning.stopping import StopFor
@@ -197,8 +197,7 @@ def _live_drift(domain: DomainView, step: Step) -> list[str]:
             | steps.UnplugDevice(alias=alias)
             | steps.UpdateDevice(alias=alias)
         ):
-            nic = alias.partition("-")[0] == "nic"
-            begins = (f"interfaces[{alias[4:]}]" if nic else disk_path(alias),)
+            begins = (nic_path(alias) if alias.startswith("nic-") else disk_path(alias),)
         case _:
             return []
     if domain.live is None:

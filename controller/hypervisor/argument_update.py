@@ -4,7 +4,6 @@ Only the words that we own are changed in an argument: what it forwards, the add
 rest (``restrict``, ``net``, ``bootindex``, its slot) is an operator's, as is every other argument.
 """
 
-import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
@@ -12,16 +11,17 @@ from controller.errors import PermanentError
 from controller.observed.adopted_devices import AdoptedDevices
 from controller.observed.qemu_arguments import (
     QEMU_NAMESPACE,
+    SLOT,
     TEST_ARGUMENTS_NAMESPACE,
     UserNic,
     argument_lines,
     forward_of,
+    slots_of,
     user_nics,
 )
 
 _QEMU_LINE = f"{{{QEMU_NAMESPACE}}}commandline"
 _TEST_LINE = f"{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"
-_ADDRESS = re.compile(r"(?<=,addr=)(0x[0-9a-f]+|\d+)", re.IGNORECASE)
 _SLOTS = range(0x10, 0x1A)
 """As in a new definition (``domain_xml``)."""
 
@@ -97,14 +97,13 @@ def _add(root: ET.Element, wanted: ET.Element, nic: UserNic) -> None:
     _remove(root, nic.identity)
     (theirs,) = argument_lines(wanted)
     line = _line(root, theirs.tag)
-    values = [argument.get("value", "") for argument in line]
-    taken = {int(found[1], 0) for value in values for found in _ADDRESS.finditer(value)}
+    taken = slots_of(line)
     free = next((slot for slot in _SLOTS if slot not in taken), None)
     if free is None:
         raise PermanentError(
             f"no slot is left for another user interface ({nic.identity}); remove one"
         )
-    device = _ADDRESS.sub(f"{free:#x}", nic.device.get("value", ""))
+    device = SLOT.sub(f"{free:#x}", nic.device.get("value", ""))
     tag = nic.netdev.tag
     for value in ("-netdev", nic.netdev.get("value", ""), "-device", device):
         ET.SubElement(line, tag, value=value)

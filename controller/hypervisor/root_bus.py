@@ -9,10 +9,9 @@ import xml.etree.ElementTree as ET
 
 from controller.errors import PermanentError
 from controller.observed.domain import ALIAS_PREFIX
-from controller.observed.qemu_arguments import argument_lines
+from controller.observed.qemu_arguments import SLOT, argument_lines, slots_of
 
 _BUS = re.compile(r"(?<=,bus=)(pcie\.0|pci\.0)(?=,|$)")
-_ADDRESS = re.compile(r"(?<=,addr=)(0x[0-9a-f]+|\d+)", re.IGNORECASE)
 _FROM_THE_TOP = range(0x1F, 0x02, -1)
 """libvirt takes the lowest that is free, and does not see ours."""
 
@@ -29,9 +28,7 @@ def place_user_nics(root: ET.Element) -> None:
     strangers = [one for one in ours if _bus_of(one) not in ("", bus)]
     if not strangers:
         return
-    taken = _slots(root) | {
-        slot for one in arguments if one not in strangers for slot in _slots_in(one)
-    }
+    taken = _slots(root) | slots_of(one for one in arguments if one not in strangers)
     for argument in strangers:
         free = next((slot for slot in _FROM_THE_TOP if slot not in taken), None)
         if free is None:
@@ -41,7 +38,7 @@ def place_user_nics(root: ET.Element) -> None:
             )
         taken.add(free)
         value = _BUS.sub(bus, argument.get("value", ""))
-        argument.set("value", _ADDRESS.sub(f"{free:#x}", value))
+        argument.set("value", SLOT.sub(f"{free:#x}", value))
 
 
 def _is_pcie(root: ET.Element) -> bool:
@@ -61,10 +58,6 @@ def _is_ours(argument: ET.Element) -> bool:
 def _bus_of(argument: ET.Element) -> str:
     found = _BUS.search(argument.get("value", ""))
     return found[1] if found is not None else ""
-
-
-def _slots_in(argument: ET.Element) -> set[int]:
-    return {int(found[1], 0) for found in _ADDRESS.finditer(argument.get("value", ""))}
 
 
 def _slots(root: ET.Element) -> set[int]:

@@ -7,6 +7,8 @@ definition that libvirt keeps; all else that an operator tuned stays.
 import xml.etree.ElementTree as ET
 from math import prod
 
+from controller.observed.surroundings import cpu_numbers
+
 _NUMBERED = ("vcpupin", "vcpusched", "cachetune", "memorytune")
 _DIMENSIONS = ("sockets", "dies", "clusters", "cores", "threads")
 
@@ -34,7 +36,7 @@ def _tuning(root: ET.Element, maximum: int) -> None:
             key = "vcpu" if element.tag == "vcpupin" else "vcpus"
             if element.tag not in _NUMBERED or key not in element.attrib:
                 continue
-            named = _numbers(element.get(key, ""))
+            named = cpu_numbers(element.get(key, ""))
             left = {number for number in named if number < maximum}
             if not left:
                 tune.remove(element)
@@ -42,18 +44,6 @@ def _tuning(root: ET.Element, maximum: int) -> None:
                 element.set(key, ",".join(str(number) for number in sorted(left)))
         if not len(tune):
             root.remove(tune)
-
-
-def _numbers(text: str) -> set[int]:
-    """``0-3,^2`` as libvirt reads it."""
-    found: set[int] = set()
-    for word in text.split(","):
-        first, _, last = word.strip().removeprefix("^").partition("-")
-        if not first.isdecimal():
-            continue
-        some = range(int(first), int(last or first) + 1 if (last or first).isdecimal() else 0)
-        found = found - set(some) if word.strip().startswith("^") else found | set(some)
-    return found
 
 
 def _topology(topology: ET.Element, maximum: int) -> None:

@@ -62,6 +62,11 @@ class Failure:
             return True
         return subject == self.subject
 
+    @property
+    def next_try(self) -> str:
+        """For who looks on at the next one."""
+        return f"try {self.count + 1}, after: {self.error}"
+
     def again(self, now: float) -> GuestkeeperError:
         """The same error once more, with a traceback of its own."""
         if isinstance(self.error, PermanentError):

@@ -181,7 +181,7 @@ class Installs:
             slot.build = Build(self._tools, host, pool, image, turn, watch)
             slot.content = image.content
             before = slot.failure
-            detail = f"try {before.count + 1}, after: {before.error}" if before else ""
+            detail = before.next_try if before is not None else ""
             slot.progress = ImageProgress(
                 image.name, host, pool, Phase.WAITING, 0, None, since=now, detail=detail
             )

@@ -209,7 +209,7 @@ class ImagePreparer:
                 failure = slot.failure = None
             if failure is not None and now < failure.retry_at:
                 raise failure.again(now)
-            detail = f"try {failure.count + 1}, after: {failure.error}" if failure else ""
+            detail = failure.next_try if failure is not None else ""
             slot.progress = ImageProgress(
                 image.name, host, pool, Phase.WAITING, 0, None, since=now, detail=detail
             )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 from controller.observed.adopted_devices import place_of
 from controller.observed.domain import ALIAS_PREFIX, IoTune
+from controller.observed.domain_xml import AGENT_CHANNEL
 
-_AGENT = "org.qemu.guest_agent.0"
 _OURS = tuple(f"{ALIAS_PREFIX}{word}" for word in ("disk-", "cdrom-", "nic-"))
 _LIMITS = {field.name for field in fields(IoTune)}
 _OF_DISK = {
@@ -79,7 +79,7 @@ def _plumbing(device: ET.Element) -> bool:
     if device.tag in ("serial", "console"):
         return kind == "pty" and not parts - {"source"} and _target(device, "type") != "virtio"
     if device.tag == "channel":
-        return _target(device, "name") == _AGENT
+        return _target(device, "name") == AGENT_CHANNEL
     if device.tag == "input":
         return device.get("bus") == "ps2"
     if device.tag == "audio":

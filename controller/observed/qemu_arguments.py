@@ -6,7 +6,7 @@ are read back. Pure.
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,6 +14,8 @@ QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 TEST_ARGUMENTS_NAMESPACE = "urn:guestkeeper:test-driver:v1"
 """Where user interfaces stand in libvirt's test driver, which drops QEMU's arguments."""
 
+SLOT = re.compile(r"(?<=,addr=)(0x[0-9a-f]+|\d+)", re.IGNORECASE)
+"""Of a device on a PCI bus, within its argument."""
 _FORWARD = re.compile(r"(tcp|udp|):((?:\d{1,3}\.){3}\d{1,3}|):(\d+)-:(\d+)")
 
 
@@ -68,6 +70,12 @@ def argument_lines(root: ET.Element) -> list[ET.Element]:
 def _words(value: str) -> tuple[str, list[tuple[str, str]]]:
     kind, *words = value.split(",")
     return kind, [(key, text) for key, _, text in (word.partition("=") for word in words)]
+
+
+def slots_of(arguments: Iterable[ET.Element]) -> set[int]:
+    """The slots that they put devices in."""
+    values = (argument.get("value", "") for argument in arguments)
+    return {int(found[1], 0) for value in values for found in SLOT.finditer(value)}
 
 
 def forward_of(text: str) -> str:

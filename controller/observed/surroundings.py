@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _VIRTIO_ONLY = ("iommu", "ats", "packed", "page_per_vq")
+_MOST_CPUS = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def surroundings(root: ET.Element, place: Callable[[ET.Element], str]) -> Surrou
     return Surroundings(
         balloon=balloon is None or balloon.get("model") != "none",
         acpi=root.find("features/acpi") is not None,
-        cell_vcpus=len({cpu for cell in cells for cpu in _numbers(cell.get("cpus", ""))}),
+        cell_vcpus=len({cpu for cell in cells for cpu in cpu_numbers(cell.get("cpus", ""))}),
         cell_memory=any(cell.get("memory") for cell in cells),
         native_io=frozenset(
             place(disk)
@@ -55,12 +56,15 @@ def _driver(device: ET.Element) -> ET.Element:
     return found if found is not None else ET.Element("driver")
 
 
-def _numbers(text: str) -> Iterator[int]:
-    """Those of ``0-3,8``."""
-    for word in text.split(","):
-        first, _, last = word.strip().partition("-")
+def cpu_numbers(text: str) -> set[int]:
+    """Those of ``0-3,8,^2``, as libvirt reads it."""
+    found: set[int] = set()
+    for word in map(str.strip, text.split(",")):
+        first, _, last = word.removeprefix("^").partition("-")
         if first.isdecimal() and (last or first).isdecimal():
-            yield from range(int(first), min(int(last or first), 2**16) + 1)
+            some = range(int(first), min(int(last or first), _MOST_CPUS) + 1)
+            found = found.difference(some) if word.startswith("^") else found.union(some)
+    return found
 
 
 def letters(index: int) -> str:

@@ -12,6 +12,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.observed.addresses import AddressUse, is_mac, port_of
 from controller.observed.domain import DomainConfig, DomainView, NicConfig
 from controller.observed.guest import Observed
+from controller.planning.changes import nic_path
 from controller.planning.domain import wanted_nics
 
 LOOK_AGAIN = 15.0
@@ -64,7 +65,7 @@ def told(nic: NicConfig, use: AddressUse) -> str:
     """Who has it, and what to do."""
     what = f"MAC address {use.address}" if use.is_mac else f"port {use.address} of the host"
     who = f"guest {use.holder}" if use.ours else f"domain {use.holder} (not Guestkeeper's)"
-    where = f"interfaces[{nic.alias.removeprefix('nic-')}]"
+    where = nic_path(nic.alias)
     free = "write another mac" if is_mac(use.address) else "write another port"
     if use.ours and use.running and not use.defined:
         return (

@@ -204,6 +204,11 @@ def disk_path(alias: str) -> str:
     return f"disks[{name}]" if kind == "disk" else f"cdroms[{name}]"
 
 
+def nic_path(alias: str) -> str:
+    """Where an interface stands in a document: ``nic-lan`` in ``interfaces[lan]``."""
+    return f"interfaces[{alias.removeprefix('nic-')}]"
+
+
 def _all_disks(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
     old = {disk.alias: disk for disk in has.disks}
     new = {disk.alias: disk for disk in wanted.disks}
@@ -248,8 +253,7 @@ def _all_nics(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
     old = {nic.alias: nic for nic in has.nics}
     new = {nic.alias: nic for nic in wanted.nics}
     for alias in sorted({*old, *new}):
-        path = f"interfaces[{alias.removeprefix('nic-')}]"
-        yield from _nic_changes(path, old.get(alias), new.get(alias))
+        yield from _nic_changes(nic_path(alias), old.get(alias), new.get(alias))
 
 
 def _nic_changes(path: str, old: NicConfig | None, new: NicConfig | None) -> Iterator[FieldChange]:

@@ -10,7 +10,7 @@ from typing import Any
 from controller.desired.quantities import format_size
 from controller.desired.schema import Change
 from controller.observed.domain import DomainConfig, DomainView
-from controller.planning.changes import FieldChange, disk_path
+from controller.planning.changes import FieldChange, disk_path, nic_path
 
 Unfit = tuple[FieldChange, str]
 """A change that is not carried out, and why."""
@@ -115,5 +115,5 @@ def _nics(has: DomainConfig, wanted: DomainConfig) -> Iterator[tuple[dict[str, A
             f"its <driver> has an option that only virtio has: write {old.model}, or take it out"
             f" (virsh edit {has.name})"
         )
-        path = f"interfaces[{nic.alias.removeprefix('nic-')}].model"
-        yield {"nics": tuple(nics)}, _kept(path, old.model, nic.model, why)
+        told = _kept(f"{nic_path(nic.alias)}.model", old.model, nic.model, why)
+        yield {"nics": tuple(nics)}, told

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from controller.observed.base_names import file_name, is_base_name
 from controller.observed.domain import DiskConfig, DiskVolume, DomainView
 from controller.observed.host import PoolView
-from controller.planning.changes import disk_path
+from controller.planning.changes import disk_path, medium
 
 
 def on_base(domain: DomainView) -> tuple[DiskConfig, ...]:
@@ -25,10 +25,9 @@ def on_base(domain: DomainView) -> tuple[DiskConfig, ...]:
 
 def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolView]) -> str:
     """Of one of ``on_base``: what that means, and how it gets a file of its own."""
-    where = f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume
     message = (
-        f"{disk_path(disk.alias)} is {where}, the base of an image, on which the disks of other"
-        " guests stand: what it writes spoils them, and no guest is made from that base"
+        f"{disk_path(disk.alias)} is {medium(disk)}, the base of an image, on which the disks of"
+        " other guests stand: what it writes spoils them, and no guest is made from that base"
     )
     noted = next((one for one in domain.memory.volumes if one.alias == disk.alias), None)
     name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
@@ -78,7 +77,7 @@ def _other(domain: DomainView, noted: DiskVolume) -> DiskConfig | None:
 def _where(disk: DiskConfig | None) -> str:
     if disk is None or disk.volume is None:
         return "another volume"
-    return f"{disk.pool}/{disk.volume}" if disk.pool else disk.volume
+    return medium(disk)
 
 
 def volume_path(pool: PoolView | None, volume: str) -> str:

@@ -17,6 +17,7 @@ from controller.planning.changes import (
     FieldChange,
     config_changes,
     disk_path,
+    nic_path,
     spec_changes,
 )
 from controller.planning.domain import (
@@ -163,7 +164,7 @@ def _clashing(
     """Changes of interfaces that wait for an address that another domain has."""
     found = []
     for nic, use in clashes:
-        path = f"interfaces[{nic.alias.removeprefix('nic-')}]"
+        path = nic_path(nic.alias)
         for change in config_changes(has, wanted):
             if change.path == path or change.path.startswith(f"{path}."):
                 found.append(Refused(change, told(nic, use)))

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from controller.planning.adopting import AdoptionPlan, told_places
-from controller.planning.changes import FieldChange, disk_path
+from controller.planning.changes import FieldChange, disk_path, nic_path
 from controller.planning.disruption import disruption
 from controller.planning.inside import wants_inside
 from controller.planning.steps import step_name
@@ -75,5 +75,4 @@ def _change(change: FieldChange, plan: AdoptionPlan) -> Json:
 
 def _field(alias: str) -> str:
     """Where the device stands in the document."""
-    kind, _, name = alias.partition("-")
-    return f"interfaces[{name}]" if kind == "nic" else disk_path(alias)
+    return nic_path(alias) if alias.startswith("nic-") else disk_path(alias)
