@@ -1,6 +1,7 @@
 """``doctor``: can this machine do the job? Each check says what it saw and how to mend it."""
 
 import os
+import shlex
 import shutil
 import socket as sockets
 from collections.abc import Callable, Generator, Iterator
@@ -99,7 +100,8 @@ def _documents(settings: Settings) -> Generator[Check, None, Snapshot]:
             "documents",
             False,
             f"{directory} is no directory",
-            f"mkdir -p {directory}, or name another by desired_dir in the settings",
+            f"mkdir -p {shlex.quote(str(directory))}, or name another by desired_dir in the"
+            " settings",
         )
         return Snapshot()
     snapshot = load_paths([directory], list(settings.hosts), check_permissions=True)
@@ -211,7 +213,8 @@ def pool_checks(view: HostView, used: list[str], made: list[str]) -> Iterator[Ch
 
 def _inactive(what: str, pool: PoolView, uri: str) -> Check:
     """libvirt does not start one whose directory is gone; of this machine's it can be told."""
-    start = f"virsh pool-start {pool.name}; virsh pool-autostart {pool.name}"
+    name = shlex.quote(pool.name)
+    start = f"virsh pool-start {name}; virsh pool-autostart {name}"
     local = urlsplit(uri).hostname is None and pool.path.startswith("/")
     if not local or Path(pool.path).exists():
         return Check(what, False, f"not active; it is at {pool.path}", start)
@@ -219,7 +222,7 @@ def _inactive(what: str, pool: PoolView, uri: str) -> Check:
         what,
         False,
         f"not active, and its directory {pool.path} is gone",
-        f"mount it, or: mkdir -p {pool.path}; then: {start}",
+        f"mount it, or: mkdir -p {shlex.quote(pool.path)}; then: {start}",
     )
 
 

@@ -10,6 +10,7 @@ import errno
 import grp
 import os
 import pwd
+import shlex
 import stat
 from typing import Final
 
@@ -61,7 +62,7 @@ def _check(
         who = user_name(status.st_uid)
         raise UnusableFileError(
             f"lies in {here}, which belongs to {who}, who could put another in its place; run"
-            f" chown root {here}, or move the directory to where only root can write"
+            f" chown root {shlex.quote(here)}, or move the directory to where only root can write"
         )
     if not status.st_mode & 0o022:
         return
@@ -73,14 +74,14 @@ def _check(
     if not (status.st_mode & stat.S_ISVTX and status.st_uid in safe):
         raise UnusableFileError(
             f"lies in {here}, which can be written by {who} (mode {mode}), who could put another in"
-            f" its place and so become root; run chmod go-w {here}"
+            f" its place and so become root; run chmod go-w {shlex.quote(here)}"
         )
     if entry.st_uid not in safe:
         owner = user_name(entry.st_uid)
         raise UnusableFileError(
             f"lies in {here}, which can be written by {who} (mode {mode}), and there {there}"
-            f" belongs to {owner}, who could put another in its place; run chown root {there}, or"
-            " move the directory to where only root can write"
+            f" belongs to {owner}, who could put another in its place; run chown root"
+            f" {shlex.quote(there)}, or move the directory to where only root can write"
         )
 
 

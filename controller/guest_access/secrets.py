@@ -4,6 +4,7 @@ They are read when they are used, never kept, and no message here contains one.
 """
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ def _check(facts: os.stat_result, path: Path, label: str, *, credential: bool) -
     if credential:
         return  # systemd keeps its directory as it should be
     if facts.st_mode & 0o022:
-        raise _unavailable(label, f"its group or others may write it; chmod go-w {path}")
+        remedy = f"chmod go-w {shlex.quote(str(path))}"
+        raise _unavailable(label, f"its group or others may write it; {remedy}")
     if facts.st_uid not in (0, os.geteuid()):
         raise _unavailable(
             label, f"belongs to user {facts.st_uid}; it must be root or the daemon's own"

@@ -4,6 +4,7 @@ Nothing here touches a path of its own: so a remote host works like the local on
 only ever be inside a pool that the settings name.
 """
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -353,7 +354,7 @@ class Storage:
                 self._pools.changed()
                 raise PermanentError(
                     f"storage pool {pool} of host {self._config.name} is not active: start it with"
-                    f" virsh pool-start {pool}",
+                    f" virsh pool-start {shlex.quote(pool)}",
                     reason="PoolInactive",
                 )
             return function(one)

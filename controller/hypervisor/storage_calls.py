@@ -4,6 +4,7 @@ Each is run by a worker, under a deadline; none of them knows the host it runs o
 """
 
 import re
+import shlex
 import xml.etree.ElementTree as ET
 
 import libvirt
@@ -182,10 +183,10 @@ def as_asked(found: VolumeView, format: str, backing: tuple[str, str] | None) ->
     wanted = backing[0] if backing is not None else None
     if (found.format, found.backing) == (format, wanted):
         return found
+    pool, name = shlex.quote(found.pool), shlex.quote(found.name)
     raise PermanentError(
         f"volume {found.pool}/{found.name} exists and is {found.format} on "
         f"{found.backing or 'no base'}, not {format} on {wanted or 'no base'}: move it away: virsh"
-        f" vol-clone {found.name} NAME --pool {found.pool}; then virsh vol-delete {found.name}"
-        f" --pool {found.pool}",
+        f" vol-clone {name} NAME --pool {pool}; then virsh vol-delete {name} --pool {pool}",
         reason="VolumeConflict",
     )

@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shlex
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -206,8 +207,9 @@ class Volumes:
         if format_ is None:
             return  # a kernel or an initrd: its format is nobody's business
         remedy = (
-            f"; it is not as Guestkeeper made it. Find out who changed it, then let it be made anew"
-            f" (once no guest is on it): virsh vol-delete {volume.name} {pool}"
+            "; it is not as Guestkeeper made it. Find out who changed it, then let it be made anew"
+            f" (once no guest is on it): virsh vol-delete {shlex.quote(volume.name)}"
+            f" {shlex.quote(pool)}"
         )
         if volume.backing is not None:
             raise PermanentError(

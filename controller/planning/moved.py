@@ -5,6 +5,7 @@ on what it stands on, and a wrong word destroys: ``virsh blockcommit`` without a
 the bottom of the chain, on which the disks of other guests stand.
 """
 
+import shlex
 from collections.abc import Mapping
 
 from controller.observed.base_names import file_name, is_base_name
@@ -32,16 +33,16 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
     noted = next((one for one in domain.memory.volumes if one.alias == disk.alias), None)
     name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
     pool = pools.get(noted.pool if noted is not None else disk.pool)
-    own = volume_path(pool, f"{_stem(name)}-own.qcow2")
+    own = shlex.quote(volume_path(pool, f"{_stem(name)}-own.qcow2"))
     if domain.live is not None:
         return (
             f"{message}. To give it a file of its own: virsh blockcopy {domain.name} {disk.target}"
             f" {own} --format qcow2 --transient-job --wait --pivot"
         )
-    file = volume_path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume
+    file = volume_path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume or ""
     return (
         f"{message}. It is not started. To give it a file of its own: qemu-img convert -O qcow2"
-        f" {file} {own}; then put that path in its place: virsh edit {domain.name}"
+        f" {shlex.quote(file)} {own}; then put that path in its place: virsh edit {domain.name}"
     )
 
 
@@ -60,8 +61,8 @@ def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) ->
         return f"{message}. While it runs it is told how to merge it"
     if base in disk.below or f"{noted.pool}/{noted.volume}" in disk.below:
         return (
-            f"{message}. To merge it: virsh blockcommit {domain.name} {disk.target} --base {base}"
-            " --active --wait --pivot"
+            f"{message}. To merge it: virsh blockcommit {domain.name} {disk.target} --base"
+            f" {shlex.quote(base)} --active --wait --pivot"
         )
     return f"{message}. It does not stand on that volume: there is nothing to merge"
 

@@ -64,7 +64,7 @@ def _volumes(observed: Observed, domain: DomainView) -> Trouble | None:
         what = disk_path(disk.alias) if disk is not None else "a disk of it"
         message = f"volume {pool}/{volume} of {what} is gone"
         if disk is not None and domain.live is not None:
-            path = volume_path(observed.host.pools.get(pool), volume)
+            path = shlex.quote(volume_path(observed.host.pools.get(pool), volume))
             message += (
                 ": what it holds is lost when the guest stops. To keep it: virsh blockcopy"
                 f" {domain.name} {disk.target} {path} --format {disk.format} --transient-job --wait"
@@ -88,7 +88,7 @@ def _networks(observed: Observed, domain: DomainView) -> Trouble | None:
             return Trouble("NetworkMissing", message)
         message = (
             f"network {nic.source} of host {host}, which its {nic.alias} is on, is not active; to"
-            f" start it: virsh net-start {nic.source}"
+            f" start it: virsh net-start {shlex.quote(nic.source)}"
         )
         return Trouble("NetworkInactive", message)
     return None
@@ -171,8 +171,8 @@ def _changed(pool: str, base: str, writers: tuple[str, ...], *, again: bool) -> 
             " its own first"
         )
     if again:
-        marker = marker_name(base)
-        return f"{message}. To have it uploaded anew: virsh vol-delete {marker} --pool {pool}"
+        marker, place = shlex.quote(marker_name(base)), shlex.quote(pool)
+        return f"{message}. To have it uploaded anew: virsh vol-delete {marker} --pool {place}"
     return f"{message}. Put it back from a backup, with its time of change (cp --preserve)"
 
 

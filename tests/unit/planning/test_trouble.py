@@ -12,6 +12,7 @@ from controller.planning.conditions import ConditionType, Health, Printable, Sta
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
 from controller.planning.steps import CreateVolume, GrowDisk, StartDomain
+from controller.planning.trouble import storage_trouble
 from tests.factories import (
     NOW,
     POLICY,
@@ -291,6 +292,19 @@ def test_a_volume_that_was_only_not_found_is_not_told_as_gone() -> None:
     world.now += 601
     daemon.settle("web1")
     assert status_of(daemon).health is Health.HEALTHY
+
+
+def test_what_has_a_space_in_it_is_quoted_in_commands() -> None:
+    pools = {"default": PoolView("default", "/my pool", True, 10**12, 10**12)}
+    noted = NOTED.replace("/pool/", "/my pool/")
+    snapshot = on(a_domain(GUEST), "/my pool/web1.snap", (noted,))
+    made = planned(snapshot, host=a_host(pools=pools))
+    assert f"virsh blockcommit web1 vda --base '{noted}' --active" in made.sentence
+    guest = a_guest(services=GUEST.services, interfaces=[{"name": "lan", "network": "my lan"}])
+    host = a_host(networks={"my lan": False})
+    trouble = storage_trouble(guest, observed(host=host), a_domain(guest))
+    assert trouble is not None
+    assert trouble.message.endswith("virsh net-start 'my lan'")
 
 
 @pytest.mark.parametrize(
