@@ -4,6 +4,8 @@ A wish is a few fields in the metadata of the guest's domain (about all guests, 
 daemon's); noting it is all that happens here.
 The guest is then looked at like after any event, and its plan finds what it is to do. So a wish
 survives whatever happens to the daemon, and is never carried out twice.
+
+Longer than other modules on purpose: a short method for each wish, with all its refusals.
 """
 
 import time

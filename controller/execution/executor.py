@@ -2,6 +2,8 @@
 
 Each function is idempotent and small, because the planner has decided everything: what it is given
 is what it does. Long steps are handed to ``Operations`` and tell their end through ``Knowledge``.
+
+Longer than other modules on purpose: a few lines for each kind of step, in one place.
 """
 
 import threading

@@ -81,7 +81,8 @@ class InsideChecks:
         """Calls ``done`` exactly once: with the answer, or with None.
 
         None comes if the check has not begun by ``latest`` (loop time, seconds), because the guest
-        or all threads are busy, or has not ended ``target.timeout`` plus a grace of 10 s later.
+        is busy or others of its line are, or has not ended ``target.timeout`` plus a grace of 10 s
+        later.
         """
         job = _Job(target, done)
         job.timer = self._loop.call_at(latest, self._not_begun, job)

@@ -81,7 +81,8 @@ class Prober:
         inside_workers: int = 16,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``inside`` asks within a guest and may block; it runs in ``inside_workers`` threads.
+        """``inside`` asks within a guest and may block; ``inside_workers`` quick calls run at
+        a time, and slow ones in further threads (``InsideChecks``).
 
         The callbacks run in the loop's thread (``on_error`` in any) and must not block:
         ``on_transition(guest, old, new)`` after a change of status, ``on_error(target, error)``

@@ -2,6 +2,7 @@
 ``images.ports.Builders`` ask for, and more.
 
 It only puts the parts of this room together, one set a host, and hands each call to its part.
+Longer than other modules on purpose: that is a line or two for each of many calls.
 """
 
 import threading

@@ -3,6 +3,8 @@
 Reading the XML of every domain at every look would cost seconds on a large host. So it is read
 once when the host connects, and later only for domains that an event, a write of our own or the
 slow, deep resync names; the steady state costs one bulk call however many domains there are.
+
+Longer than other modules on purpose: all that reads or changes the entries, under one lock.
 """
 
 import queue

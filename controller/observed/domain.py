@@ -3,6 +3,8 @@
 The same ``DomainConfig`` is what the planner wants and what ``domain_xml.parse`` reads, so drift
 is a comparison of two values of one type, and libvirt's own defaults, which the type has no room
 for, can never be drift. ``hypervisor/`` renders it to XML.
+
+Longer than other modules on purpose: all that is known of a domain stands on one page.
 """
 
 import shlex

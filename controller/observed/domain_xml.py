@@ -3,6 +3,8 @@
 Planning compares values, so something has to turn libvirt's XML, with all it fills in by itself,
 back into a ``DomainConfig``; and the ownership element, which is where a guest's memory outlives
 the daemon, must be readable whatever somebody did to it. Pure: text in, values out.
+
+Longer than other modules on purpose: one pass over one text, a small function for each element.
 """
 
 import math

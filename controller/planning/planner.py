@@ -10,13 +10,7 @@ from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
-from controller.observed.domain import (
-    DomainState,
-    DomainView,
-    Memory,
-    ReplacePhase,
-    StateReason,
-)
+from controller.observed.domain import DomainState, DomainView, Memory, ReplacePhase, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.planning.addresses import LOOK_AGAIN, cannot_start, told
 from controller.planning.changes import FieldChange

@@ -4,6 +4,9 @@ confirmation that it works, or back.
 UUID, MAC addresses and data disks stay: only the system disk (and the kernel that belongs to it) is
 swapped, while the guest is off. How far it has come stands in the domain's metadata, written with
 or before each step, so a daemon that dies between any two goes on, forward or back.
+
+Longer than other modules on purpose: what each phase does, and where it goes on when it is cut off,
+is read side by side.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is wrong with the storage that a guest stands on, while it runs as if nothing were.
+"""What is wrong with the storage and the networks under a guest, while it runs as if nothing were.
 
 A QEMU keeps the files open that it was started with: what happened to them shows at its next
 start, when it is too late. So it is told as soon as a look finds it.
@@ -25,13 +25,13 @@ class Trouble:
     reason: str
     message: str
     remedy: str = ""
-    """The end of the message: what to do."""
+    """What to do, where it is told by itself, too: the end of the message."""
 
 
 def storage_trouble(
     desired: EffectiveGuest, observed: Observed, domain: DomainView
 ) -> Trouble | None:
-    """The worst of what is wrong with the storage of a guest that has a domain."""
+    """The worst of what is wrong under a guest that has a domain, its networks last."""
     bases = on_base(domain)
     if bases:
         pools = observed.host.pools
