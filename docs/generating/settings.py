@@ -46,7 +46,7 @@ def text() -> str:
 def _kind(annotation: Any) -> str:
     if annotation is Path:
         return "path"
-    words = {str: "text", int: "whole number", float: "number"}
+    words = {str: "text", int: "whole number", float: "number", list[str]: "list of text"}
     return words.get(annotation, "table of name = path")
 
 
