@@ -89,6 +89,12 @@ def rescan(house: House) -> None:
     house.triggers.on_scan(house.catalog.scan())
 
 
+def missed(house: House, name: str) -> bool:
+    """One look is no evidence; the watcher makes several."""
+    rescan(house)
+    return name not in house.catalog.snapshot.guests
+
+
 def domain(house: House, host: str, name: str) -> DomainState | None:
     view = house.hypervisor.domain(host, name)
     return view.state if view is not None else None
@@ -243,7 +249,7 @@ def test_a_guest_is_looked_at_though_the_storage_of_another_host_hangs(
             house.queue.add("two")
         status(house, "three", healthy)
         (settings.desired_dir / "three.yaml").unlink()
-        rescan(house)
+        wait_until(lambda: missed(house, "three"), 20, "its absence is believed")
         status(house, "three", lambda s: s.plan.is_true(ConditionType.ORPHANED))
     finally:
         let_go.set()
