@@ -118,21 +118,10 @@ def _documents(settings: Settings) -> Generator[Check, None, Snapshot]:
 
 
 def _hosts(settings: Settings, snapshot: Snapshot) -> Iterator[Check]:
-    from controller.hypervisor.host_config import HostConfig
+    from controller.daemon.host_configs import host_configs
     from controller.hypervisor.hypervisor import Hypervisor
 
-    hypervisor = Hypervisor(
-        [
-            HostConfig(
-                name=name,
-                uri=host.uri,
-                default_pool=host.pool,
-                pools={pool: str(path) for pool, path in host.pools.items()},
-                read_only=True,
-            )
-            for name, host in settings.hosts.items()
-        ]
-    )
+    hypervisor = Hypervisor(host_configs(settings, read_only=True))
     hypervisor.open(_CONNECT_TIMEOUT)
     try:
         for name, host in settings.hosts.items():

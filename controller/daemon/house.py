@@ -6,7 +6,7 @@ Building touches nothing outside; ``open`` connects, ``close`` lets go.
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from controller import __version__
 from controller.clock import SteadyClock
 from controller.daemon import memory
 from controller.daemon.adoption_desk import AdoptionDesk
+from controller.daemon.host_configs import host_configs
 from controller.daemon.image_desk import ImageDesk
 from controller.daemon.samples import QUEUE, metrics_snapshot
 from controller.daemon.telling import Telling
@@ -32,7 +33,6 @@ from controller.guest_access.inside import InsideAccess
 from controller.guest_access.probing import InsideProber
 from controller.guest_access.secrets import FileSecrets
 from controller.health.prober import Prober
-from controller.hypervisor.host_config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.images.images import Directories, Hooks, Images
 from controller.journal.journal import Journal
@@ -87,11 +87,10 @@ class House:
         *,
         journal: Path | str | None = None,
         read_only: bool = False,
-        clock: SteadyClock | None = None,
     ) -> None:
         """``read_only``: nothing on a host is changed, whatever is asked."""
         self.settings = settings
-        self.clock = clock or SteadyClock(on_set=_clock_set)
+        self.clock = SteadyClock(on_set=_clock_set)
         self.started_at = self.clock.now()
         self.metrics = Metrics(__version__)
         self.catalog = Catalog(
@@ -127,7 +126,7 @@ class House:
             on_panic=self._panicked,
         )
         self.hypervisor = Hypervisor(
-            _hosts(settings, read_only=read_only),
+            host_configs(settings, read_only=read_only),
             on_event=self.triggers.on_event,
             on_host=self._on_host,
             on_call=self.metrics.host_call,
@@ -326,19 +325,6 @@ class House:
 
     def _panicked(self, _: str) -> None:
         self.metrics.reconcile_panicked()
-
-
-def _hosts(settings: Settings, *, read_only: bool) -> Sequence[HostConfig]:
-    return [
-        HostConfig(
-            name=name,
-            uri=host.uri,
-            default_pool=host.pool,
-            pools={pool: str(path) for pool, path in host.pools.items()},
-            read_only=read_only,
-        )
-        for name, host in settings.hosts.items()
-    ]
 
 
 def _owner(settings: Settings) -> str:
