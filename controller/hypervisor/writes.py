@@ -118,6 +118,16 @@ def element_of(domain: libvirt.virDomain, namespace: str) -> str | None:
     if domain.isPersistent():
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     try:
+        return _element(domain, namespace, flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() is not None:
+            raise
+    # Python freed another object of libvirt's in between, which made it forget what it had to say.
+    return _element(domain, namespace, flags)
+
+
+def _element(domain: libvirt.virDomain, namespace: str, flags: int) -> str | None:
+    try:
         xml: str = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, flags)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
