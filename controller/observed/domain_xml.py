@@ -12,6 +12,9 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from sys import intern
+from typing import TypeVar
 
 from controller.observed.addresses import port_of
 from controller.observed.adopted_devices import AdoptedDevices, place_of
@@ -33,6 +36,7 @@ from controller.observed.qemu_arguments import user_nics
 from controller.observed.stored import stored_fields, stored_text
 from controller.observed.surroundings import surroundings, taken_targets
 
+T = TypeVar("T")
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 _UNITS = {
@@ -168,13 +172,19 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         on_poweroff=root.findtext("on_poweroff", "destroy"),
         on_reboot=root.findtext("on_reboot", "restart"),
         on_crash=root.findtext("on_crash", "destroy"),
-        taken=frozenset(taken_targets(root, place_of)),
-        writes=frozenset(_written_bases(root)),
-        around=surroundings(root, place_of),
-        addresses=frozenset(_addresses(root)),
+        taken=_shared(frozenset(taken_targets(root, place_of))),
+        writes=_shared(frozenset(_written_bases(root))),
+        around=_shared(surroundings(root, place_of)),
+        addresses=_shared(frozenset(_addresses(root))),
         boot_disk=boots_from,
         boot_doubt=doubt,
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(value: T) -> T:
+    """One object for equal ones: most domains are alike in this, and there are thousands."""
+    return value
 
 
 def _int(text: str | None, default: int) -> int:
@@ -222,7 +232,7 @@ def _boot(os: ET.Element | None) -> BootConfig | None:
 
 def _attribute(parent: ET.Element, child: str, name: str) -> str:
     element = parent.find(child)
-    return element.get(name, "") if element is not None else ""
+    return intern(element.get(name, "")) if element is not None else ""
 
 
 # --- Devices --------------------------------------------------------------------------------------
