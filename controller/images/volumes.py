@@ -160,11 +160,13 @@ class Volumes:
         is written meanwhile, ``UploadDisturbed`` where somebody else writes the same volume.
         """
         found = self._storage.volume(host, pool, name)
+        uploaded = True
         if found is None:
             found = self._upload(host, pool, name, facts, check, progress)
         elif self._is_proven(host, pool, found):
             # It was whole, and is as it was, guests may run on it, and only its marker was removed.
             _log.warning("marker is gone", host=host, pool=pool, volume=name)
+            uploaded = False
         elif not self._storage.absent(host, pool, [marker_name(name)]):
             raise TransientError(
                 f"whether the volume {name} is whole cannot be told, as pool {pool} of host"
@@ -178,8 +180,10 @@ class Volumes:
         self._same(host, pool, name, found, facts)
         try:
             self._look_at(host, pool, found)
-        except PermanentError:
-            self._storage.delete_volume(host, pool, name)
+        except PermanentError as error:
+            # Guests may stand on what was there before; and what cannot be read may be good.
+            if uploaded and error.reason == "BaseRefused":
+                self._storage.delete_volume(host, pool, name)
             raise
         self._mark(host, pool, name)
         try:

@@ -288,6 +288,33 @@ def test_a_base_that_was_whole_is_not_deleted_for_want_of_its_marker(world: Worl
     assert not any(call.startswith(("delete", "upload")) for call in world.pool.calls)
 
 
+@pytest.mark.parametrize("reason", ["AccessDenied", "PoolMissing"])
+def test_a_base_that_cannot_be_read_is_not_deleted_for_want_of_its_marker(
+    world: World, reason: str
+) -> None:
+    world.prepare(DISK_ONLY)
+    del world.pool.contents[f"{BASE}.ok"]
+    world.now += 61
+    world.pool.fail["read"] = PermanentError("it cannot be read", reason=reason)
+    assert world.failing(DISK_ONLY).reason == reason
+    assert world.pool.contents == {BASE: RAW}
+
+
+def test_a_base_that_was_there_before_is_not_deleted_though_it_is_refused(world: World) -> None:
+    """It lost its marker, and got a backing file with the times set back: guests may run on it."""
+    world.prepare(DISK_ONLY)
+    del world.pool.contents[f"{BASE}.ok"]
+    world.now += 61
+    plain = world.pool._view
+
+    def backed(name: str) -> VolumeView:
+        return replace(plain(name), backing="/etc/passwd" if name == BASE else None)
+
+    world.pool._view = backed  # type: ignore[method-assign]
+    assert world.failing(DISK_ONLY).reason == "BaseRefused"
+    assert world.pool.contents == {BASE: RAW}
+
+
 @pytest.mark.parametrize("life", ["same daemon", "restarted"])
 def test_a_base_that_was_written_to_is_told_and_made_anew_only_without_its_marker(
     world: World, life: str
