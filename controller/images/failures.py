@@ -12,6 +12,7 @@ from controller.errors import GuestkeeperError, HostUnreachableError, PermanentE
 from controller.images.digests import Signature
 
 _FIRST_RETRY, _LAST_RETRY = 10.0, 300.0
+_FIRST_LOOK, _LAST_LOOK = 10.0, 60.0
 _FIRST_REFETCH, _LAST_REFETCH = 300.0, 3600.0  # a wrong download: do not drain the mirror
 
 Subject = tuple[str, tuple[Signature | None, ...]]
@@ -73,3 +74,25 @@ class Failure:
             return PermanentError(str(self.error), reason=self.error.reason)
         wait = max(0.0, self.retry_at - now)
         return TransientError(str(self.error), reason=self.error.reason, retry_after=wait)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Volumes that cannot be looked at now, which is no reason to forget what was known of them.
+
+    ``until``, in monotonic seconds, they are not looked at again.
+    """
+
+    digests: tuple[str, ...]
+    error: GuestkeeperError
+    until: float
+    pause: float
+
+    @classmethod
+    def after(
+        cls, before: "Unread | None", digests: tuple[str, ...], error: GuestkeeperError, now: float
+    ) -> "Unread":
+        """With the error's own pause, or one that grows while it goes on."""
+        pause = min(2 * before.pause, _LAST_LOOK) if before is not None else _FIRST_LOOK
+        own = error.retry_after if isinstance(error, TransientError) else None
+        return cls(digests, error, now + (pause if own is None else own), pause)

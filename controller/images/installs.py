@@ -135,7 +135,7 @@ class Installs:
     def _looked(
         self, slot: _Slot, before: _Look | None, host: str, pool: str, image: EffectiveImage
     ) -> ImageView:
-        """What the host tells, at most a minute old; older while it gives no answer."""
+        """What the host tells, at most a minute old; older while it cannot be looked at."""
         if before is not None and before.content != image.content:
             before = None
         if before is not None and self._monotonic() - before.at < _LOOK_AGAIN_SECONDS:
@@ -144,10 +144,12 @@ class Installs:
             number = slot.looks
         try:
             view = look(self._tools, host, pool, image)
-        except HostUnreachableError:
-            if before is None:
+        except GuestkeeperError as error:
+            if before is None or error.reason == "BaseRefused":
                 raise
-            return before.view
+            if error.reason == HostUnreachableError.reason:
+                return before.view
+            view = before.view  # that it cannot be looked at now is no reason to forget it
         with self._lock:
             if slot.looks == number:
                 slot.looked = _Look(image.content, view, self._monotonic())

@@ -18,11 +18,10 @@ from controller.desired.effective import EffectiveImage
 from controller.errors import (
     GuestkeeperError,
     HostUnreachableError,
-    PermanentError,
     TransientError,
 )
 from controller.images.digests import FileFacts
-from controller.images.failures import Failure, Subject
+from controller.images.failures import Failure, Subject, Unread
 from controller.images.flights import Flights
 from controller.images.progress import ImageProgress, Phase, human
 from controller.images.seed import build_seed
@@ -61,13 +60,14 @@ class _Seen:
 class _Slot:
     """What is known in memory of one image on one pool; guarded by the preparer's lock."""
 
-    __slots__ = ("failure", "progress", "ready", "reported")
+    __slots__ = ("failure", "progress", "ready", "reported", "unread")
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
         self.progress: ImageProgress | None = None
         self.ready: _Ready | None = None
         self.reported = 0.0
+        self.unread: Unread | None = None
 
 
 class ImagePreparer:
@@ -106,12 +106,14 @@ class ImagePreparer:
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
         """What is known now. Looks at volumes when nothing is, and once a minute.
 
-        Raises ``HostUnreachableError`` only where nothing is known from before.
+        While they cannot be looked at, what was known stays; where nothing was, the view says why.
+        Raises ``HostUnreachableError`` only where nothing is known and the host is lost.
         """
         seen = self._look_at_sources(image)
         with self._lock:
             slot = self._slots.setdefault((host, pool, image.name), _Slot())
             progress, failure, ready = slot.progress, slot.failure, slot.ready
+            unread = slot.unread
         missing = ImageView(image.name, host, pool, ImageState.MISSING)
         if progress is not None:
             return replace(missing, state=ImageState.PREPARING, message=progress.message)
@@ -129,24 +131,29 @@ class ImagePreparer:
             ready = None
         if ready is not None and self._monotonic() - ready.looked < _LOOK_AGAIN_SECONDS:
             return ready.view
+        if unread is not None and unread.digests != seen.digests:
+            unread = None
+        if unread is not None and self._monotonic() < unread.until:
+            return ready.view if ready is not None else self._untold(missing, unread)
         try:
             found = {
                 content.role: self._find(host, pool, image, content) for content in seen.contents
             }
-        except HostUnreachableError:
-            if ready is None:
+        except GuestkeeperError as error:
+            if error.reason == "BaseRefused":
+                return replace(
+                    missing, state=ImageState.FAILED, message=str(error), reason=error.reason
+                )
+            if ready is None and error.reason == HostUnreachableError.reason:
                 raise
-            return ready.view
-        except PermanentError as error:
-            if error.reason != "BaseRefused":
-                raise
-            return replace(
-                missing, state=ImageState.FAILED, message=str(error), reason=error.reason
-            )
+            unread = Unread.after(unread, seen.digests, error, self._monotonic())
+            with self._lock:
+                slot.unread = unread
+            return ready.view if ready is not None else self._untold(missing, unread)
         whole = {role: volume for role, volume in found.items() if volume is not None}
         if len(whole) < len(found):
             with self._lock:
-                slot.ready = None
+                slot.ready = slot.unread = None
             return replace(missing, message="not in the pool yet")
         return self._keep_ready(host, pool, image, seen.contents, whole)
 
@@ -329,6 +336,15 @@ class ImagePreparer:
             self._seen[image.digest] = seen
         return seen
 
+    def _untold(self, missing: ImageView, unread: Unread) -> ImageView:
+        return replace(
+            missing,
+            state=ImageState.FAILED,
+            message=str(unread.error),
+            reason=unread.error.reason,
+            retry_at=self._clock() + max(0.0, unread.until - self._monotonic()),
+        )
+
     def _find(
         self, host: str, pool: str, image: EffectiveImage, content: Content
     ) -> VolumeView | None:
@@ -368,4 +384,5 @@ class ImagePreparer:
         with self._lock:
             slot = self._slots.setdefault((host, pool, image.name), _Slot())
             slot.ready = _Ready(digests, view, self._monotonic())
+            slot.unread = None
         return view

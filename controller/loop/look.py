@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.errors import HostUnreachableError
+from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
 from controller.execution.executor import Ports
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
@@ -27,6 +27,7 @@ from controller.planning.locating import located_view
 
 SILENCE = 300.0
 """Seconds without a look after which what happened meanwhile is not known."""
+_LOOK_AGAIN = 10.0
 
 
 class Look:
@@ -119,7 +120,7 @@ class Look:
             return self._with_new(guest, host, observed)
         if not domain.ours:
             return observed
-        image = self._image(guest, host, guest.spec.system_disk.pool or host.default_pool)
+        image = self._image_beside(guest, host)
         volumes = self._volumes_of(guest, host, domain)
         return replace(
             observed,
@@ -151,6 +152,26 @@ class Look:
         view = self._ports.images.view(guest.spec.host, pool, guest.image)
         writers = self._writers(guest.spec.host, view.base or "")
         return replace(view, written_by=writers) if writers else view
+
+    def _image_beside(self, guest: EffectiveGuest, host: HostView) -> ImageView | None:
+        """Of a guest that has its domain: it is looked after whatever can be told of its image."""
+        pool = guest.spec.system_disk.pool or host.default_pool
+        try:
+            return self._image(guest, host, pool)
+        except GuestkeeperError as error:
+            lost = isinstance(error, HostUnreachableError)
+            if lost and not self._ports.hypervisor.reachable(host.name):
+                raise
+            own = error.retry_after if isinstance(error, TransientError) else None
+            return ImageView(
+                guest.spec.image,
+                host.name,
+                pool,
+                ImageState.FAILED,
+                message=str(error),
+                reason=error.reason,
+                retry_at=self._clock() + (_LOOK_AGAIN if own is None else own),
+            )
 
     def _writers(self, host: str, base: str) -> tuple[str, ...]:
         return tuple(sorted(self._ports.hypervisor.written_bases(host).get(base, ())))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired.effective import EffectiveImage
-from controller.errors import GuestkeeperError, PermanentError
+from controller.errors import GuestkeeperError, HostBusyError, PermanentError
 from controller.images.images import Directories, Hooks, Images
 from controller.observed.build import BuilderConfig, BuildRecord, Step
 from controller.observed.domain import StateReason
@@ -250,6 +250,26 @@ def test_a_refresh_that_finds_no_mirror_leaves_the_base_ready(world: World) -> N
     world.images.build("local", "default", IMAGE, refresh=True)
     wait_until(lambda: not world.images.progress(), 10, "the build to end")
     assert world.view() == ready
+
+
+def test_an_install_that_was_ready_is_so_while_it_cannot_be_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.prepare()
+    ready = world.reach(ImageState.READY)
+    asked = []
+
+    def volume(host: str, pool: str, name: str) -> None:
+        asked.append(name)
+        raise HostBusyError("too many calls are under way")
+
+    monkeypatch.setattr(world.host, "volume", volume)
+    monkeypatch.setattr(world.images._installs, "_monotonic", lambda: 1e9)
+    assert world.view() == ready
+    assert asked
+    asked.clear()
+    assert world.view() == ready
+    assert not asked, "it is not asked at each look"
 
 
 def test_a_refresh_that_finds_nothing_new_is_no_build(world: World) -> None:

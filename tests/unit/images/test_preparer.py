@@ -15,6 +15,7 @@ from controller.desired.effective import EffectiveImage
 from controller.desired.schema import ImageSource
 from controller.errors import (
     GuestkeeperError,
+    HostBusyError,
     HostUnreachableError,
     PermanentError,
     TransientError,
@@ -573,6 +574,57 @@ def test_what_was_ready_is_believed_while_the_host_is_away(world: World) -> None
     world.restart()
     with pytest.raises(HostUnreachableError):
         world.view()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostBusyError("too many calls are under way", retry_after=2.0),
+        HostUnreachableError("no answer within 15 s", reason="DeadlineExceeded"),
+        PermanentError("no storage pool", reason="PoolMissing"),
+    ],
+)
+def test_what_was_ready_is_believed_while_it_cannot_be_looked_at(
+    world: World, error: GuestkeeperError
+) -> None:
+    world.prepare()
+    world.now += 61
+    world.pool.fail["volume"] = error
+    assert world.view().state is ImageState.READY
+    calls = len(world.pool.calls)
+    assert world.view().state is ImageState.READY
+    assert len(world.pool.calls) == calls, "it is not asked at each look"
+    world.pool.fail.clear()
+    del world.pool.contents[f"{BASE}.ok"]
+    world.now += 10
+    assert world.view().state is ImageState.MISSING
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError("cannot open: Input/output error", reason="StorageFailed"),
+        HostUnreachableError("no answer within 15 s", reason="DeadlineExceeded"),
+        PermanentError("no access", reason="AccessDenied"),
+    ],
+)
+def test_a_base_that_a_new_daemon_cannot_read_now_is_told_and_looked_at_again_ever_later(
+    world: World, error: GuestkeeperError
+) -> None:
+    world.prepare(DISK_ONLY)
+    world.restart()
+    world.pool.fail["read"] = error
+    for pause in (10, 20, 40, 60, 60):
+        view = world.view(DISK_ONLY)
+        assert (view.state, view.reason) == (ImageState.FAILED, error.reason)
+        assert (view.message, view.retry_at) == (str(error), world.now + pause)
+        world.now += pause - 1
+        calls = len(world.pool.calls)
+        assert world.view(DISK_ONLY) == view
+        assert len(world.pool.calls) == calls
+        world.now += 1
+    world.pool.fail.clear()
+    assert world.view(DISK_ONLY).state is ImageState.READY
 
 
 def test_a_file_written_during_its_upload_is_not_taken(world: World) -> None:

@@ -2,10 +2,17 @@
 
 import pytest
 
-from controller.errors import HostBusyError, PermanentError, TransientError
+from controller.errors import (
+    GuestkeeperError,
+    HostBusyError,
+    HostUnreachableError,
+    PermanentError,
+    TransientError,
+)
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.observed.host import HostView
+from controller.observed.image import ImageView
 from controller.planning.conditions import Health, Printable, Sync
 from tests.factories import a_file, a_guest, a_probe, a_service, an_image
 from tests.fakes import Daemon, Documents, FakeWorld, KilledError
@@ -208,6 +215,32 @@ def test_a_look_that_fails_is_told_and_tried_again(world: FakeWorld, daemon: Dae
     world.unreadable = None
     daemon.settle("web1")
     assert daemon.knowledge.failure("web1") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError("cannot open the base: Input/output error", reason="StorageFailed"),
+        HostUnreachableError("no answer within 15 s", reason="DeadlineExceeded"),
+        PermanentError("no access to the base", reason="AccessDenied"),
+    ],
+)
+def test_a_guest_that_crashed_starts_though_its_base_cannot_be_looked_at_now(
+    world: FakeWorld, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, error: GuestkeeperError
+) -> None:
+    daemon.settle("web1")
+
+    def view_image() -> ImageView:
+        raise error
+
+    monkeypatch.setattr(world, "view_image", view_image)
+    world.now += 60
+    world.stop("web1", StateReason.CRASHED)
+    daemon.settle("web1")
+    assert world.domains["web1"].state is DomainState.RUNNING
+    status = daemon.status.get("web1")
+    assert status is not None
+    assert (status.plan.sync, status.plan.health) == (Sync.SYNCED, Health.HEALTHY)
 
 
 def test_a_failed_apply_degrades_its_service_and_waits(world: FakeWorld, daemon: Daemon) -> None:
