@@ -17,7 +17,7 @@ class AddressBook:
         self._keys: dict[str, frozenset[str]] = {}
         self.strangers: set[str] = set()
         """Domains, not ours or not known yet, that something happened to since they were read: no
-        guest of ours looks at them."""
+        guest of ours looks at them. They stay here until they were read, or are gone."""
 
     def note(self, view: DomainView) -> None:
         """It was read."""

@@ -57,6 +57,7 @@ Ear = queue.SimpleQueue[tuple[str, str]]
 
 class _Entry:
     __slots__ = (
+        "again",
         "agent_touched",
         "identity",
         "panicked",
@@ -80,6 +81,7 @@ class _Entry:
         self.started_at: float | None = None
         self.panicked = False
         self.unreadable = ""  # why; said once
+        self.again = 0.0  # others that ask for an address do not read it before; monotonic
 
     @property
     def dirty(self) -> bool:
@@ -90,12 +92,18 @@ class HostIndex:
     """The domains of one host. Thread-safe; callbacks are called outside of its lock."""
 
     def __init__(
-        self, link: HostLink, on_event: OnEvent, *, now: Callable[[], float] = time.time
+        self,
+        link: HostLink,
+        on_event: OnEvent,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = link
         self._host = link.config.name
         self._on_event = on_event
         self._now = now
+        self._monotonic = monotonic
         self._places = Places(link.config.name)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -166,14 +174,15 @@ class HostIndex:
     def address_users(self, name: str, addresses: Collection[str]) -> tuple[AddressUse, ...]:
         """Other domains than ``name``, ours or not, that have one of ``addresses``.
 
-        Raises ``HostUnreachableError``.
+        Raises ``HostUnreachableError``, and ``HostBusyError`` while one cannot be asked about.
         """
         self._link.ensure_reachable()
         with self._lock:
-            # One that cannot be read is tried again when something happens to it.
-            unread, self._addresses.strangers = self._addresses.strangers, set()
-            unread |= {
-                one for one in self._addresses.holders(addresses) if self._entries[one].dirty
+            now = self._monotonic()
+            may = self._addresses.strangers | self._addresses.holders(addresses)
+            # One that cannot be read is tried again when something happens to it, or later.
+            unread = {
+                one for one in may if self._entries[one].dirty and self._entries[one].again <= now
             }
         for one in unread - {name}:
             self._try(one)
@@ -198,7 +207,7 @@ class HostIndex:
         entry = self._entries.get(name)
         if entry is None:
             entry = self._entries[name] = _Entry(self._serial)
-        entry.touched = self._serial
+        entry.touched, entry.again = self._serial, 0.0
         if entry.view is None or entry.view.ownership is None:
             self._addresses.strangers.add(name)
         return entry
@@ -419,6 +428,8 @@ class HostIndex:
         )
         self._note_writer(name, live.config.writes if live is not None else frozenset())
         self._addresses.note(entry.view)
+        if entry.dirty and entry.view.ownership is None:  # something happened while it was read
+            self._addresses.strangers.add(name)
         return entry
 
     def _note_writer(self, name: str, bases: frozenset[str]) -> None:
@@ -431,6 +442,7 @@ class HostIndex:
     def _store_unreadable(self, name: str, read: Unreadable) -> None:
         """It stays in the index, to be read again at the next look. Under the lock."""
         entry = self._touch(name)
+        entry.again = self._monotonic() + _READ_AGAIN
         if entry.unreadable != read.why:
             entry.unreadable = read.why
             log.warning("domain cannot be read", host=self._host, domain=name, why=read.why)
