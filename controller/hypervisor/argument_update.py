@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 from controller.errors import PermanentError
+from controller.hypervisor.root_bus import given_slots, is_pcie
 from controller.observed.adopted_devices import AdoptedDevices
 from controller.observed.qemu_arguments import (
     QEMU_NAMESPACE,
@@ -97,7 +98,7 @@ def _add(root: ET.Element, wanted: ET.Element, nic: UserNic) -> None:
     _remove(root, nic.identity)
     (theirs,) = argument_lines(wanted)
     line = _line(root, theirs.tag)
-    taken = slots_of(line)
+    taken = slots_of(line) | (given_slots(root) if is_pcie(root) else set())
     free = next((slot for slot in _SLOTS if slot not in taken), None)
     if free is None:
         raise PermanentError(

@@ -22,13 +22,13 @@ def place_user_nics(root: ET.Element) -> None:
     One that is on that bus keeps its slot, by which the guest names it. Raises ``PermanentError``
     where no slot is left.
     """
-    bus = "pcie.0" if _is_pcie(root) else "pci.0"
+    bus = "pcie.0" if is_pcie(root) else "pci.0"
     arguments = [one for line in argument_lines(root) for one in line]
     ours = [one for one in arguments if _is_ours(one)]
     strangers = [one for one in ours if _bus_of(one) not in ("", bus)]
     if not strangers:
         return
-    taken = _slots(root) | slots_of(one for one in arguments if one not in strangers)
+    taken = given_slots(root) | slots_of(one for one in arguments if one not in strangers)
     for argument in strangers:
         free = next((slot for slot in _FROM_THE_TOP if slot not in taken), None)
         if free is None:
@@ -41,7 +41,8 @@ def place_user_nics(root: ET.Element) -> None:
         argument.set("value", SLOT.sub(f"{free:#x}", value))
 
 
-def _is_pcie(root: ET.Element) -> bool:
+def is_pcie(root: ET.Element) -> bool:
+    """Is its root bus the one that our definitions name?"""
     for controller in root.iterfind("devices/controller[@type='pci']"):
         if controller.get("model") in ("pci-root", "pcie-root"):
             return controller.get("model") == "pcie-root"
@@ -60,8 +61,8 @@ def _bus_of(argument: ET.Element) -> str:
     return found[1] if found is not None else ""
 
 
-def _slots(root: ET.Element) -> set[int]:
-    """Of the root bus, that libvirt has given away."""
+def given_slots(root: ET.Element) -> set[int]:
+    """Of the root bus, what libvirt has given away."""
     return {
         int(address.get("slot", "0"), 0)
         for address in root.iterfind("devices/*/address[@type='pci']")

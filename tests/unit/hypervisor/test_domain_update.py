@@ -422,6 +422,17 @@ def test_of_a_user_interface_only_the_words_of_ours_change() -> None:
     assert moved[:3] == arguments(has)[:3]
 
 
+def test_a_new_user_interface_takes_no_slot_that_libvirt_gave_away() -> None:
+    has = defined(replace(CONFIG, nics=CONFIG.nics[:1]))
+    devices = has.find("devices")
+    assert devices is not None
+    sound = ET.SubElement(devices, "sound", model="ich9")
+    place = {"domain": "0x0000", "bus": "0x00", "slot": "0x10", "function": "0x0"}
+    ET.SubElement(sound, "address", type="pci", **place)
+    text = ET.tostring(updated(has, CONFIG), encoding="unicode")
+    assert ("bus=pcie.0,addr=0x10" in text, "bus=pcie.0,addr=0x11" in text) == (False, True)
+
+
 def test_another_user_interface_gets_a_slot_that_is_free() -> None:
     has, config = with_arguments()
     new = NicConfig("nic-more", "user", "", "52:54:00:0a:00:09")
