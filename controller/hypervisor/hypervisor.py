@@ -18,6 +18,7 @@ from controller.hypervisor.builders import Builders
 from controller.hypervisor.capabilities import Capabilities, read_capabilities
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.console import Console, open_console
+from controller.hypervisor.deadlines import DeadlineError
 from controller.hypervisor.domains import Domains
 from controller.hypervisor.file_paths import file_paths, file_uses
 from controller.hypervisor.guard import guest_guard
@@ -89,6 +90,7 @@ class _Host:
         self.capabilities = link.call_in(
             session, Role.LOOK, "read capabilities", read_capabilities, 15.0
         )
+        self.networks.connected()
         self.storage.connected(session)
         self.index.connected(session)
 
@@ -164,6 +166,8 @@ class Hypervisor:
             try:
                 networks = one.networks.views()
                 pools = one.storage.pools()
+            except DeadlineError as error:  # of a question that hangs; domains can be listed
+                log.warning("host not read whole", host=host, why=str(error))
             except HostUnreachableError as error:
                 reachable, why = False, str(error)
             except GuestkeeperError as error:  # of its storage, not of the host

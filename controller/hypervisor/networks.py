@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 import libvirt
 import structlog
 
-from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
 
 log = structlog.get_logger(__name__)
 _TIMEOUT = 15.0
 _INTERVAL = 30.0
+_LAST_PAUSE = 300.0
 
 
 class Networks:
@@ -23,28 +24,46 @@ class Networks:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._views: Mapping[str, bool] | None = None
-        self._read_at = -1e9
+        self._read = False
+        self._reading = False
+        self._ask_at, self._pause = -1e9, _INTERVAL
+
+    def connected(self) -> None:
+        """The host is here anew: what kept it from answering is over."""
+        with self._lock:
+            self._ask_at, self._pause = -1e9, _INTERVAL
 
     def views(self) -> Mapping[str, bool] | None:
-        """By name: is it active? At most half a minute old; None where the host does not tell.
+        """By name: is it active? At most half a minute old, older while the host does not answer
+        this question; None where it does not tell.
 
-        Raises ``HostUnreachableError``.
+        Raises ``HostUnreachableError`` for a host that is lost.
         """
         with self._lock:
-            if self._monotonic() - self._read_at < _INTERVAL:
-                return self._views
+            if self._monotonic() < self._ask_at or (self._read and self._reading):
+                return self._views  # one asks for all: a host that is slow is not asked by each
+            self._reading = True
+        pause, known = 0.0, True
+        views: Mapping[str, bool] | None = None
         try:
-            views: Mapping[str, bool] | None = self._link.call(
-                Role.LOOK, "read networks", _read, _TIMEOUT
-            )
-        except HostUnreachableError:
-            raise
+            views = self._link.call(Role.LOOK, "read networks", _read, _TIMEOUT)
+        except TransientError as error:  # of this question, where others are answered
+            if error.reason == HostUnreachableError.reason:
+                raise
+            log.warning("networks not read", host=self._link.config.name, why=str(error))
+            pause, known = self._pause, False
         except GuestkeeperError as error:  # no driver for networks: nothing is known of them
             log.debug("networks not read", host=self._link.config.name, why=str(error))
-            views = None
+        finally:
+            with self._lock:
+                self._reading = False
         with self._lock:
-            self._views, self._read_at = views, self._monotonic()
-        return views
+            self._read = True
+            self._ask_at = self._monotonic() + (pause or _INTERVAL)
+            self._pause = min(2 * pause, _LAST_PAUSE) if pause else _INTERVAL
+            if known:
+                self._views = views
+            return self._views
 
     def known(self) -> Mapping[str, bool] | None:
         """What was last known of them."""

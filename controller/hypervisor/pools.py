@@ -12,6 +12,7 @@ import structlog
 
 from controller.errors import GuestkeeperError
 from controller.hypervisor.connection import HostLink
+from controller.hypervisor.deadlines import DeadlineError
 from controller.hypervisor.host_config import Role
 from controller.hypervisor.session import Session
 from controller.hypervisor.storage_calls import ensure_pool, other_path, read_pools
@@ -38,6 +39,7 @@ class Pools:
         self._failed: dict[str, str] = {}
         """Pools of the settings that were not had since the host was connected, and why."""
         self._pause, self._retry_at = _INTERVAL, 0.0
+        self._hung, self._ask_at = _INTERVAL, _NEVER
 
     def connected(self, session: Session) -> None:
         """Ensures the settings' pools and reads all of them; part of connecting.
@@ -53,11 +55,16 @@ class Pools:
             self._keep(views)
 
     def views(self) -> Mapping[str, PoolView]:
-        """What they hold is at most half a minute old. Raises as a call does."""
+        """What they hold is at most half a minute old. Raises as a call does.
+
+        While one hangs, and with it the question for all, they are as they were last known, say
+        so, and are asked about ever less often.
+        """
         with self._lock:
             now = self._monotonic()
             known = self._read_at > _NEVER
-            if now - self._read_at < _INTERVAL or (known and self._reading):
+            fresh = now - self._read_at < _INTERVAL or now < self._ask_at
+            if fresh or (known and self._reading):
                 return self._views  # one asks for all: a host that is slow is not asked by each
             self._reading = True
             due = self._due(now)
@@ -67,6 +74,8 @@ class Pools:
                 session = self._link.ensure_reachable()
                 tried = {name: self._ensure(session, name) for name in due}
             views = self._link.call(Role.STORAGE, "read pools", read_pools, TIMEOUT)
+        except DeadlineError as error:
+            return self._hanging(error)
         finally:
             with self._lock:
                 self._reading = False
@@ -74,6 +83,17 @@ class Pools:
             self._failed |= tried
             self._failed = {name: why for name, why in self._failed.items() if why}
             self._keep(views)
+            return self._views
+
+    def _hanging(self, error: DeadlineError) -> Mapping[str, PoolView]:
+        log.warning("pools not read", host=self._config.name, why=str(error))
+        with self._lock:
+            self._ask_at = self._monotonic() + self._hung
+            self._hung = min(2 * self._hung, _LAST_RETRY)
+            self._views = {
+                name: replace(view, why=view.why or str(error))
+                for name, view in self._views.items()
+            }
             return self._views
 
     def known(self) -> Mapping[str, PoolView]:
@@ -123,3 +143,4 @@ class Pools:
                 found = view or PoolView(name, path, active=False, capacity=0, available=0)
                 kept[name] = replace(found, why=self._failed[name])
         self._views, self._read_at = kept, self._monotonic()
+        self._hung, self._ask_at = _INTERVAL, _NEVER
