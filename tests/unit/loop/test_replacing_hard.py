@@ -747,10 +747,11 @@ def test_what_was_never_asked_to_stop_is_not_asked_once_its_window_is_over() -> 
 
 
 def test_what_was_asked_to_stop_goes_on_though_another_base_is_wanted() -> None:
+    third = "gk-base-debian12-third.qcow2"
     site = Site(automatic())
     stopping(site)
-    site.world.base = "gk-c"
+    site.world.base = third
     site.world.now += 130
     passes(site, 60, step=30.0)
-    assert site.base() == "gk-c", "in the end"
+    assert site.base() == third, "in the end"
     assert site.plan.settled
