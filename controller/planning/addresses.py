@@ -5,7 +5,7 @@ addresses that were derived, those of domains that are not ours, and what a runn
 until its cold boot, whatever its document says by now.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
@@ -31,12 +31,17 @@ def addresses_of(nic: NicConfig) -> tuple[str, ...]:
     return (nic.mac.lower(), *(port for port in ports if port))
 
 
-def newcomer(nics: Iterable[NicConfig], observed: Observed) -> tuple[NicConfig, AddressUse] | None:
-    """The first interface that cannot be given to a guest that has it not yet.
+def newcomer(
+    nics: Iterable[NicConfig], observed: Observed, mine: Container[str] = ()
+) -> tuple[NicConfig, AddressUse] | None:
+    """The first interface that cannot be given to a guest that has it not yet, though it has the
+    addresses ``mine``.
 
     A port that is only in the definition of somebody else's domain, which is off, is free.
     """
     for nic, use in _uses(nics, observed):
+        if use.address in mine:
+            continue
         if use.running or use.is_mac or use.ours:
             return nic, use
     return None
@@ -90,8 +95,8 @@ def without_clashes(
     mine = {one for nic in _all(domain) for one in addresses_of(nic)}
     nics, refused = [], []
     for nic in wanted.nics:
-        found = newcomer((nic,), observed)
-        if found is None or found[1].address in mine:
+        found = newcomer((nic,), observed, mine)
+        if found is None:
             nics.append(nic)
             continue
         refused.append(found)

@@ -18,9 +18,11 @@ MAC = "52:54:00:aa:00:01"
 FORWARD = {"address": "127.0.0.1", "hostPort": 18080, "guestPort": 80}
 
 
-def user(name: str, *forwards: str, **fields: Any) -> EffectiveGuest:
+def user(name: str, *forwards: str, restart: str = "Staged", **fields: Any) -> EffectiveGuest:
     return a_guest(
-        name, interfaces=[{"name": "lan", "user": {"forwards": list(forwards)}, **fields}]
+        name,
+        interfaces=[{"name": "lan", "user": {"forwards": list(forwards)}, **fields}],
+        updatePolicy={"restart": restart},
     )
 
 
@@ -163,6 +165,25 @@ def test_the_address_of_a_running_guest_is_its_own_whoever_else_has_it() -> None
     assert site.plan("first").steps == ()
     assert len(site.world.effects) == effects
     assert site.reason("first", "Synced") == "True/Synced"
+
+
+def test_a_port_that_another_has_is_refused_though_its_mac_address_is_shared_already() -> None:
+    site = Site(user("first", "127.0.0.1:18080:80/tcp"), user("second", mac=MAC))
+    has = site.world.domains["second"]
+    site.world.domains["old"] = replace(
+        has,
+        name="old",
+        ownership=None,
+        config=replace(has.config, name="old", uuid="x"),
+        live=None,
+        run=None,
+        state=DomainState.SHUTOFF,
+    )
+    site.put(user("second", "127.0.0.1:18080:80/tcp", mac=MAC, restart="Automatic"))
+    site.passes("second", 12)
+    assert site.world.domains["second"].config.nics == has.config.nics
+    assert site.reason("second", "Synced") == "False/ChangeRefused"
+    assert site.runs("second")
 
 
 @pytest.mark.parametrize(
