@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema import RunStrategy
-from controller.observed.domain import DomainState, DomainView, Memory, ReplacePhase, StateReason
+from controller.observed.domain import DomainState, DomainView, Memory, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.planning.addresses import LOOK_AGAIN, cannot_start, told
 from controller.planning.changes import FieldChange
@@ -34,7 +34,7 @@ from controller.planning.orphans import finish_deletion
 from controller.planning.pending import Pending, pending
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.repeating import hold_repeated
-from controller.planning.replacing import plan_replacement
+from controller.planning.replacing import is_begun, plan_replacement
 from controller.planning.starting import (
     backoff,
     decide_start,
@@ -105,8 +105,7 @@ def _decide(
         message = "it crashed, and its QEMU is kept: powering it off"
         return _stopping(desired, message, now + 5, (DestroyDomain("it crashed"),))
     halted = desired.spec.run_strategy is RunStrategy.HALTED
-    begun = memory.replacement is not None and memory.replacement.phase is not _PREPARING
-    if memory.replacement is not None and (begun or off or not halted):
+    if memory.replacement is not None and (is_begun(memory) or off or not halted):
         usual = (_off if off else plan_running)(desired, observed, domain, memory, now, policy)
         return plan_replacement(desired, observed, domain, memory, usual, now, policy)
     if off:
@@ -116,7 +115,6 @@ def _decide(
     return plan_running(desired, observed, domain, memory, now, policy)
 
 
-_PREPARING = ReplacePhase.PREPARING
 _OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
 
 

@@ -68,6 +68,15 @@ _ENDED = (
 # --- A replacement under way ----------------------------------------------------------------------
 
 
+def is_begun(memory: Memory) -> bool:
+    """Was the guest asked to stop for another system disk? That it is to be asked is only meant."""
+    going = memory.replacement
+    if going is None or going.phase is ReplacePhase.PREPARING:
+        return False
+    asked = memory.shutdown_requested is not None and memory.stop_for == StopFor.REPLACE
+    return asked or going.phase is not ReplacePhase.STOPPING
+
+
 def plan_replacement(
     desired: EffectiveGuest,
     observed: Observed,
@@ -85,14 +94,12 @@ def plan_replacement(
     assert going is not None  # noqa: S101 - the caller looked
     off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
     view = _View(desired, observed, domain, memory, going, usual, now, policy)
+    if not is_begun(memory):
+        return view.prepare(off=off)
     match going.phase:
-        case ReplacePhase.PREPARING:
-            return view.prepare(off=off)
-        case ReplacePhase.STOPPING if off:
+        case ReplacePhase.PREPARING | ReplacePhase.STOPPING if off:
             return view.swap()
-        case ReplacePhase.STOPPING if memory.shutdown_requested is None:
-            return view.prepare(off=False)  # that it is stopped is meant, and not done
-        case ReplacePhase.STOPPING:
+        case ReplacePhase.PREPARING | ReplacePhase.STOPPING:
             return view.stop(desired.spec.shutdown_timeout)
         case ReplacePhase.CONFIRMING if off:
             return view.start_again()
@@ -132,6 +139,8 @@ class _View:
         if going.why == "rollback" and not made:
             message = f"volume {going.to.pool}/{going.to.volume} is gone"
             return self._told(message, remember(replacement=None))
+        if off and self.domain.saved:
+            return self._waiting("its run was saved, not ended: it goes on first", None)
         if self.domain.running_job:
             message = "waiting for a job of its domain (backup, migration)"
             return self._waiting(message, self.now + 10)
@@ -208,8 +217,12 @@ class _View:
             yield CreateSeed(*seed, f"{self.domain.uuid}-{going.to.volume}")
 
     def _waiting(self, message: str, recheck_at: float | None) -> Plan:
-        """Nothing of it is done now, and everything else goes on."""
-        return self._told(message, *self.usual.steps, recheck_at=recheck_at)
+        """Nothing of it is done now, and everything else goes on. Whoever shuts the guest down
+        from now on wants it to be off.
+        """
+        meant = self.domain.run is not None and self.memory.stop_for == StopFor.REPLACE
+        called_off = (remember(**NOT_STOPPED),) if meant else ()
+        return self._told(message, *called_off, *self.usual.steps, recheck_at=recheck_at)
 
     # --- The swap ---------------------------------------------------------------------------------
 

@@ -755,3 +755,39 @@ def test_what_was_asked_to_stop_goes_on_though_another_base_is_wanted() -> None:
     passes(site, 60, step=30.0)
     assert site.base() == third, "in the end"
     assert site.plan.settled
+
+
+def meant_at_night(strategy: str) -> Site:
+    """Its window is over before the host ever took the request to shut it down."""
+    site = Site(automatic(**NIGHT))
+    policy = {"replace": "Automatic", **NIGHT}
+    site.documents.guests["web1"] = guest(runStrategy=strategy, updatePolicy=policy)
+    site.settle()
+    while time.gmtime(site.world.now)[3:5] != (3, 0):
+        site.world.now += 60
+    refused(site)
+    site.world.now += 6 * 3600
+    site.world.fail.clear()
+    passes(site, 5)
+    assert site.domain.state is DomainState.RUNNING
+    site.world.effects.clear()
+    return site
+
+
+@pytest.mark.parametrize("strategy", ["Manual", "RerunOnFailure"])
+def test_a_guest_that_was_never_asked_to_stop_for_its_disk_stays_off_once_it_is_shut_down(
+    strategy: str,
+) -> None:
+    site = meant_at_night(strategy)
+    site.world.stop("web1", StateReason.SHUTDOWN)
+    passes(site, 10)
+    assert site.downs() == []
+
+
+def test_a_guest_is_halted_though_it_was_meant_to_stop_for_its_disk() -> None:
+    site = meant_at_night("Always")
+    policy = {"replace": "Automatic", **NIGHT}
+    site.documents.guests["web1"] = guest(runStrategy="Halted", updatePolicy=policy)
+    passes(site, 10)
+    assert site.domain.state is not DomainState.RUNNING
+    assert site.downs() == ["shutdown"], "asked once"
