@@ -246,7 +246,8 @@ class _View:
             return self._told(message, StartDomain("its run was saved"), down=True)
         if failure is not None and failure.step == "DefineDomain" and self.now >= deadline:
             # It could not be put in, and the guest was never stopped for good.
-            noted = self._failed(f"it cannot be put in: {failure.message}") | {"starting": True}
+            noted = self._failed(f"it cannot be put in: {failure.message}")
+            noted |= {"starting": self.desired.spec.run_strategy is not RunStrategy.HALTED}
             return self._told("it starts on its old disk", remember(**noted), down=True)
         return self._told("it is off; swapping the disk", *self._put_in(cold=False), down=True)
 

@@ -791,3 +791,20 @@ def test_a_guest_is_halted_though_it_was_meant_to_stop_for_its_disk() -> None:
     passes(site, 10)
     assert site.domain.state is not DomainState.RUNNING
     assert site.downs() == ["shutdown"], "asked once"
+
+
+def test_a_guest_that_is_halted_meanwhile_is_promised_no_start_on_its_old_disk() -> None:
+    policy = {"replace": "Automatic", "progressDeadline": "60s"}
+    site = Site(automatic(progressDeadline="60s"))
+    stopping(site)
+    passes(site, 3, step=1)
+    site.world.stop("web1", StateReason.SHUTDOWN)
+    site.world.fail["define"] = PermanentError("no", reason="InvalidDomain")
+    site.documents.guests["web1"] = guest(runStrategy="Halted", updatePolicy=policy)
+    passes(site, 30, step=600)
+    assert site.memory.replacement is None
+    site.world.fail.clear()
+    site.world.effects.clear()
+    site.documents.guests["web1"] = guest(runStrategy="Manual")
+    passes(site, 10)
+    assert site.downs() == []
