@@ -39,7 +39,7 @@ from controller.planning.disk_swap import config_on
 from controller.planning.domain import SYSTEM, holds_seed, placed, seed_volume
 from controller.planning.doomed import may_delete
 from controller.planning.plan import Plan, Policy
-from controller.planning.starting import HOST_LACKS, decide_start
+from controller.planning.starting import HOST_LACKS, NOT_TRIED, decide_start
 from controller.planning.steps import (
     CreateSeed,
     CreateVolume,
@@ -302,8 +302,8 @@ class _View:
             return self._told("it is to be off", remember(**noted), down=True)
         failure = self.observed.failure
         refused = failure is not None and failure.step == "StartDomain"
-        if refused and failure is not None and failure.reason in HOST_LACKS:
-            # Nor would it start on its old disk; its time begins once it does.
+        if refused and failure is not None and failure.reason in HOST_LACKS | NOT_TRIED:
+            # Nor would it start on its old disk, or nobody tried; its time begins once it does.
             if self.now < failure.retry_at:
                 return self._told(failure.message, recheck_at=failure.retry_at, down=True)
             begins = replace(self.going, swapped_at=self.now)

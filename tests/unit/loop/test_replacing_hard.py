@@ -808,3 +808,19 @@ def test_a_guest_that_is_halted_meanwhile_is_promised_no_start_on_its_old_disk()
     site.documents.guests["web1"] = guest(runStrategy="Manual")
     passes(site, 10)
     assert site.downs() == []
+
+
+@pytest.mark.parametrize("reason", ["Busy", "NoThread", "JobRunning"])
+def test_a_start_that_the_host_did_not_try_sends_no_disk_back(reason: str) -> None:
+    site = Site(automatic())
+    site.world.base = NEW
+    site.world.fail["start"] = TransientError("cannot acquire state change lock", reason=reason)
+    until(site, ReplacePhase.CONFIRMING, state=DomainState.SHUTOFF)
+    passes(site, 40, step=60.0)
+    going = site.memory.replacement
+    assert going is not None
+    assert (going.phase, site.memory.start_attempts) == (ReplacePhase.CONFIRMING, 0)
+    assert "cannot acquire state change lock" in site.plan.sentence
+    site.world.fail.clear()
+    passes(site, 60, step=10.0)
+    assert (site.base(), site.memory.replacement) == (NEW, None)
