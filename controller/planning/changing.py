@@ -10,6 +10,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainState, DomainView, Memory
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState
+from controller.planning.comeback import LOOK_AGAIN, no_comeback
 from controller.planning.disk_swap import begin, begin_rollback, bound_disk, too_small
 from controller.planning.domain import SYSTEM
 from controller.planning.image import Outdated, image_state
@@ -118,6 +119,12 @@ def _restart(
         return ChangeDecision(
             (), reason, message if reason else "", decided.waits, "", decided.recheck_at
         )
+    asked = asked_to_stop(domain, memory, StopFor.RESTART, since=since)
+    held = "" if asked else no_comeback(observed, domain)
+    if held:
+        waits = f"it waits, for it would not start again: {held}"
+        told = f"{message if reason else decided.why}; {waits}"
+        return ChangeDecision((), reason or "RestartRequired", told, waits, "", now + LOOK_AGAIN)
     timeout = desired.spec.shutdown_timeout
     halting = stop(
         domain,

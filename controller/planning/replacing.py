@@ -27,6 +27,7 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState
+from controller.planning.comeback import LOOK_AGAIN, no_comeback
 from controller.planning.conditions import (
     ConditionType,
     Health,
@@ -151,10 +152,10 @@ class _View:
         bad = self._spoiled()
         if bad:
             return self._waiting(bad, self.now + 60)
-        gone = self._gone_disks()
-        if gone:
-            message = f"it would not start again: volume {gone[0]} of it is gone; put that back"
-            return self._waiting(message, self.now + 60)
+        held = self._gone_disks() or no_comeback(observed, self.domain, new_disk=True)
+        if held:
+            message = f"it would not start again: {held}"
+            return self._waiting(message, self.now + LOOK_AGAIN)
         steps = list(self._new_disk())
         if off:
             message = "swapping the disk of the guest, which is off"
@@ -172,16 +173,17 @@ class _View:
             return ""
         return spoiled(self.desired, image)
 
-    def _gone_disks(self) -> list[str]:
-        """Volumes of its other disks that are not there, as far as their pools can tell."""
+    def _gone_disks(self) -> str:
+        """Which of its other disks is not there, as far as their pools can tell."""
         host, volumes = self.observed.host, self.observed.volumes
-        return [
-            f"{disk.pool}/{disk.volume}"
+        gone = (
+            f"volume {disk.pool}/{disk.volume} of it is gone; put that back"
             for disk in self.domain.config.disks
             if disk.alias.startswith("disk-") and disk.alias != SYSTEM and disk.volume is not None
             if host.has_running(disk.pool)
             if disk.place not in volumes
-        ]
+        )
+        return next(gone, "")
 
     def _still_wanted(self) -> bool:
         image = self.observed.image

@@ -5,6 +5,7 @@ start, when it is too late. So it is told as soon as a look finds it.
 """
 
 import shlex
+from collections.abc import Container
 from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
@@ -39,21 +40,29 @@ def storage_trouble(
         return Trouble("DiskIsBase", told)
     return (
         _base(desired, observed, domain)
-        or _volumes(observed, domain)
+        or volume_trouble(observed, domain)
         or _pools(observed, domain)
-        or _networks(observed, domain)
+        or network_trouble(observed, domain)
     )
 
 
-def _volumes(observed: Observed, domain: DomainView) -> Trouble | None:
-    """A volume that is gone; what runs has it open still."""
-    if not observed.missing:
-        return None
+def base_place(observed: Observed, domain: DomainView) -> tuple[str, str]:
+    """Pool and volume of the base that its system disk stands on; no volume where it has none."""
     owner = domain.ownership
-    base = (_system_pool(observed, domain), owner.base if owner is not None else "")
+    return _system_pool(observed, domain), owner.base if owner is not None else ""
+
+
+def volume_trouble(
+    observed: Observed, domain: DomainView, among: Container[tuple[str, str]] | None = None
+) -> Trouble | None:
+    """A volume that is gone, of those ``among`` which it matters; what runs has it open still."""
+    missing = [one for one in sorted(observed.missing) if among is None or one in among]
+    if not missing:
+        return None
+    base = base_place(observed, domain)
     running = domain.live if domain.live is not None else domain.config
     told = []
-    for pool, volume in sorted(observed.missing):
+    for pool, volume in missing:
         if (pool, volume) == base:
             told.append(
                 f"base {pool}/{volume}, on which its system disk stands, is gone: it cannot start"
@@ -74,7 +83,7 @@ def _volumes(observed: Observed, domain: DomainView) -> Trouble | None:
     return Trouble("VolumeMissing", "; ".join(told))
 
 
-def _networks(observed: Observed, domain: DomainView) -> Trouble | None:
+def network_trouble(observed: Observed, domain: DomainView) -> Trouble | None:
     """A network of libvirt's that is gone or down, and with it who is on it."""
     networks, host = observed.host.networks, observed.host.name
     for nic in domain.config.nics:

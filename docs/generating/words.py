@@ -441,8 +441,10 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
         " is."
     ),
     "RestartRequired": Reason(
-        "Changes of the definition wait for a cold boot.",
-        "`guestkeeper restart NAME`; `updatePolicy.restart: Automatic` does it by itself.",
+        "Changes of the definition wait for a cold boot; or a cold boot that was asked for waits,"
+        " since the guest would not start again after it: the message says why.",
+        "`guestkeeper restart NAME`; `updatePolicy.restart: Automatic` does it by itself. Where it"
+        " would not start again, first put back what the message names.",
     ),
     "Restarting": Reason("It is being shut down, to be started again."),
     "ServicesReady": Reason("Every service is ready."),

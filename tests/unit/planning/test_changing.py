@@ -7,7 +7,7 @@ import pytest
 
 from controller.desired.effective import EffectiveGuest
 from controller.errors import TransientError
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import DomainConfig, DomainState, Memory, StateReason
 from controller.observed.guest import Fleet, Observed
 from controller.planning.conditions import ConditionType
 from controller.planning.planner import plan
@@ -148,3 +148,117 @@ def test_a_system_disk_that_somebody_made_a_snapshot_of_is_not_replaced() -> Non
     assert site.downs() == ["start"]
     assert site.reason() == "DiskMoved"
     assert site.memory.replacement is None
+
+
+# --- What would not come up again is not stopped --------------------------------------------------
+
+LAN = {"interfaces": [{"name": "lan", "network": "default", "mac": "52:54:00:aa:00:01"}]}
+BOOTS = {"updatePolicy": {"restart": "Automatic", "replace": "Automatic"}}
+STAGED = {"cpu": {"vcpus": 1, "max": 8}}
+
+
+def loses_a_disk(site: Site) -> None:
+    disk = next(one for one in site.domain.config.disks if one.alias == "disk-data")
+    del site.world.volumes_there[disk.pool, disk.volume or ""]
+
+
+def loses_its_base(site: Site) -> None:
+    site.world.lost.add(site.base())
+
+
+def is_put_on_a_base(site: Site) -> None:
+    def on_base(config: DomainConfig) -> DomainConfig:
+        base = "gk-base-debian12-0123456789ab.qcow2"
+        disks = tuple(
+            replace(one, volume=base) if one.alias == "disk-system" else one for one in config.disks
+        )
+        return replace(config, disks=disks)
+
+    domain = site.domain
+    assert domain.live is not None
+    site.world.domains["web1"] = replace(
+        domain, config=on_base(domain.config), live=on_base(domain.live)
+    )
+
+
+def loses_its_network(site: Site) -> None:
+    site.world.view = replace(site.world.view, networks={"default": False})
+
+
+def loses_its_pool(site: Site) -> None:
+    pools = {name: replace(one, active=False) for name, one in site.world.view.pools.items()}
+    site.world.view = replace(site.world.view, pools=pools)
+
+
+def has_a_clone_that_runs(site: Site) -> None:
+    config = replace(site.domain.config, name="clone", uuid="x")
+    clone = replace(site.domain, name="clone", ownership=None, config=config)
+    site.world.domains["clone"] = clone
+
+
+LOSSES = {
+    loses_a_disk: "disk",
+    loses_its_base: "base",
+    is_put_on_a_base: "the base of an image",
+    loses_its_network: "network default",
+    loses_its_pool: "pool default",
+    has_a_clone_that_runs: "MAC address",
+}
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["by itself", "an operator's"])
+@pytest.mark.parametrize("loses", LOSSES)
+def test_what_could_not_start_again_is_not_stopped_for_a_cold_boot(loses: Any, asked: bool) -> None:
+    site = Site(guest(**LAN))
+    if not asked:
+        site.documents.guests["web1"] = guest(**LAN, **STAGED)
+        site.settle()
+    loses(site)
+    site.daemon.knowledge.forget_sizes("web1")
+    passes(site, 3)
+    site.world.effects.clear()
+    if asked:
+        wishes(site, restart_requested=site.world.now)
+    else:
+        site.documents.guests["web1"] = guest(**LAN, **BOOTS, **STAGED)
+    passes(site, 20)
+    assert site.downs() == []
+    told = site.plan.sentence + str(site.plan.conditions)
+    assert LOSSES[loses] in told
+    assert "it would not start again" in told or loses is is_put_on_a_base, "which is told itself"
+
+
+def test_a_cold_boot_that_waited_for_a_network_comes_once_that_is_back() -> None:
+    site = Site(guest(**LAN, **BOOTS))
+    loses_its_network(site)
+    site.documents.guests["web1"] = guest(**LAN, **BOOTS, **STAGED)
+    site.world.effects.clear()
+    passes(site, 5)
+    assert site.downs() == []
+    site.world.view = replace(site.world.view, networks={"default": True})
+    passes(site, 10)
+    assert site.downs() == ["shutdown", "start"]
+
+
+@pytest.mark.parametrize(
+    "loses", [loses_a_disk, loses_its_network, loses_its_pool, has_a_clone_that_runs]
+)
+def test_what_could_not_start_again_is_not_stopped_for_another_disk(loses: Any) -> None:
+    site = Site(guest(**LAN, **BOOTS))
+    loses(site)
+    site.daemon.knowledge.forget_sizes("web1")
+    passes(site, 3)
+    site.world.effects.clear()
+    site.world.base = NEW
+    passes(site, 20, step=5.0)
+    assert site.downs() == []
+
+
+def test_another_disk_is_what_mends_a_base_that_is_gone() -> None:
+    site = Site(guest(**LAN, **BOOTS))
+    loses_its_base(site)
+    site.daemon.knowledge.forget_sizes("web1")
+    passes(site, 3)
+    site.world.base = NEW
+    site.settle()
+    assert (site.base(), site.plan.settled) == (NEW, True)
