@@ -11,6 +11,7 @@ from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableEr
 from controller.execution.ports import Hypervisor
 from controller.planning.starting import HOST_LACKS, NOT_TRIED
 from controller.planning.steps import ShutdownDomain, StartDomain
+from controller.planning.stopping import NOT_STOPPED
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
 """Writes fields of the guest's ``Memory`` down."""
@@ -47,8 +48,16 @@ class Power:
             raise error
 
     def shutdown(self, host: str, name: str, step: ShutdownDomain, note: Note) -> None:
-        """Its time to go down begins when the call came back."""
-        self._world.shutdown(host, name, step.run)
+        """Its time to go down begins when the call came back. What the host refused is not meant
+        any more, until it is tried again: an operator may shut the guest down meanwhile.
+        """
+        try:
+            self._world.shutdown(host, name, step.run)
+        except _NO_TRY:
+            raise
+        except GuestkeeperError:
+            note(tuple(NOT_STOPPED.items()))
+            raise
         note((("shutdown_requested", self._clock()), ("stop_run", step.run)))
 
     def destroy(self, host: str, name: str, run: int | None) -> None:

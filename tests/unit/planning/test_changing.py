@@ -262,3 +262,20 @@ def test_another_disk_is_what_mends_a_base_that_is_gone() -> None:
     site.world.base = NEW
     site.settle()
     assert (site.base(), site.plan.settled) == (NEW, True)
+
+
+def test_a_request_that_the_host_refused_is_no_reason_to_start_it_later() -> None:
+    policy = {"updatePolicy": {"restart": "Automatic"}, "runStrategy": "Manual"}
+    site = Site(guest(**policy))
+    site.world.start("local", "web1")
+    site.settle()
+    site.world.fail["shutdown"] = TransientError("a job runs", reason="JobRunning")
+    site.documents.guests["web1"] = guest(**policy, **STAGED)
+    passes(site, 5, step=1.0)
+    assert (site.memory.stop_for, site.memory.shutdown_requested) == ("", None)
+    site.world.fail.clear()
+    site.world.effects.clear()
+    site.world.now += 3600
+    site.world.stop("web1", StateReason.SHUTDOWN)  # by its operator
+    passes(site, 10)
+    assert site.downs() == []
