@@ -177,18 +177,19 @@ def test_promtool_has_nothing_to_complain_of() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
-def test_a_scrape_of_a_thousand_guests_is_quick(
-    record_property: Callable[[str, object], None],
-) -> None:
-    """The budget is 0.5 s."""
-    conditions = tuple((f"Condition{number}", "True") for number in range(10))
-    guests = [replace(GUEST, guest=f"guest-{n}", conditions=conditions) for n in range(1000)]
-    metrics = everything(lambda: guests)
-    metrics.render()
-    begin = time.process_time()
-    body, _ = metrics.render()
-    seconds = time.process_time() - begin
-    record_property("seconds", seconds)
-    print(f"\nscrape of 1,000 guests: {seconds:.3f} s, {len(body):,} bytes")  # noqa: T201
-    assert body.count(b"guestkeeper_guest_condition{") == 10_000
-    assert seconds < 0.5
+def test_what_a_scrape_costs_grows_with_the_guests_and_no_faster() -> None:
+    """Ten times the guests cost about ten times as much, whatever machine this is."""
+
+    def cost(count: int) -> float:
+        conditions = tuple((f"Condition{number}", "True") for number in range(10))
+        guests = [replace(GUEST, guest=f"guest-{n}", conditions=conditions) for n in range(count)]
+        metrics = everything(lambda: guests)
+        took = []
+        for _ in range(3):
+            begin = time.process_time()
+            body, _ = metrics.render()
+            took.append(time.process_time() - begin)
+            assert body.count(b"guestkeeper_guest_condition{") == 10 * count
+        return min(took)
+
+    assert cost(1000) < 40 * cost(100)
