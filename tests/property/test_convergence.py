@@ -24,6 +24,7 @@ from tests.fakes import Break, Daemon, Documents, FakeWorld, KilledError
 
 SIZES = st.sampled_from(["256Mi", "512Mi", "1Gi"])
 CONTENTS = st.binary(min_size=1, max_size=4)
+NEW_BASES = ["gk-base-debian12-b.qcow2", "gk-base-debian12-c.qcow2"]
 
 
 @st.composite
@@ -192,9 +193,9 @@ def _happen(
             files = {p: replace(f, sha256="0" * 64) for p, f in inside.files.items()}
             world.insides["web1"] = replace(inside, hostname="x", units=units, files=files)
         case "new-base":
-            world.base = data.draw(st.sampled_from(["gk-base-debian12-abc.qcow2", "gk-b", "gk-c"]))
+            world.base = data.draw(st.sampled_from(["gk-base-debian12-abc.qcow2", *NEW_BASES]))
         case "broken-base":
-            world.broken = {data.draw(st.sampled_from(["gk-b", "gk-c"]))}
+            world.broken = {data.draw(st.sampled_from(NEW_BASES))}
         case "approve":
             status = daemon.status.get("web1")
             if status is not None:
