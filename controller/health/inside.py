@@ -3,7 +3,8 @@
 The guest agent does one thing at a time and may not answer for long, so at most one probe is in
 flight in a guest, and a bounded number of threads holds all guests. A call that never returns
 costs its thread and its guest's probes (which become "no data"), never another guest's verdict:
-threads that wait are daemon threads, and nobody joins them.
+threads that wait are daemon threads, and nobody joins them. Of one host only so many are left
+behind like this; when that many calls to it never returned, its next silent guest waits for one.
 
 Guests whose agent did not answer the last time wait for a few threads of their own, in a line and
 not in threads (``Lanes``), and those that are new in a line of theirs, so those that answer are
@@ -14,7 +15,7 @@ and again, so an agent that is back is found.
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -29,6 +30,8 @@ Done = Callable[[bool | None, str, float | None], None]
 """Gets (ok, message, seconds the call took or None if there was none), in the loop's thread."""
 
 _GRACE = 10.0  # seconds that the call may take beyond the probe's own timeout
+_LEFT = 16
+"""Threads of one host whose calls do not return, beyond which it gets no other in their place."""
 _QUICK = 0.25
 """Seconds after which a call does not count against the bound any more."""
 _SLOW = 1.0
@@ -36,14 +39,18 @@ _SLOW = 1.0
 
 
 class _Job:
-    """One question. ``phase`` is guarded by the lock: queued, running, settled."""
+    """One question. ``phase`` is guarded by the lock: queued, running, settled.
 
-    __slots__ = ("done", "phase", "target", "timer")
+    ``left``: it did not end in its time, and another has its place.
+    """
+
+    __slots__ = ("done", "left", "phase", "target", "timer")
 
     def __init__(self, target: ProbeTarget, done: Done) -> None:
         self.target = target
         self.done = done
         self.phase = "queued"
+        self.left = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -75,6 +82,7 @@ class InsideChecks:
         self._waiting: dict[str, deque[_Job]] = {}
         self._silent: set[str] = set()  # did not answer the last time; others did, or are new
         self._answered: set[str] = set()
+        self._left: Counter[str] = Counter()  # host -> calls that do not return
         self._alarm: asyncio.TimerHandle | None = None
 
     def ask(self, target: ProbeTarget, latest: float, done: Done) -> None:
@@ -196,8 +204,11 @@ class InsideChecks:
         if job.phase == "running":
             job.phase = "settled"
             limit = job.target.timeout + self._grace
-            # Its thread is gone with it; that the guest still is busy keeps it at one.
-            self._lanes.end(job.target.guest, self._clock())
+            if self._left[job.target.host] < _LEFT:
+                # Its thread is gone with it; that the guest still is busy keeps it at one.
+                job.left = True
+                self._left[job.target.host] += 1
+                self._lanes.end(job.target.guest, self._clock())
             self._note(job.target, None, limit)
             job.done(None, f"no answer from within the guest in {limit:g} s", None)
             self._begin()
@@ -206,7 +217,10 @@ class InsideChecks:
         if job.timer is not None:
             job.timer.cancel()
         guest = job.target.guest
-        self._lanes.end(guest, self._clock())
+        if job.left:
+            self._left[job.target.host] -= 1
+        else:
+            self._lanes.end(guest, self._clock())
         self._note(job.target, ok, seconds)
         if self._waiting.get(guest):
             self._line_up(job.target)
