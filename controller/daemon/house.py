@@ -315,7 +315,7 @@ class House:
         self.triggers.on_host(host, owned)
         if reachable:
             self.keeper.kick()
-            self.fleets.census()  # so that a host which goes later counts as heard; it asks others
+            self.fleets.hear(host)
 
     def on_scan(self, result: ScanResult) -> None:
         """The directory was read and something in it changed."""

@@ -140,6 +140,13 @@ class Fleets:
 
     # --- Deletions --------------------------------------------------------------------------------
 
+    def hear(self, host: str) -> None:
+        """Asks that host alone, so that it counts as it was when it does not answer later."""
+        try:
+            self._heard[host] = self._listen(host, self._snapshot())
+        except (HostUnreachableError, HostBusyError) as error:
+            log.debug("orphans of a host are not known", host=host, why=str(error))
+
     def census(self) -> Census:
         """All orphans, as of a moment ago at most."""
         snapshot, kept = self._snapshot(), self._kept
