@@ -3,9 +3,8 @@ facts that are bounded and can be shown."""
 
 import base64
 import json
-import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -18,6 +17,7 @@ from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import ApplyFailedError, InsideAccess
 from controller.guest_access.probing import InsideProber
 from tests import factories as make
+from tests.growing import ABOUT_AS_MUCH, cost_of_ten_times
 from tests.unit.guest_access.sandbox import a_target
 
 GUEST: Final = make.a_guest(services=(make.a_service(files=(make.a_file(),)),))
@@ -281,13 +281,10 @@ def test_addresses_are_few_and_each_is_told_once() -> None:
 def test_as_much_as_libvirt_passes_on_is_read_in_time_that_grows_with_its_length(
     line: str,
 ) -> None:
-    def seconds(size: int) -> float:
+    def reading(size: int) -> Callable[[], object]:
         count = size // (len(line) + 4)
         reply = printed(LOOK + "".join(f"{line % n}\n" for n in range(count)) + "look-end\n")
         access = an_access(reply)
-        began = time.process_time()
-        access.look(GUEST, make.a_domain(GUEST))
-        return time.process_time() - began
+        return lambda: access.look(GUEST, make.a_domain(GUEST))
 
-    # Ten times as much; a quadratic reader would take a hundred times as long.
-    assert seconds(3 * 2**20) < 40 * max(seconds(3 * 2**20 // 10), 0.01)
+    assert cost_of_ten_times(reading, 3 * 2**20 // 10) < ABOUT_AS_MUCH

@@ -46,4 +46,3 @@ def test_calls_that_never_return_hold_a_bounded_number_of_threads() -> None:
         inside.close()
 
     asyncio.run(scenario())
-
