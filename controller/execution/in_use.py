@@ -9,11 +9,11 @@ ways; and what cannot be told raises: a volume that stays costs less than one th
 import posixpath
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.errors import PermanentError
+from controller.errors import PermanentError, TransientError
 from controller.observed.domain import DomainView
 from controller.observed.host import HostView, VolumeView
 
@@ -29,6 +29,8 @@ class Hosts(Protocol):
     def domain(self, host: str, name: str) -> DomainView | None: ...
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]: ...
 
     def scanned_volumes(self, host: str, pool: str) -> Sequence[VolumeView]: ...
 
@@ -61,11 +63,20 @@ class InUse:
         """For a volume of ``guest``, whose own domain counts, too: a retired disk may be attached
         to it by hand. Only the disks that go with a deleted guest are still in its definition.
 
-        Raises ``PermanentError(reason="VolumeInUse")``, and what the host's calls raise.
+        Raises ``PermanentError(reason="VolumeInUse")``, ``TransientError(reason="PoolBusy")`` where
+        it cannot be told whether the volume is there, and what the host's calls raise.
         """
         view = self._hosts.volume(host, pool, volume)
         if view is None:
-            return
+            if volume in self._hosts.absent(host, pool, [volume]):
+                return
+            view = self._hosts.volume(host, pool, volume)  # which that look may have found
+        if view is None:
+            raise TransientError(
+                f"volume {pool}/{volume} is not deleted: whether it is there, and who uses it, is"
+                " not known just now; it is tried again",
+                reason="PoolBusy",
+            )
         file, seen = posixpath.basename(view.path), self._look(host)
         users = sorted(seen.domains.get(file, frozenset()))
         if guest in users and self._goes_with(host, guest, view):

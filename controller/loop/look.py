@@ -236,6 +236,7 @@ class Look:
             if one.alias not in lacks
         }
         has |= {(names[0][0], base)} if base else set()
+        has |= {going.to.place} if going is not None and going.why == "rollback" else set()
         lost = has - found.keys()
         known_lost = self._knowledge.missing(guest.name) & lost  # its pools are not searched again
         self._knowledge.missed(guest.name, known_lost | self._absent(host, lost - known_lost))

@@ -138,8 +138,11 @@ class _View:
         if going.why == "image" and not self._still_wanted():
             return self._told("another image is wanted by now", *self._drop(made=made))
         if going.why == "rollback" and not made:
-            message = f"volume {going.to.pool}/{going.to.volume} is gone"
-            return self._told(message, remember(replacement=None))
+            volume = f"volume {going.to.pool}/{going.to.volume}"
+            if going.to.place not in observed.missing:
+                message = f"whether {volume} is there is not known just now"
+                return self._waiting(message, self.now + 30)
+            return self._told(f"{volume} is gone", remember(replacement=None))
         if off and self.domain.saved:
             return self._waiting("its run was saved, not ended: it goes on first", None)
         if self.domain.running_job:

@@ -1,11 +1,11 @@
 """Who stands on a volume that is about to be deleted."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
-from controller.errors import PermanentError
+from controller.errors import PermanentError, TransientError
 from controller.execution.in_use import InUse
 from controller.observed.domain import DiskConfig, DomainState, DomainView
 from controller.observed.host import HostView, PoolView, VolumeView
@@ -23,6 +23,8 @@ class World:
         }
         self.view = a_host(pools=pools)
         self.there = {("default", OLD): volume("default", OLD)}
+        self.unscanned: dict[tuple[str, str], VolumeView] = {}
+        self.scannable = True
         self.domains: dict[str, DomainView] = {}
         self.users: dict[str, frozenset[str]] = {}
         self.now = 0.0
@@ -37,6 +39,12 @@ class World:
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None:
         return self.there.get((pool, name))
+
+    def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
+        if not self.scannable:
+            return frozenset()
+        self.there |= self.unscanned
+        return frozenset(name for name in names if (pool, name) not in self.there)
 
     def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
         assert pool != "off"
@@ -74,6 +82,24 @@ def deleted(view: DomainView) -> DomainView:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def test_one_that_libvirt_does_not_know_yet_is_looked_for_before_it_is_deleted(
+    world: World,
+) -> None:
+    world.users = {f"/default/{OLD}": frozenset({"other"})}
+    world.there, world.unscanned = {}, world.there
+    assert "domain other uses it" in world.refused()
+
+
+def test_one_that_cannot_be_looked_for_is_not_deleted(world: World) -> None:
+    """The deletion may find it: so it waits until it can be told who uses it."""
+    world.there, world.unscanned, world.scannable = {}, world.there, False
+    with pytest.raises(TransientError) as caught:
+        world.check()
+    assert caught.value.reason == "PoolBusy"
+    world.scannable, world.unscanned = True, {}
+    world.check()
 
 
 def test_one_that_nobody_else_uses_may_go(world: World) -> None:

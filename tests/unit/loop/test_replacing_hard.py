@@ -590,6 +590,33 @@ def test_a_rollback_outlives_a_pool_that_is_inactive_for_a_moment() -> None:
     assert site.system() == old
 
 
+def test_a_rollback_is_not_dropped_while_its_disk_is_only_not_found() -> None:
+    site, old = replaced()
+    world, place = site.world, ("default", old)
+    wishes(site, rollback=True)
+    kept = world.volumes_there.pop(place)  # libvirt does not know the file
+    world.absent = lambda *_: frozenset()  # type: ignore[method-assign]  # nor can it look
+    passes(site, 4)
+    assert "is not known just now" in site.plan.sentence
+    world.volumes_there[place] = kept
+    site.settle()
+    assert site.system() == old
+
+
+def test_a_rollback_to_a_disk_that_is_gone_ends_and_says_so() -> None:
+    site, old = replaced()
+    wishes(site, rollback=True)
+    del site.world.volumes_there["default", old]
+    sentences = []
+    for _ in range(4):
+        passes(site, 1)
+        sentences.append(site.plan.sentence)
+    assert any(f"volume default/{old} is gone" in one for one in sentences)
+    assert site.memory.replacement is None
+    assert site.system() != old
+    site.settle()
+
+
 def test_a_rollback_does_not_wait_for_a_disk_that_cannot_be_grown() -> None:
     site, old = replaced()
     site.world.fail["grow_volume"] = PermanentError("no space", reason="PoolFull")
