@@ -44,11 +44,19 @@ class Pools:
     def connected(self, session: Session) -> None:
         """Ensures the settings' pools and reads all of them; part of connecting.
 
-        Where the host is only looked at, they are taken as they are.
+        Where the host is only looked at, they are taken as they are. One that hangs, and with it
+        the question for all, leaves them as they were before the host went; a host of which
+        nothing is known yet is not connected then, as nothing could be told of its other pools.
         """
         wanted = () if self._config.read_only else self._config.pools
         failed = {name: self._ensure(session, name) for name in wanted}
-        views = self._link.call_in(session, Role.STORAGE, "read pools", read_pools, TIMEOUT)
+        try:
+            views = self._link.call_in(session, Role.STORAGE, "read pools", read_pools, TIMEOUT)
+        except DeadlineError as error:
+            if session.lost or not self._views:
+                raise
+            self._hanging(error)
+            return
         with self._lock:
             self._failed = {name: why for name, why in failed.items() if why}
             self._pause, self._retry_at = _INTERVAL, self._monotonic() + _INTERVAL

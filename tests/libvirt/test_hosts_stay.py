@@ -11,6 +11,7 @@ import libvirt
 import pytest
 from structlog.testing import capture_logs
 
+import controller.hypervisor.pools as pools_module
 import controller.hypervisor.reading as reading
 from controller.errors import (
     GuestkeeperError,
@@ -381,6 +382,31 @@ def test_a_host_whose_starts_hang_leaves_the_workers_to_the_other_host(
     let_go.set()
     wait_until(lambda: set(guests) <= set(done), 20, "in the end all are started")
     assert workers.stop(5)
+
+
+def test_a_host_comes_back_while_one_of_its_pools_hangs(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pools are as they were last known, and say why."""
+    let_go = threading.Event()
+    one = opener()
+    make(one, "a", ["web1"])
+    assert one.host("a").pools["gk"].usable
+    read = pools_module.read_pools
+
+    def hang(connection: libvirt.virConnect) -> object:
+        let_go.wait(60)
+        return read(connection)
+
+    monkeypatch.setattr(pools_module, "read_pools", hang)
+    monkeypatch.setattr(pools_module, "TIMEOUT", 0.2)
+    lose(one)
+    wait_until(lambda: not one.reachable("a"), 5, "it is gone")
+    wait_until(lambda: one.reachable("a"), 10, "it is back")
+    pool = one.host("a").pools["gk"]
+    assert pool.usable
+    assert "read pools" in pool.why
+    let_go.set()
 
 
 def test_readings_that_hang_are_told_to_come_again_and_other_hosts_are_read(
