@@ -392,9 +392,9 @@ class Executor:
         self._ports.journal.record(guest.name, "ConfigurationApplied", f"applied {what}")
 
     def _did(self, subject: Subject, observed: Observed, step: Step) -> None:
-        content = content_of(step, subject.digest, observed.domain)
+        content = content_of(step, observed.domain)
         if content is not None:
-            times = self._knowledge.did(subject.name, content, self._clock())
+            times = self._knowledge.did(subject.name, subject.digest, content, self._clock())
             if times > FREE:
                 log.warning(
                     "step was needed again", guest=subject.name, what=str(step), times=times

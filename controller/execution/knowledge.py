@@ -6,7 +6,7 @@ the domain's metadata.
 """
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.observed.guest import Failure, Repeat
@@ -37,7 +37,8 @@ class Knowledge:
         self._inside: dict[str, InsideView] = {}
         self._failures: dict[str, Failure] = {}
         self._sizes: dict[str, tuple[float, Mapping[tuple[str, str], VolumeView]]] = {}
-        self._done: dict[str, dict[Hashable, tuple[int, float]]] = {}  # content: times, last
+        self._done: dict[str, tuple[str, dict[int, tuple[int, float]]]] = {}
+        """Of which document, and what of it: how many times, and when last."""
         self._refused: dict[str, int] = {}
         self._missing: dict[str, frozenset[tuple[str, str]]] = {}
 
@@ -107,21 +108,27 @@ class Knowledge:
             if last is not None and last.step == step:
                 del self._failures[guest]
 
-    def did(self, guest: str, content: Hashable, now: float) -> int:
-        """That was done, or may have been; returns how many times in a row by now."""
+    def did(self, guest: str, digest: str, content: int, now: float) -> int:
+        """That was done for the document, or may have been; returns how many times in a row by now.
+
+        What was done for another document does not count any more.
+        """
         with self._lock:
-            done = self._done.setdefault(guest, {})
+            last, done = self._done.get(guest, (digest, {}))
+            if last != digest:
+                done = {}
+            self._done[guest] = digest, done
             for old in [one for one, (_, last) in done.items() if now - last > QUIET]:
                 del done[old]
             times = done.get(content, (0, 0.0))[0] + 1
             done[content] = times, now
             return times
 
-    def repeats(self, guest: str, now: float) -> tuple[Repeat, ...]:
-        """What has to wait before it is done again."""
-        done = self._done.get(guest)
+    def repeats(self, guest: str, digest: str, now: float) -> tuple[Repeat, ...]:
+        """What has to wait before it is done again for that document."""
         with self._lock:
-            items = tuple(done.items()) if done else ()
+            last, done = self._done.get(guest, ("", {}))
+            items = tuple(done.items()) if last == digest else ()
         return tuple(
             Repeat(content, times, last + pause(times))
             for content, (times, last) in items

@@ -90,7 +90,8 @@ class Look:
                     if not host.reachable:
                         return Observed(host) if guest is not None else None
                     failure = self._knowledge.failure(name)
-                    repeats = self._knowledge.repeats(name, self._clock())
+                    digest = guest.digest if guest is not None else ""
+                    repeats = self._knowledge.repeats(name, digest, self._clock())
                     fleet = self._fleet(name)
                     located = located_view(domain, host.pools)
                     return Observed(host, located, fleet=fleet, failure=failure, repeats=repeats)
@@ -113,7 +114,7 @@ class Look:
             fleet=self._fleet(name),
             operation=self._operations.current(name),
             failure=self._knowledge.failure(name),
-            repeats=self._knowledge.repeats(name, self._clock()),
+            repeats=self._knowledge.repeats(name, guest.digest, self._clock()),
             clock_ahead=self._ahead(),
         )
         if domain is None:

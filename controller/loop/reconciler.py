@@ -184,8 +184,7 @@ class Reconciler:
                 problems=self._desired.problems(name),
                 shutdown_timeout=timeout,
             )
-            digest = guest.digest if guest is not None else ""
-            made = hold_repeated(made, observed, digest, self._clock())
+            made = hold_repeated(made, observed, self._clock())
         self._status.put(guest, observed, made, self._wall())
         if not made.steps:
             return self._later(made)

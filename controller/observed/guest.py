@@ -1,7 +1,7 @@
 """Everything seen of one guest at one moment: the planner's right-hand side. No I/O."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.observed.addresses import AddressUse
@@ -42,7 +42,7 @@ class Repeat:
     (epoch seconds) is when it may be done again.
     """
 
-    content: Hashable
+    content: int
     times: int
     retry_at: float
 

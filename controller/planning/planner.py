@@ -53,7 +53,7 @@ def plan(
 ) -> Plan:
     """The plan for one guest. ``now`` is epoch seconds; ``memory`` comes from the domain."""
     made = _plan(desired, observed, memory, now, policy)
-    return hold_repeated(made, observed, desired.digest, now)
+    return hold_repeated(made, observed, now)
 
 
 def _plan(

@@ -3,7 +3,8 @@
 A step that went well and yet is needed again has changed nothing, or somebody changes it back. The
 planner would have it done at every look, thousands of times in a minute. So what a guest got
 several times in a row, with the same content and for the same document and run, waits, and the
-guest says so.
+guest says so. Another document begins anew: who writes one thing, then another, then the first
+again means each of them.
 """
 
 from collections.abc import Hashable
@@ -41,35 +42,40 @@ def pause(times: int) -> float:
     return float(min(_FIRST * 2 ** min(times - FREE, 30), _LAST))
 
 
-def content_of(step: Step, digest: str, domain: DomainView | None) -> Hashable:
-    """What makes a step the same as another; None for one that has pauses of its own.
+def content_of(step: Step, domain: DomainView | None) -> int | None:
+    """What makes a step the same as another, hashed; None for one that has pauses of its own.
 
-    ``digest`` is the document's. A new run of the domain begins anew, but not for what ends runs.
+    A new run of the domain begins anew, but not for what ends runs.
     """
+    content = _content(step, domain)
+    return hash(content) if content is not None else None
+
+
+def _content(step: Step, domain: DomainView | None) -> Hashable:
     run = domain.run if domain is not None else None
     name = step_name(step)
     match step:
         case LookInside() | PrepareImage():
             return None
         case ShutdownDomain() | DestroyDomain():
-            return digest, name
+            return name
         case StartDomain():
-            return digest, run, name
+            return run, name
         case DefineDomain():  # what else the element says is as it was found
-            return digest, run, name, step.config, step.new, step.marks, _timeless(step.memory)
+            return run, name, step.config, step.new, step.marks, _timeless(step.memory)
         case RecordMemory():
-            return digest, run, name, _timeless(step.changes)
+            return run, name, _timeless(step.changes)
         case RecordApplied():
-            return digest, run, name
+            return run, name
         case _:
-            return digest, run, name, step
+            return run, name, step
 
 
 def _timeless(changes: tuple[tuple[str, object], ...]) -> Hashable:
     return tuple((name, None if isinstance(value, float) else value) for name, value in changes)
 
 
-def hold_repeated(made: Plan, observed: Observed, digest: str, now: float) -> Plan:
+def hold_repeated(made: Plan, observed: Observed, now: float) -> Plan:
     """``made`` without what has to wait, and without what leans on that."""
     waiting = {one.content: one for one in observed.repeats if now < one.retry_at}
     if not waiting:
@@ -77,7 +83,8 @@ def hold_repeated(made: Plan, observed: Observed, digest: str, now: float) -> Pl
     steps: list[Step] = []
     held: list[tuple[Step, Repeat]] = []
     for step in made.steps:
-        found = waiting.get(content_of(step, digest, observed.domain))
+        content = content_of(step, observed.domain)
+        found = waiting.get(content) if content is not None else None
         if found is None:
             steps.append(step)
             continue

@@ -151,6 +151,17 @@ def test_another_document_an_operator_and_another_guest_wait_for_nothing() -> No
     assert site.domain.config.max_vcpus == 4
 
 
+def test_a_document_that_is_changed_back_and_forth_is_followed_each_time() -> None:
+    site = Site()
+    one, other = guest(title="one", autostart=True), guest(title="other")
+    for number in range(20):
+        wanted = one if number % 2 else other
+        site.documents.guests["web1"] = wanted
+        passes(site, 6, step=1.0)
+        assert site.domain.config.title == wanted.spec.title
+        assert site.plan.sync is Sync.SYNCED, site.plan.sentence
+
+
 def test_it_is_mended_by_itself_in_five_minutes_at_most() -> None:
     site = Site()
     real = site.world.define
