@@ -122,9 +122,9 @@ def _disruption(change: Json) -> str:
 
 def export(settings: "Settings", name: str, host: str | None, image: str | None) -> int:
     """The document on stdout; what somebody has to decide is in its comments, and on stderr."""
-    from controller import daemon
+    from controller.daemon.export import export_once
 
-    made = daemon.export_once(settings, name, host, image)
+    made = export_once(settings, name, host, image)
     write(made.text)
     if not person_looks():  # who reads them in the document needs them no second time
         for note in made.notes:

@@ -142,12 +142,12 @@ def plan(
     output: As = Output.TABLE,
 ) -> None:
     """Show what would be changed, field by field, and the steps. Exits 1 where there is any."""
-    from controller import daemon
     from controller.cli import planned
+    from controller.daemon import once
 
     quiet_logs()
     try:
-        report = daemon.plan_once(settings_of(ctx, config), tuple(names or ()))
+        report = once.plan_once(settings_of(ctx, config), tuple(names or ()))
     except GuestkeeperError as error:
         if detailed_exitcode:
             raise CliError(str(error), 1) from error  # 2 means that there are changes
@@ -164,8 +164,8 @@ def apply(
     output: As = Output.TABLE,
 ) -> None:
     """Make it so in one pass, without a daemon."""
-    from controller import daemon
     from controller.cli import planned
+    from controller.daemon import once
     from controller.web.server import socket_answers
 
     settings = settings_of(ctx, config)
@@ -176,7 +176,7 @@ def apply(
         )
     quiet_logs()
     with planned.Progress() as progress:
-        report = daemon.apply_once(settings, tuple(names or ()), seconds_of(timeout), progress)
+        report = once.apply_once(settings, tuple(names or ()), seconds_of(timeout), progress)
     raise typer.Exit(planned.show_applied(report, output))
 
 

@@ -1,7 +1,4 @@
-"""The composition root: builds the other rooms and runs them. Nothing else wires things."""
+"""The composition root: builds the other rooms and runs them. Nothing else wires things.
 
-from controller.daemon.export import export_once
-from controller.daemon.once import Report, apply_once, plan_once
-from controller.daemon.run import run
-
-__all__ = ["Report", "apply_once", "export_once", "plan_once", "run"]
+Nothing is imported here: ``python -m controller.daemon`` decides first what its libraries may load.
+"""

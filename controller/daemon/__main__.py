@@ -8,9 +8,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from controller.daemon import run
-from controller.errors import GuestkeeperError
-from controller.settings import load_settings
+# structlog and httpx load these where they find them, for a terminal: 4 MB that no daemon needs.
+for _library in ("rich", "pygments"):
+    sys.modules[_library] = None  # type: ignore[assignment]
+
+from controller.daemon.run import run  # noqa: E402
+from controller.errors import GuestkeeperError  # noqa: E402
+from controller.settings import load_settings  # noqa: E402
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from controller.daemon import export_once
+from controller.daemon.export import export_once
 from controller.daemon.house import House
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
 from controller.hypervisor.host_config import Role

@@ -7,9 +7,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from controller.daemon import apply_once, plan_once
 from controller.daemon.house import House
 from controller.daemon.lock import locked
+from controller.daemon.once import apply_once, plan_once
 from controller.errors import PermanentError
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState

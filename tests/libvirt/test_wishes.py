@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from controller.daemon import house as house_module
-from controller.daemon import plan_once
 from controller.daemon.house import House
+from controller.daemon.once import plan_once
 from controller.daemon.run import application
 from controller.errors import PermanentError
 from controller.hypervisor.hypervisor import Hypervisor

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from controller import daemon as composition
 from controller.cli.client import Client
 from controller.cli.doctor import pool_checks
 from controller.cli.errors import CliError
-from controller.daemon import Report
+from controller.daemon import once
+from controller.daemon.once import Report
 from controller.desired import ksvalidator
 from controller.desired.problems import Problem
 from controller.errors import PermanentError
@@ -199,7 +199,7 @@ def world() -> World:
 
 
 def planning(monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
-    monkeypatch.setattr(composition, "plan_once", lambda settings, names=(): report)
+    monkeypatch.setattr(once, "plan_once", lambda settings, names=(): report)
 
 
 def test_a_converged_plan_says_so_and_exits_0(
@@ -374,7 +374,7 @@ def test_what_planning_refuses_is_told_and_is_no_difference(
     def refuse(settings: object, names: object = ()) -> Report:
         raise PermanentError("no usable Guest document is named nix; there are: web1")
 
-    monkeypatch.setattr(composition, "plan_once", refuse)
+    monkeypatch.setattr(once, "plan_once", refuse)
     assert cli("plan", "nix").exit_code == 2
     assert cli("plan", "nix", "--detailed-exitcode").exit_code == 1
 
@@ -388,7 +388,7 @@ def test_apply_tells_progress_once_and_what_it_came_to(
             progress(status)  # type: ignore[operator]
         return a_report(statuses["web1"])
 
-    monkeypatch.setattr(composition, "apply_once", work)
+    monkeypatch.setattr(once, "apply_once", work)
     result = cli("apply", "--timeout", "1m")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
@@ -401,7 +401,7 @@ def test_apply_tells_progress_once_and_what_it_came_to(
 def test_apply_exits_1_where_something_is_left(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, statuses: dict[str, GuestStatus]
 ) -> None:
-    monkeypatch.setattr(composition, "apply_once", lambda *_: a_report(statuses["new1"]))
+    monkeypatch.setattr(once, "apply_once", lambda *_: a_report(statuses["new1"]))
     result = cli("apply")
     assert result.exit_code == 1
     assert result.stdout.startswith("new1: Starting (creating it from image debian12)\n")
