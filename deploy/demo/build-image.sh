@@ -46,7 +46,10 @@ security=${GUESTKEEPER_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 
 digest=$( (echo "$flavour $mirror $security"; cat "${BASH_SOURCE[0]}" "$here"/image/*) | sha256sum | cut -c1-16)
 target=$store/$digest
-if [[ -e $target/debian12.qcow2 && $force == no ]]; then
+# One of another owner is none: libvirt gives a disk to its QEMU's user while a guest runs right from it, who
+# may have written to it; and the daemon trusts no such file.
+is_built() { [[ -O $target/debian12.qcow2 && $force == no ]]; }
+if is_built; then
     echo "$target"
     exit 0
 fi
@@ -63,7 +66,7 @@ if ! flock --nonblock 9; then
     say "another build is running; waiting for it"
     flock 9
 fi
-if [[ -e $target/debian12.qcow2 && $force == no ]]; then
+if is_built; then
     echo "$target"
     exit 0
 fi
