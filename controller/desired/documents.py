@@ -21,6 +21,7 @@ from controller.desired.schema import (
     ImageDocument,
     ServiceDocument,
 )
+from controller.desired.sharing import share_parts
 from controller.desired.yaml_errors import YamlSyntaxError
 from controller.desired.yaml_nodes import Path, RawDocument, decode, parse
 
@@ -78,6 +79,7 @@ def _load(raw: RawDocument, file: str) -> LoadedDocument:
         flawed = {flaw.path for flaw in raw.flaws}
         try:
             model = schema.model_validate(raw.data, by_alias=True, by_name=False)
+            share_parts(model.spec)
         except ValidationError as error:
             errors = [
                 item

@@ -156,8 +156,8 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
     current = root.find("currentMemory")
     boots_from, doubt = boot_disk(root) if foreign else ("", "")
     return DomainConfig(
-        name=root.findtext("name", ""),
-        uuid=root.findtext("uuid", ""),
+        name=intern(root.findtext("name", "")),
+        uuid=intern(root.findtext("uuid", "")),
         accelerator="kvm" if root.get("type") == "kvm" else "tcg",
         vcpus=_int(vcpu.get("current") if vcpu is not None else None, max_vcpus),
         max_vcpus=max_vcpus,
@@ -169,9 +169,9 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
         nics=_nics(root, foreign, stored),
         title=root.findtext("title", ""),
         description=root.findtext("description", ""),
-        on_poweroff=root.findtext("on_poweroff", "destroy"),
-        on_reboot=root.findtext("on_reboot", "restart"),
-        on_crash=root.findtext("on_crash", "destroy"),
+        on_poweroff=intern(root.findtext("on_poweroff", "destroy")),
+        on_reboot=intern(root.findtext("on_reboot", "restart")),
+        on_crash=intern(root.findtext("on_crash", "destroy")),
         taken=_shared(frozenset(taken_targets(root, place_of))),
         writes=_shared(frozenset(_written_bases(root))),
         around=_shared(surroundings(root, place_of)),
@@ -246,7 +246,7 @@ def disk_of(element: ET.Element, alias: str) -> DiskConfig:
         pool=pool,
         volume=volume,
         format=_attribute(element, "driver", "type") or "raw",
-        device=element.get("device", "disk"),
+        device=intern(element.get("device", "disk")),
         target=_attribute(element, "target", "dev"),
         cache=_attribute(element, "driver", "cache").replace("default", ""),
         io_tune=_io_tune(element.find("iotune")),
@@ -410,13 +410,13 @@ def _ownership_element(element: ET.Element) -> Ownership:
     # By local name: libvirt moves unprefixed children in and out of our namespace.
     texts = {_local(child.tag): child.text or "" for child in element}
     return Ownership(
-        uid=element.get("uid", ""),
-        name=element.get("name", ""),
+        uid=intern(element.get("uid", "")),
+        name=intern(element.get("name", "")),
         generation=_int(element.get("generation"), 0),
         digest=element.get("digest", ""),
         spec=texts.get("spec", ""),
         created=_float(element.get("created")),
-        base=element.get("base", ""),
+        base=intern(element.get("base", "")),
         memory=parse_memory(texts.get("memory", "")),
     )
 

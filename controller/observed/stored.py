@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from sys import intern
 from typing import Any
 
 
@@ -92,7 +93,8 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
         return (True, known[0]) if known else (False, None)
     if isinstance(hint, type) and is_dataclass(hint):
         return _fit_whole(hint, value)
-    return isinstance(hint, type) and isinstance(value, hint), value
+    fits = isinstance(hint, type) and isinstance(value, hint)
+    return fits, intern(value) if fits and isinstance(value, str) else value
 
 
 def _fit_whole(kind: type[Any], value: Any) -> tuple[bool, Any]:

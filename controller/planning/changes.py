@@ -135,14 +135,16 @@ def _written(path: str, value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-@lru_cache(maxsize=16384)
 def config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange, ...]:
     """Fields of the domain's definition that are not as wanted, by their path in the document.
 
     The class is what it takes on a running domain that is as ``has``.
     """
-    if has == wanted:
-        return ()
+    return _config_changes(has, wanted) if has != wanted else ()
+
+
+@lru_cache(maxsize=4096)
+def _config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange, ...]:
     pairs = (
         *_scalars(has, wanted),
         *_all_disks(has, wanted),
