@@ -99,7 +99,7 @@ def _told(made: Plan, steps: list[Step], held: list[tuple[Step, Repeat]]) -> Pla
     message = (
         f"to {step} was done {repeat.times} times and is needed again: it changes nothing, or"
         f" something changes it back; to see what: guestkeeper events {made.guest}. It is done"
-        " again later"
+        f" again later; at once: guestkeeper reconcile {made.guest}"
     )
     conditions = tuple(
         false(ConditionType.SYNCED, "StepRepeated", message)

@@ -451,7 +451,8 @@ CONDITION_REASONS: Final[dict[str, Reason]] = {
     "StepRepeated": Reason(
         "The same was done several times in a row and is needed again: it changes nothing, or"
         " something changes it back. Pauses grow, up to five minutes.",
-        "See `guestkeeper events NAME`, and who else changes the domain.",
+        "See `guestkeeper events NAME`, and who else changes the domain. At once: `guestkeeper"
+        " reconcile NAME`.",
     ),
     "Starting": Reason("It, or a service in it, is starting."),
     "Stopping": Reason("It is shutting down."),

@@ -91,6 +91,7 @@ def test_what_is_changed_by_hand_is_found_and_put_right_without_a_boot(
     edits = drifts(words["br-two"], words["net-two"])
     drift = [*edits, *never_booted(), *cold_drifts(words[OTHER_PORT])][number]
     was, had = facts(site), site.domain()
+    site.house.knowledge.begins_anew(site.name)  # each is another day's
     drift.by_hand(site.by_hand())
     # A balloon moves, and a device goes, when the guest has heard of it.
     told = wait_until(lambda: drift.told in (told := site.told()) and told, 10, "it is found")

@@ -169,6 +169,26 @@ def test_every_guest_is_left_alone(site: Site) -> None:
     site.until("it is done", lambda _: site.domain().config.memory == 96 * 2**20)
 
 
+def test_what_waits_because_it_was_done_in_vain_is_done_at_once_when_it_is_asked_for(
+    site: Site,
+) -> None:
+    site.settled()
+
+    def held() -> str:
+        status = site.house.status.get("one")
+        synced = status.plan.condition(ConditionType.SYNCED) if status is not None else None
+        return synced.message if synced is not None and synced.reason == "StepRepeated" else ""
+
+    while not held():
+        site.house.hypervisor.set_autostart("a", "one", True)  # as somebody's cron job does
+        site.house.queue.add("one")
+        wait_until(lambda: held() or not site.domain().autostart, 10, "it is put right, or held")
+    assert "at once: guestkeeper reconcile one" in held()
+    assert site.domain().autostart
+    assert site.post("guests/one/reconcile")[0] == 202
+    assert not site.settled().autostart
+
+
 def test_a_restart_applies_what_is_staged(site: Site) -> None:
     first = site.settled()
     site.write(GUEST.replace("64Mi", "96Mi"))
