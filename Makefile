@@ -2,11 +2,11 @@
 # on a fresh machine needs nothing but make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-steady lint bench image setup clean
+.PHONY: help demo demo-down test test-long test-steady lint bench image setup clean
 PY := .venv/bin/python
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Two real guests, served and kept; DEMO=install installs their image first
 	@DEMO=$(DEMO) deploy/demo/up.sh
@@ -20,6 +20,12 @@ test: ## Everything CI checks: style, types, layers, unit tests, real guests (AR
 	@deploy/demo/build-image.sh >/dev/null
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh $(ARGS)
+
+test-long: ## What takes minutes beside those: thousands of random transitions (ARGS=... as above)
+	@deploy/setup.sh --tests
+	@deploy/libvirt-up.sh >/dev/null
+	@deploy/demo/build-image.sh >/dev/null
+	@.venv/bin/python -m pytest --long $(ARGS)
 
 test-steady: setup ## The tests without guests at four times of day, and on a busy machine (ARGS=... as above)
 	@tests/steady.sh $(ARGS)

@@ -16,6 +16,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what the code produces now into the golden files instead of comparing",
     )
+    parser.addoption(
+        "--long", action="store_true", help="the tests that take minutes, and no others"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    long = bool(config.getoption("--long"))
+    others = [item for item in items if (item.get_closest_marker("long") is not None) is not long]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 @pytest.fixture

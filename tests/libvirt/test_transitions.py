@@ -31,7 +31,7 @@ from tests.libvirt.nodes import absent_but_bases, node
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(3600)]
-CHAIN, CHAINS = 20, 150  # 3,000 transitions
+CHAIN, CHAINS, FEW = 20, 150, 15  # 3,000 transitions, and 300 of them each time
 SIZES = ("64Mi", "128Mi", "256Mi")
 COUNTED = ("create_volume", "start", "shutdown", "destroy", "delete_volume", "undefine")
 KEEPS_CHANGING = "keeps changing"
@@ -189,13 +189,28 @@ def comparable(config: DomainConfig) -> DomainConfig:
     return replace(config, name="", uuid="", disks=disks, nics=nics)
 
 
-@settings(
-    max_examples=CHAINS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+CHAINED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(CHAINED, max_examples=FEW)
 @given(chain=st.lists(specs(), min_size=CHAIN, max_size=CHAIN))
 def test_any_way_to_a_document_ends_as_if_made_from_it(
     hypervisor: Hypervisor, chain: list[dict[str, Any]]
 ) -> None:
+    lead(hypervisor, chain)
+
+
+@pytest.mark.long
+@settings(CHAINED, max_examples=CHAINS)
+@given(chain=st.lists(specs(), min_size=CHAIN, max_size=CHAIN))
+def test_three_thousand_transitions_end_as_if_made_from_their_last_document(
+    hypervisor: Hypervisor, chain: list[dict[str, Any]]
+) -> None:
+    lead(hypervisor, chain)
+
+
+def lead(hypervisor: Hypervisor, chain: list[dict[str, Any]]) -> None:
+    """A guest through all documents of the chain, and another from nothing to the last."""
     keeper = Keeper(hypervisor)
     name = next(_names)
     try:
