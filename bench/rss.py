@@ -1,4 +1,4 @@
-"""The memory of a real daemon that keeps a thousand guests, web server included.
+"""The memory of a real daemon that keeps a thousand guests, web server included, and its scrapes.
 
 The host is libvirt's test driver, which lives in the daemon's own process, so what it holds (a real
 host's libvirtd would) is in the figure; how much that is, is told beside.
@@ -13,11 +13,13 @@ from bench.daemon_process import DaemonProcess, daemon_process, resident_bytes
 from bench.documents import write_many
 from bench.private_libvirtd import wait_until
 from bench.progress import say
-from bench.result import Result
+from bench.result import Result, median
 from bench.scratch import PREFIX, settings_for
 
 GUESTS = 1_000
 BOUND = 150.0
+SCRAPE_BOUND = 0.5
+"""Seconds: Prometheus asks every 15 s or so, and gives up after 10."""
 MB = 1_000_000
 CONVERGE_TIMEOUT = 600.0
 WATCHED = 12.0
@@ -27,13 +29,16 @@ WATCHED = 12.0
 def measure() -> list[Result]:
     """``rss`` of the daemon with 1,000 guests; the floor is the same daemon with none."""
     driver = resync.world_of(GUESTS, 1)["driver_bytes"] / MB
+    (megabytes, scrape), (least, quickest) = _of(GUESTS), _of(0)
     return [
-        Result(f"rss: {GUESTS} guests, steady", _of(GUESTS), _of(0), "MB", BOUND),
+        Result(f"rss: {GUESTS} guests, steady", megabytes, least, "MB", BOUND),
         Result("rss: of which the test driver's domains", driver, None, "MB", None),
+        Result(f"scrape: /metrics of {GUESTS} guests", scrape, quickest, "s", SCRAPE_BOUND),
     ]
 
 
-def _of(guests: int) -> float:
+def _of(guests: int) -> tuple[float, float]:
+    """Megabytes at most, and seconds of a scrape (median)."""
     with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch:
         settings = settings_for(
             Path(scratch),
@@ -49,14 +54,17 @@ def _of(guests: int) -> float:
             daemon.wait_ready(CONVERGE_TIMEOUT)
             wait_until(lambda: _running(daemon) == guests, CONVERGE_TIMEOUT, "all guests run")
             most = 0
+            scrapes = []
             deadline = time.monotonic() + WATCHED
             while time.monotonic() < deadline:
-                daemon.client.get("/metrics")
+                began = time.perf_counter()
+                daemon.client.get("/metrics").raise_for_status()
+                scrapes.append(time.perf_counter() - began)
                 daemon.get("guests?view=summary")
                 most = max(most, resident_bytes(daemon.pid))
                 time.sleep(1.0)
-            say(f"  {guests} guests: {most / MB:.1f} MB")
-            return most / MB
+            say(f"  {guests} guests: {most / MB:.1f} MB, a scrape {median(scrapes):.3f} s")
+            return most / MB, median(scrapes)
 
 
 def _running(daemon: DaemonProcess) -> int:
