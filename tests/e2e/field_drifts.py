@@ -35,14 +35,9 @@ class Drift:
 NOT_BY_HAND = {
     "DomainConfig.name": "only a domain that is off can be renamed, and then it is another guest's",
     "DomainConfig.uuid": "libvirt refuses another one",
-    "DomainConfig.boot_disk": "it is looked at when a domain is adopted, and never kept",
-    "DomainConfig.boot_doubt": "as boot_disk",
-    "DomainConfig.taken": "targets of devices that are not ours",
     "DomainConfig.disks": "the fields of DiskConfig",
     "DomainConfig.nics": "the fields of NicConfig",
     "DiskConfig.io_tune": "the fields of IoTune",
-    "DiskConfig.path": "the same volume by another name",
-    "DiskConfig.bound": "what no document can say stays as it is",
 }
 
 

@@ -73,10 +73,12 @@ def drift_id(number: int) -> str:
 
 
 def test_every_owned_field_is_changed_by_hand() -> None:
+    """All by which two definitions are compared; what else is read is not kept as it is."""
     owned = {
         f"{kind.__name__}.{field.name}"
         for kind in (DomainConfig, DiskConfig, NicConfig, IoTune)
         for field in fields(kind)
+        if field.compare
     }
     changed_by_hand = {name for drift in ON_PAPER for name in drift.owns}
     missing = {name for name in owned if name.partition(".")[2] not in changed_by_hand}
