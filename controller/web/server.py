@@ -33,7 +33,6 @@ SOCKET_MODE = 0o660
 PUBLIC = Bounds(64)
 OWN = Bounds(256, unread=None)
 """Of TCP, where anybody on the machine may ask, and of the unix socket, which has its mode."""
-_BACKLOG = 64  # also how many connections are accepted in one go, before they are counted
 _LONGEST_PATH = 107  # bytes in sockaddr_un, without the closing NUL
 _GRACE = 2  # seconds that running requests have when the daemon stops
 
@@ -163,7 +162,7 @@ def _config(app: ASGIApp, bounds: Bounds) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=bounds.connections,  # also how many are accepted in one go, before they count
         timeout_keep_alive=math.ceil(bounds.patience),
         timeout_graceful_shutdown=_GRACE,
     )
@@ -185,7 +184,7 @@ def _bind_tcp(listen: str) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, int(port)))
-        listening.listen(_BACKLOG)
+        listening.listen(PUBLIC.connections)
     except OSError as error:
         listening.close()
         raise ListenError(
@@ -223,7 +222,8 @@ def bind_unix(path: Path) -> Bound:
         temporary.unlink(missing_ok=True)
         listening.bind(str(temporary))
         temporary.chmod(SOCKET_MODE)
-        listening.listen(_BACKLOG)
+        # A full line refuses who comes to a unix socket at once, where one of TCP lets it wait.
+        listening.listen(OWN.connections)
         temporary.rename(path)
         status = path.stat()
     except OSError as error:

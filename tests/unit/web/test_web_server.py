@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.web.server import ListenError, WebServer, socket_answers
+from controller.web.server import ListenError, WebServer, bind_unix, socket_answers
 from tests.unit.web.support import World
 
 
@@ -41,6 +41,18 @@ def test_the_socket_of_a_dead_daemon_is_replaced(world: World, directory: Path) 
     server.start()
     assert socket_answers(path)
     server.stop()
+
+
+def test_two_hundred_commands_may_knock_while_the_daemon_has_no_time_for_them(
+    directory: Path,
+) -> None:
+    path = directory / "gk.sock"
+    bound = bind_unix(path)
+    with bound.socket, contextlib.ExitStack() as clients:
+        for _ in range(200):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(5)  # as every client's: one that may not wait is refused at once
+            client.connect(str(path))
 
 
 def test_a_living_daemon_is_left_alone(world: World, directory: Path, server: WebServer) -> None:
