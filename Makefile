@@ -21,7 +21,7 @@ test: ## Everything CI checks: style, types, layers, unit tests, real guests (AR
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh $(ARGS)
 
-test-long: ## What takes minutes beside those: thousands of random transitions (ARGS=... as above)
+test-long: ## What takes minutes beside those: every bad end of an install, long histories (ARGS=... as above)
 	@deploy/setup.sh --tests
 	@deploy/libvirt-up.sh >/dev/null
 	@deploy/demo/build-image.sh >/dev/null

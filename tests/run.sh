@@ -4,7 +4,7 @@
 #
 #   run.sh [PYTEST'S ARGUMENTS]     with arguments: one run of pytest with these, in the foreground
 #
-# Images, installs and the hypervisor room are the one stream of guests, all other guests the second,
+# Half of the files with guests, by the time they take, are the first stream of guests. All others are the second,
 # which begins when the tests without guests are through. The streams with guests report last. Exits with the first
 # status that is not 0.
 set -uo pipefail
@@ -15,8 +15,7 @@ if (($#)); then
 fi
 
 first=(
-    tests/e2e/test_{builders,images,installs,demo,adopt,hypervisor,live_changes}_real.py
-    tests/e2e/test_standin.py
+    tests/e2e/test_{builders,images,installs,demo,adopt,hypervisor,live_changes,guest_access,life}_real.py
 )
 second=()
 for file in tests/e2e/test_*.py; do

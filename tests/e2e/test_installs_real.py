@@ -330,44 +330,52 @@ def nothing(site: Site, install: Install) -> None:
     """The answer file itself tells the installer to fail."""
 
 
+BAD_ENDS: list[tuple[dict[str, Any], dict[str, Any], Break, str, str]] = [
+    ({"standin": ["root tiny", "fail"]}, {}, nothing, "InstallFailed", "reported a failure"),
+    ({"standin": ["root tiny"], "success": False}, {}, nothing, "NoSuccessMarker", "success"),
+    ({"standin": ["root tiny", "panic"]}, {}, nothing, "BuilderCrashed", "panicked"),
+    (
+        {"standin": ["root tiny", "hang"]},
+        {"stallTimeout": "8s"},
+        nothing,
+        "InstallStalled",
+        "said nothing for 8 s",
+    ),
+    (
+        {"standin": ["root tiny"], "post": "while :; do gk_say phase on; sleep 1; done"},
+        {"timeout": "15s"},
+        nothing,
+        "InstallTimedOut",
+        "longer than 15 s",
+    ),
+    (
+        {
+            "standin": ["root tiny"],
+            "success": False,
+            "post": "gk_sure success",
+        },
+        {},
+        nothing,
+        "NotSealed",
+        "sealed",
+    ),
+    ({"standin": ["root tiny"], "post": "gk_say phase one; sleep 99"}, {}, kill_qemu,
+     "BuilderCrashed", "QEMU"),
+    ({"standin": ["root tiny"], "post": "gk_say phase one; sleep 99"}, {}, pull_the_plug,
+     "BuilderDestroyed", "somebody"),
+]  # fmt: skip
+EACH_TIME = (nothing, "InstallFailed"), (kill_qemu, "BuilderCrashed")
+"""The others are told apart by ``tests/unit/images/test_build.py`` each time."""
+
+
 @pytest.mark.parametrize(
     ("values", "spec", "breaks", "reason", "says"),
     [
-        ({"standin": ["root tiny", "fail"]}, {}, nothing, "InstallFailed", "reported a failure"),
-        ({"standin": ["root tiny"], "success": False}, {}, nothing, "NoSuccessMarker", "success"),
-        ({"standin": ["root tiny", "panic"]}, {}, nothing, "BuilderCrashed", "panicked"),
-        (
-            {"standin": ["root tiny", "hang"]},
-            {"stallTimeout": "8s"},
-            nothing,
-            "InstallStalled",
-            "said nothing for 8 s",
-        ),
-        (
-            {"standin": ["root tiny"], "post": "while :; do gk_say phase on; sleep 1; done"},
-            {"timeout": "15s"},
-            nothing,
-            "InstallTimedOut",
-            "longer than 15 s",
-        ),
-        (
-            {
-                "standin": ["root tiny"],
-                "success": False,
-                "post": "gk_sure success",
-            },
-            {},
-            nothing,
-            "NotSealed",
-            "sealed",
-        ),
-        ({"standin": ["root tiny"], "post": "gk_say phase one; sleep 99"}, {}, kill_qemu,
-         "BuilderCrashed", "QEMU"),
-        ({"standin": ["root tiny"], "post": "gk_say phase one; sleep 99"}, {}, pull_the_plug,
-         "BuilderDestroyed", "somebody"),
+        pytest.param(*end, marks=() if end[2:4] in EACH_TIME else pytest.mark.long)
+        for end in BAD_ENDS
     ],
     ids=lambda value: value if isinstance(value, str) and value.isalnum() else "",
-)  # fmt: skip
+)
 def test_each_bad_end_shows_its_reason_its_log_and_its_remedy(
     site: Site,
     install: Install,
@@ -396,6 +404,7 @@ def test_each_bad_end_shows_its_reason_its_log_and_its_remedy(
     )
 
 
+@pytest.mark.long
 def test_retries_stop_and_retry_begins_again(site: Site, install: Install) -> None:
     install.write({"standin": ["root tiny", "fail network"]}, retries=1)
     install.build()
@@ -464,6 +473,7 @@ def test_libvirtd_killed_in_every_phase_ends_in_one_good_base(site: Site, instal
     assert "attempt 2" not in site.run("logs", f"image/{install.name}").stdout
 
 
+@pytest.mark.long
 def test_qemu_killed_attempt_after_attempt_ends_in_one_good_base(
     site: Site, install: Install
 ) -> None:

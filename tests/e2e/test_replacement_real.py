@@ -178,6 +178,7 @@ def test_a_rollback_brings_the_old_disk_back_as_it_was(
 EFI_VARIABLE = "/sys/firmware/efi/efivars/Guestkeeper-5d2f0b6e-7a35-4f6c-9d53-0f3d9c1c7b11"
 
 
+@pytest.mark.long
 def test_firmware_variables_survive_redefinition_stop_and_replacement(
     life: Life, prefix: str
 ) -> None:
@@ -225,6 +226,7 @@ def test_an_image_that_never_answers_gives_way_to_the_old_disk(
     assert life.run(name) == run
 
 
+@pytest.mark.long
 def test_a_daemon_killed_at_each_phase_of_a_failing_replacement_ends_with_the_old_disk(
     life: Life, pair: Pair
 ) -> None:

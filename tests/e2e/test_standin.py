@@ -23,7 +23,7 @@ import pytest
 from tests.standin import standin
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 INSTALL = 180.0
 """Seconds an install may take on a busy machine under TCG; the full one takes about 20."""
 BOOT = 120.0
