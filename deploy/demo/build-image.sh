@@ -46,9 +46,12 @@ security=${GUESTKEEPER_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 
 digest=$( (echo "$flavour $mirror $security"; cat "${BASH_SOURCE[0]}" "$here"/image/*) | sha256sum | cut -c1-16)
 target=$store/$digest
-# One of another owner is none: libvirt gives a disk to its QEMU's user while a guest runs right from it, who
-# may have written to it; and the daemon trusts no such file.
-is_built() { [[ -O $target/debian12.qcow2 && $force == no ]]; }
+# One that is neither ours nor root's is none: libvirt gives a disk to its QEMU's user while a guest runs right
+# from it, who may have written to it; and the daemon trusts no such file.
+is_built() {
+    local image=$target/debian12.qcow2
+    [[ $force == no && -e $image ]] && [[ -O $image || $(stat --format %u "$image") == 0 ]]
+}
 if is_built; then
     echo "$target"
     exit 0
