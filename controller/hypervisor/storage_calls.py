@@ -6,6 +6,7 @@ Each is run by a worker, under a deadline; none of them knows the host it runs o
 import re
 import shlex
 import xml.etree.ElementTree as ET
+from sys import intern
 
 import libvirt
 import structlog
@@ -144,14 +145,15 @@ def list_all(pool: libvirt.virStoragePool, pool_name: str) -> list[VolumeView]:
 def view_of(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
     root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314 - libvirt's own output
     format_ = root.find("target/format")
-    return VolumeView(
-        pool=pool,
-        name=volume.name(),
-        path=root.findtext("target/path") or volume.path(),
-        format=format_.get("type", "raw") if format_ is not None else "raw",
+    backing = root.findtext("backingStore/path")
+    return VolumeView(  # each guest's look has the same base, and the same words
+        pool=intern(pool),
+        name=intern(volume.name()),
+        path=intern(root.findtext("target/path") or volume.path()),
+        format=intern(format_.get("type", "raw")) if format_ is not None else "raw",
         capacity=int(root.findtext("capacity", "0")),
         allocation=int(root.findtext("allocation", "0")),
-        backing=root.findtext("backingStore/path") or None,
+        backing=intern(backing) if backing else None,
         modified=_seconds(root.findtext("target/timestamps/mtime")),
     )
 

@@ -414,7 +414,7 @@ def _ownership_element(element: ET.Element) -> Ownership:
         name=intern(element.get("name", "")),
         generation=_int(element.get("generation"), 0),
         digest=element.get("digest", ""),
-        spec=texts.get("spec", ""),
+        spec=intern(texts.get("spec", "")),  # it has no name in it: guests that are alike share it
         created=_float(element.get("created")),
         base=intern(element.get("base", "")),
         memory=parse_memory(texts.get("memory", "")),
