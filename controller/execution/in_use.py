@@ -116,7 +116,7 @@ class InUse:
     def _ask(self, host: str) -> _Seen:
         """Domains last: one that is made meanwhile is seen."""
         overlays: dict[str, set[tuple[str, str]]] = {}
-        for pool in self._hosts.host(host).pools.values():
+        for pool in self._hosts.host(host).all_pools():
             for volume in self._hosts.scanned_volumes(host, pool.name) if pool.active else ():
                 if volume.backing is not None:
                     name = posixpath.basename(volume.backing)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import structlog
 
-from controller.errors import GuestkeeperError
+from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.deadlines import DeadlineError
 from controller.hypervisor.host_config import Role
@@ -36,7 +36,7 @@ class Pools:
         self._views: Mapping[str, PoolView] = {}
         self._read_at = _NEVER
         self._reading = False
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, GuestkeeperError] = {}
         """Pools of the settings that were not had since the host was connected, and why."""
         self._pause, self._retry_at = _INTERVAL, 0.0
         self._hung, self._ask_at = _INTERVAL, _NEVER
@@ -49,18 +49,23 @@ class Pools:
         nothing is known yet is not connected then, as nothing could be told of its other pools.
         """
         wanted = () if self._config.read_only else self._config.pools
-        failed = {name: self._ensure(session, name) for name in wanted}
+        tried = {name: self._ensure(session, name) for name in wanted}
+        hangs: DeadlineError | None = None
+        views: Mapping[str, PoolView] = {}
         try:
             views = self._link.call_in(session, Role.STORAGE, "read pools", read_pools, TIMEOUT)
         except DeadlineError as error:
             if session.lost or not self._views:
                 raise
-            self._hanging(error)
-            return
+            hangs = error
         with self._lock:
-            self._failed = {name: why for name, why in failed.items() if why}
+            self._failed = {}
+            self._note(tried)
             self._pause, self._retry_at = _INTERVAL, self._monotonic() + _INTERVAL
-            self._keep(views)
+            if hangs is None:
+                self._keep(views)
+            else:
+                self._hang(hangs)
 
     def views(self) -> Mapping[str, PoolView]:
         """What they hold is at most half a minute old. Raises as a call does.
@@ -70,39 +75,54 @@ class Pools:
         """
         with self._lock:
             now = self._monotonic()
-            known = self._read_at > _NEVER
+            known = bool(self._views)
             fresh = now - self._read_at < _INTERVAL or now < self._ask_at
             if fresh or (known and self._reading):
                 return self._views  # one asks for all: a host that is slow is not asked by each
             self._reading = True
             due = self._due(now)
-        tried = {}
+        tried: Mapping[str, GuestkeeperError | None] = {}
         try:
             if due:
                 session = self._link.ensure_reachable()
                 tried = {name: self._ensure(session, name) for name in due}
             views = self._link.call(Role.STORAGE, "read pools", read_pools, TIMEOUT)
         except DeadlineError as error:
-            return self._hanging(error)
+            with self._lock:
+                self._note(tried)
+                self._hang(error)
+                return self._views
         finally:
             with self._lock:
                 self._reading = False
         with self._lock:
-            self._failed |= tried
-            self._failed = {name: why for name, why in self._failed.items() if why}
+            self._note(tried)
             self._keep(views)
             return self._views
 
-    def _hanging(self, error: DeadlineError) -> Mapping[str, PoolView]:
+    def _note(self, tried: Mapping[str, GuestkeeperError | None]) -> None:
+        """Which pools of the settings were had, and which were not. Under the lock."""
+        for name, error in tried.items():
+            self._failed.pop(name, None)
+            if error is not None:
+                self._failed[name] = error
+
+    def _hang(self, error: DeadlineError) -> None:
+        """What was last known stays, and says that it may be old. Under the lock.
+
+        What could not be had by now is not what it was; of what gave no answer nothing is known.
+        """
         log.warning("pools not read", host=self._config.name, why=str(error))
-        with self._lock:
-            self._ask_at = self._monotonic() + self._hung
-            self._hung = min(2 * self._hung, _LAST_RETRY)
-            self._views = {
-                name: replace(view, why=view.why or str(error))
-                for name, view in self._views.items()
-            }
-            return self._views
+        self._ask_at = self._monotonic() + self._hung
+        self._hung = min(2 * self._hung, _LAST_RETRY)
+        views = dict(self._views)
+        for name, view in views.items():
+            failed = self._failed.get(name)
+            if failed is None or isinstance(failed, DeadlineError):
+                views[name] = replace(view, why=view.why or str(error))
+            else:
+                views[name] = replace(view, active=False, why=str(failed))
+        self._views = views
 
     def known(self) -> Mapping[str, PoolView]:
         """What was last known of them, for a host that cannot be asked."""
@@ -125,8 +145,8 @@ class Pools:
         self._pause = min(2 * self._pause, _LAST_RETRY)
         return tuple(self._failed)
 
-    def _ensure(self, session: Session, name: str) -> str:
-        """Why the pool of the settings cannot be had; '' where it is there and runs."""
+    def _ensure(self, session: Session, name: str) -> GuestkeeperError | None:
+        """Why the pool of the settings cannot be had; None where it is there and runs."""
         path = self._config.pools[name]
         try:
             self._link.call_in(
@@ -136,8 +156,8 @@ class Pools:
             if session.lost:
                 raise
             log.warning("pool cannot be had", host=self._config.name, pool=name, why=str(error))
-            return str(error)
-        return ""
+            return error
+        return None
 
     def _keep(self, views: Mapping[str, PoolView]) -> None:
         """What was read, with what is wrong with the settings' pools. Under the lock."""
@@ -146,9 +166,10 @@ class Pools:
             view = kept.get(name)
             if view is not None and view.path and other_path(view.path, path):
                 kept[name] = replace(view, wanted_path=path)
-                self._failed.setdefault(name, "it is at another path")
+                elsewhere = PermanentError("it is at another path", reason="PoolElsewhere")
+                self._failed.setdefault(name, elsewhere)
             elif name in self._failed and (view is None or not view.active):
                 found = view or PoolView(name, path, active=False, capacity=0, available=0)
-                kept[name] = replace(found, why=self._failed[name])
+                kept[name] = replace(found, why=str(self._failed[name]))
         self._views, self._read_at = kept, self._monotonic()
         self._hung, self._ask_at = _INTERVAL, _NEVER

@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
     """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is.
 
-    One that is not at ``path`` is not the settings', and is not started either.
+    One that is not at ``path`` is not the settings', and is not started either: raises
+    ``PermanentError(reason="PoolElsewhere")``.
     """
     try:
         pool = connection.storagePoolLookupByName(name)
@@ -37,7 +38,10 @@ def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
         pool = connection.storagePoolDefineXML(ET.tostring(root, encoding="unicode"), 0)
         pool.build(libvirt.VIR_STORAGE_POOL_BUILD_NEW)
         pool.setAutostart(1)
-    if not pool.isActive() and not other_path(_view(pool).path, path):
+    has = _view(pool).path
+    if other_path(has, path):
+        raise PermanentError(f"it is at {has}, not at {path}", reason="PoolElsewhere")
+    if not pool.isActive():
         pool.create(0)
 
 

@@ -115,7 +115,7 @@ class Bases:
         if not candidates:
             return []
         used = {file_name(path) for path in self._builders.file_paths(host)}
-        for other in self._builders.host(host).pools.values():
+        for other in self._builders.host(host).all_pools():
             if not other.active:
                 raise PermanentError(
                     f"pool {other.name} of host {host} is not active: what stands on bases there is"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.errors import TransientError
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
@@ -63,6 +65,20 @@ class HostView:
     """libvirt's networks by name, and whether each is active; None: not known."""
     libvirt_version: str = ""
     hypervisor_version: str = ""
+
+    def all_pools(self) -> tuple[PoolView, ...]:
+        """All pools there are by now, for who looks through them before something is deleted.
+
+        Raises ``TransientError(reason="PoolBusy")`` while only those are known that it had: what
+        is in one that was made since, nobody would see.
+        """
+        old = next((pool.why for pool in self.pools.values() if pool.active and pool.why), "")
+        if old or not self.reachable:
+            raise TransientError(
+                f"which pools host {self.name} has is not known just now: {old or self.why}",
+                reason="PoolBusy",
+            )
+        return tuple(self.pools.values())
 
     def has_running(self, pool: str) -> bool:
         """Does it have a pool of that name, which runs and is the one that the settings mean?"""
