@@ -1,5 +1,8 @@
 """Equal parts of documents are one object, and all documents still say what they said."""
 
+import gc
+import weakref
+
 import yaml
 
 from controller.desired.documents import read_documents
@@ -38,6 +41,13 @@ def test_equal_parts_are_one_object_and_others_are_not() -> None:
     assert one.spec.cpu != third.spec.cpu
     assert one.spec.memory != third.spec.memory
     assert one.spec.services[0] != third.spec.services[0]
+
+
+def test_what_no_document_says_any_more_is_let_go() -> None:
+    first = weakref.ref(guest("a", content="first").spec.services[0])
+    guest("a", content="second")
+    gc.collect()
+    assert first() is None
 
 
 def test_a_shared_document_says_what_was_written() -> None:
