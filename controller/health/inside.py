@@ -5,6 +5,7 @@ flight in a guest, and a bounded number of threads holds all guests. A call that
 costs its thread and its guest's probes (which become "no data"), never another guest's verdict:
 threads that wait are daemon threads, and nobody joins them. Of one host only so many are left
 behind like this; when that many calls to it never returned, its next silent guest waits for one.
+A guest that had answered before does not keep its place among those that do.
 
 Guests whose agent did not answer the last time wait for a few threads of their own, in a line and
 not in threads (``Lanes``), and those that are new in a line of theirs, so those that answer are
@@ -209,6 +210,10 @@ class InsideChecks:
                 job.left = True
                 self._left[job.target.host] += 1
                 self._lanes.end(job.target.guest, self._clock())
+            elif job.target.guest in self._answered:
+                now, silent = self._clock(), lane_of_guest(job.target.host, silent=True)
+                self._lanes.end(job.target.guest, now)
+                self._lanes.begin(job.target.guest, silent, now)
             self._note(job.target, None, limit)
             job.done(None, f"no answer from within the guest in {limit:g} s", None)
             self._begin()

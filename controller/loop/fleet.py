@@ -7,6 +7,7 @@ done for orphans only, and its answer is kept for a moment.
 The count errs towards more: who does not answer, or cannot be read, counts as it last did.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -83,8 +84,12 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What one host said last: names of our domains, orphans, and names of those that would go."""
+    """What one host said last: names of our domains, orphans, and names of those that would go.
 
+    ``asked``: the how-manieth question it answers.
+    """
+
+    asked: int
     guests: frozenset[str]
     orphans: tuple[Orphan, ...]
     ends: frozenset[str]
@@ -115,6 +120,8 @@ class Fleets:
         self._clock = clock
         self._kept: tuple[Snapshot, float, Census] | None = None
         self._heard: dict[str, _Heard] = {}
+        self._hearing = threading.Lock()
+        self._questions = itertools.count()
         self._writing = threading.Lock()
 
     def of(self, name: str) -> Fleet:
@@ -143,7 +150,7 @@ class Fleets:
     def hear(self, host: str) -> None:
         """Asks that host alone, so that it counts as it was when it does not answer later."""
         try:
-            self._heard[host] = self._listen(host, self._snapshot())
+            self._listen(host, self._snapshot())
         except (HostUnreachableError, HostBusyError) as error:
             log.debug("orphans of a host are not known", host=host, why=str(error))
 
@@ -189,7 +196,7 @@ class Fleets:
         unheard = ""
         for host in self._hosts.hosts():
             try:
-                heard = self._heard[host] = self._listen(host, snapshot)
+                heard = self._listen(host, snapshot)
             except (HostUnreachableError, HostBusyError) as error:
                 log.debug("orphans of a host are not known", host=host, why=str(error))
                 silent.add(host)
@@ -220,6 +227,8 @@ class Fleets:
         )
 
     def _listen(self, host: str, snapshot: Snapshot) -> _Heard:
+        """Asks the host; what it says is kept, unless who asked later was answered before."""
+        asked = next(self._questions)
         guests: set[str] = set()
         orphans: list[Orphan] = []
         ends: set[str] = set()
@@ -243,7 +252,12 @@ class Fleets:
                     orphans.append(orphan)
                     if orphan.ends:
                         ends.add(name)
-        return _Heard(frozenset(guests), tuple(orphans), frozenset(ends))
+        heard = _Heard(asked, frozenset(guests), tuple(orphans), frozenset(ends))
+        with self._hearing:
+            last = self._heard.get(host)
+            if last is None or last.asked < asked:
+                self._heard[host] = heard
+        return heard
 
     def _orphan(self, host: str, name: str, snapshot: Snapshot) -> Orphan | None:
         """None for a domain of somebody else."""

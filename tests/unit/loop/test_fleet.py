@@ -1,5 +1,6 @@
 """What is known of all guests: how many would go, who may be approved, and a wish about all."""
 
+import threading
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -252,6 +253,34 @@ def test_a_host_is_heard_without_another_being_asked(world: World) -> None:
     world.lost = {"a", "b"}
     world.fleets.hear("a")  # gone again: it counts as it was
     assert world.fleets.of("one").deletions == 1
+
+
+def test_what_a_slow_host_was_asked_before_does_not_replace_what_it_said_since(
+    world: World,
+) -> None:
+    """A document that was never good in this daemon's life; then its file is removed."""
+    world.has("one", "Delete", host="a")
+    later = world.snapshot
+    world.snapshot = replace(later, guest_problems={"one": (Problem("f", 1, "", "wrong"),)})
+    let_go, asked, owned = threading.Event(), threading.Event(), world.owned
+
+    def slow(host: str) -> Collection[str]:
+        answer = owned(host)
+        if threading.current_thread().name == "slow":
+            asked.set()
+            let_go.wait(60)
+        return answer
+
+    world.owned = slow  # type: ignore[method-assign]
+    hearing = threading.Thread(target=world.fleets.hear, args=("a",), name="slow")
+    hearing.start()
+    assert asked.wait(60)
+    world.snapshot = later
+    assert world.fleets.of("one").deletions == 1
+    let_go.set()
+    hearing.join()
+    world.lost, world.now = {"a"}, 10.0
+    assert world.fleets.of("other").deletions == 1
 
 
 # --- All of them ----------------------------------------------------------------------------------
