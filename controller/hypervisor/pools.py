@@ -166,8 +166,7 @@ class Pools:
             view = kept.get(name)
             if view is not None and view.path and other_path(view.path, path):
                 kept[name] = replace(view, wanted_path=path)
-                elsewhere = PermanentError("it is at another path", reason="PoolElsewhere")
-                self._failed.setdefault(name, elsewhere)
+                self._failed.setdefault(name, PermanentError("it is at another path"))
             elif name in self._failed and (view is None or not view.active):
                 found = view or PoolView(name, path, active=False, capacity=0, available=0)
                 kept[name] = replace(found, why=str(self._failed[name]))

@@ -22,7 +22,7 @@ def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
     """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is.
 
     One that is not at ``path`` is not the settings', and is not started either: raises
-    ``PermanentError(reason="PoolElsewhere")``.
+    ``PermanentError``.
     """
     try:
         pool = connection.storagePoolLookupByName(name)
@@ -40,7 +40,7 @@ def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
         pool.setAutostart(1)
     has = _view(pool).path
     if other_path(has, path):
-        raise PermanentError(f"it is at {has}, not at {path}", reason="PoolElsewhere")
+        raise PermanentError(f"it is at {has}, not at {path}")
     if not pool.isActive():
         pool.create(0)
 

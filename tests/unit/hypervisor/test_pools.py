@@ -46,7 +46,7 @@ class Link:
             raise self.refuses[name]
         view = self.real[name]
         if view.path != path:
-            raise PermanentError(f"it is at {view.path}, not at {path}", reason="PoolElsewhere")
+            raise PermanentError(f"it is at {view.path}, not at {path}")
         self.real[name] = replace(view, active=True)
 
     def read(self, _: object) -> dict[str, PoolView]:
