@@ -291,6 +291,15 @@ class House:
                     return
                 yield block
 
+    def look_anew(self, name: str) -> None:
+        """An operator asks: what is remembered of the guest is looked up, what waits is done."""
+        host = self._lane_of(name).host
+        if host in self.hypervisor.hosts():
+            self.hypervisor.doubt(host, name)
+        self.knowledge.forget_sizes(name)
+        self.knowledge.begins_anew(name)
+        self.queue.add(name)
+
     def _lane_of(self, name: str) -> Lane:
         """The host of a guest, as far as it is known."""
         if len(self.settings.hosts) == 1:

@@ -156,8 +156,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
     def reconcile(name: str) -> bool:
         if house.status.get(name) is None and name not in house.catalog.snapshot.guests:
             return False
-        house.knowledge.begins_anew(name)
-        house.queue.add(name)
+        house.look_anew(name)
         return True
 
     def ready() -> tuple[bool, str]:

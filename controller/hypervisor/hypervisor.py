@@ -191,6 +191,10 @@ class Hypervisor:
         """From the index; XML is read again only if an event or an own write marked it dirty."""
         return self._of(host).index.domain(name)
 
+    def doubt(self, host: str, name: str) -> None:
+        """What is known of that domain is read again at its next look."""
+        self._of(host).index.doubt(name)
+
     def domain_xml(self, host: str, name: str) -> str:
         """The persistent definition as libvirt has it (``virDomainGetXMLDesc``), to be read only.
 

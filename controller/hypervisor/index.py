@@ -202,6 +202,12 @@ class HostIndex:
         with self._lock:
             self._touch(name)
 
+    def doubt(self, name: str) -> None:
+        """Something may have happened to it that libvirt tells nobody of: as ``touch``."""
+        with self._lock:
+            if name in self._entries:
+                self._touch(name)
+
     def _touch(self, name: str) -> _Entry:
         self._serial += 1
         entry = self._entries.get(name)

@@ -13,6 +13,7 @@ from controller.daemon.house import House
 from controller.daemon.once import plan_once
 from controller.daemon.run import application
 from controller.errors import PermanentError
+from controller.hypervisor.host_config import Role
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView
@@ -167,6 +168,23 @@ def test_every_guest_is_left_alone(site: Site) -> None:
     assert site.domain().config.memory == 64 * 2**20
     assert site.post("resume")[0] == 202
     site.until("it is done", lambda _: site.domain().config.memory == 96 * 2**20)
+
+
+def test_a_change_that_libvirt_tells_nobody_of_is_seen_when_the_guest_is_asked_for(
+    site: Site,
+) -> None:
+    site.settled()
+    link = site.house.hypervisor._hosts["a"].link
+
+    def autostart() -> bool:
+        return link.call(Role.ACT, "look", lambda one: one.lookupByName("one").autostart(), 10.0)
+
+    link.call(Role.ACT, "virsh", lambda one: one.lookupByName("one").setAutostart(1), 10.0)
+    site.house.queue.add("one")
+    site.settled()
+    assert autostart()
+    assert site.post("guests/one/reconcile")[0] == 202
+    wait_until(lambda: not autostart(), 10, "it is found and put right")
 
 
 def test_what_waits_because_it_was_done_in_vain_is_done_at_once_when_it_is_asked_for(
