@@ -86,7 +86,7 @@ class Census:
 class _Heard:
     """What one host said last: names of our domains, orphans, and names of those that would go.
 
-    ``asked``: the how-manieth question it answers.
+    ``asked``: the number of the question that it answers; later questions have higher ones.
     """
 
     asked: int
