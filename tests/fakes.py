@@ -545,6 +545,10 @@ class Daemon:
 
     def __init__(self, world: FakeWorld, documents: Documents, holds: Holds | None = None) -> None:
         self.world = world
+        # What runs already was started before this daemon saw it: when, nobody told it.
+        world.domains = {
+            name: replace(view, started_at=None) for name, view in world.domains.items()
+        }
         self.holds = holds or Holds()
         self.documents = documents
         self.knowledge = Knowledge()

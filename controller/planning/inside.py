@@ -13,7 +13,7 @@ from controller.planning.changes import (
     covers,
     inside_changes,
 )
-from controller.planning.steps import ApplyInside, LookInside
+from controller.planning.steps import NOTHING_KNOWN, ApplyInside, LookInside
 
 CLOUD_INIT_BUSY = "running"
 CLOUD_INIT_POLL = 5.0
@@ -91,7 +91,7 @@ def _planned(
         return InsidePlan(_held(every, observed, guest, now), None, (), None)
     why = _why_look(guest, observed, known, now)
     if known is None or why:
-        look = LookInside(why or "nothing is known yet")
+        look = LookInside(why or NOTHING_KNOWN)
         step = _held(look, observed, guest, now)
         return InsidePlan(step, known, _flat(guest, known), _retry_at(observed, guest, step))
 
@@ -129,7 +129,7 @@ def _why_look(
     guest: EffectiveGuest, observed: Observed, known: InsideView | None, now: float
 ) -> str:
     if known is None:
-        return "nothing is known yet"
+        return NOTHING_KNOWN
     if not covers(guest, known):
         return "the services name things not looked at yet"
     if now >= known.looked_at + guest.spec.drift_interval:

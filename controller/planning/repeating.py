@@ -16,6 +16,7 @@ from controller.planning.conditions import ConditionType, Sync, false
 from controller.planning.plan import Plan, earliest
 from controller.planning.steps import (
     ALONE,
+    NOTHING_KNOWN,
     DefineDomain,
     DestroyDomain,
     LookInside,
@@ -55,6 +56,8 @@ def _content(step: Step, domain: DomainView | None) -> Hashable:
     run = domain.run if domain is not None else None
     name = step_name(step)
     match step:
+        case LookInside(why) if why == NOTHING_KNOWN:
+            return run, name
         case LookInside() | PrepareImage():
             return None
         case ShutdownDomain() | DestroyDomain():

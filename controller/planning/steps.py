@@ -307,9 +307,15 @@ class GrowDisk:
 # --- The inside -----------------------------------------------------------------------------------
 
 
+NOTHING_KNOWN = "nothing is known yet"
+
+
 @dataclass(frozen=True, slots=True)
 class LookInside:
-    """One exec that finds the state of everything the guest's services name."""
+    """One exec that finds the state of everything the guest's services name.
+
+    ``why`` is ``NOTHING_KNOWN`` for the first look at a run; others are due by their time.
+    """
 
     why: str
 

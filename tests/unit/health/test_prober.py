@@ -557,7 +557,9 @@ def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server
     seen = len(results)
     eventually(lambda: len(results) > seen + 100)
     assert prober.stop(5)
-    assert set(transitions) == {SUCCESS}
+    # On a machine that is busy for long some have no data for long: that is told as what it is.
+    assert SUCCESS in transitions
+    assert FAILURE not in transitions
     assert prober.shed > 0
 
 

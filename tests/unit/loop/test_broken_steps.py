@@ -260,7 +260,7 @@ def test_an_adoption_that_breaks_is_done_again(how: Break) -> None:
     with pytest.raises((KilledError, HostBusyError, HostUnreachableError)):
         daemon.executor.execute(subject, seen, step)
     Daemon(world, documents).executor.execute(subject, seen, step)
-    assert world.domains["web1"] == has
+    assert world.domains["web1"] == replace(has, started_at=None)  # as this daemon knows it
 
 
 @pytest.mark.parametrize("off", [False, True], ids=["running", "off"])

@@ -7,7 +7,14 @@ import pytest
 
 from controller.desired.effective import EffectiveGuest
 from controller.errors import HostBusyError, HostUnreachableError
-from controller.observed.domain import DomainConfig, DomainState, Ownership, StateReason
+from controller.observed.domain import (
+    DomainConfig,
+    DomainState,
+    DomainView,
+    Ownership,
+    StateReason,
+)
+from controller.observed.inside import InsideView
 from controller.planning.conditions import ConditionType, Sync
 from controller.planning.repeating import FREE, QUIET, pause
 from tests.fakes import Daemon
@@ -88,6 +95,18 @@ def never_powered_off(site: Site) -> EffectiveGuest:
     return guest(runStrategy="Halted")
 
 
+def never_seen_inside(site: Site) -> EffectiveGuest:
+    """What a look finds is always of an earlier run."""
+    real = site.world.look
+
+    def look(wanted: EffectiveGuest, domain: DomainView) -> InsideView:
+        return replace(real(wanted, domain), looked_at=0.0)
+
+    site.world.look = look  # type: ignore[method-assign]
+    site.world.stop("web1", StateReason.CRASHED)
+    return guest()
+
+
 def _does_nothing(site: Site, name: str) -> Callable[..., None]:
     def call(*_: object, **__: object) -> None:
         with site.world._effect(f"{name} web1"):
@@ -104,6 +123,7 @@ VAIN = {
     "set_autostart": never_autostarted,
     "grow_volume": never_grown,
     "destroy": never_powered_off,
+    "look": never_seen_inside,
 }
 
 
