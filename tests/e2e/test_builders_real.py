@@ -251,6 +251,7 @@ def test_what_comes_between_opening_and_the_first_read_is_kept(builder: Builder)
         assert lines.next() == "flood done"
 
 
+@pytest.mark.long
 def test_a_flood_that_nobody_reads_hangs_up_and_waits_in_the_guest(builder: Builder) -> None:
     builder.start()
     lines = builder.open()

@@ -249,6 +249,7 @@ def _addresses(domain: libvirt.virDomain) -> list[str]:
     return sorted(re.findall(r"<address type='pci'[^>]*>", xml))
 
 
+@pytest.mark.long
 def test_a_cloud_init_image_is_personalised_and_its_seed_is_gone_afterwards(served: Site) -> None:
     name = f"{served.prefix}c"
     key = served.root / "admin.pub"
@@ -321,6 +322,7 @@ def test_a_foreign_domain_of_a_guests_name_is_left_alone_and_the_conflict_told(
         connection.close()
 
 
+@pytest.mark.long
 def test_killed_at_any_time_a_new_daemon_ends_in_the_same_state(served: Site) -> None:
     """SIGKILL at many moments of a creation; every half-made guest is finished, none is doubled."""
     expected = set()

@@ -348,6 +348,7 @@ echo 'deb [trusted=yes] file:/srv/repo ./' > /etc/apt/sources.list
 """
 
 
+@pytest.mark.long
 def test_packages_are_installed_also_after_dpkg_was_interrupted(booted: Booted) -> None:
     booted.sh(REPOSITORY)
     hello = _service("hello", packages=("gk-hello",))
@@ -366,6 +367,7 @@ def test_packages_are_installed_also_after_dpkg_was_interrupted(booted: Booted) 
         booted.access.apply(_guest(ghost), booted.domain, [ghost])
 
 
+@pytest.mark.long
 def test_an_apply_that_is_killed_anywhere_converges_when_run_again(booted: Booted) -> None:
     for number, delay in enumerate(("0.05", "0.12", "0.2", "0.3", "0.45")):
         service = _changed(WEB, "/var/www/html/index.html", f"try {number}\n")

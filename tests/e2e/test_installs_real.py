@@ -426,6 +426,7 @@ def test_retries_stop_and_retry_begins_again(site: Site, install: Install) -> No
     assert not install.builders()
 
 
+@pytest.mark.long
 def test_a_failed_builder_is_kept_where_it_is_asked_for(site: Site, install: Install) -> None:
     install.write({"standin": ["root tiny", "hang"]}, stallTimeout="8s", keepFailedBuilder=True)
     install.build()
@@ -459,6 +460,7 @@ def test_the_daemon_killed_in_every_phase_ends_in_one_good_base(
     assert "attempt 2" not in site.run("logs", f"image/{install.name}").stdout
 
 
+@pytest.mark.long
 def test_libvirtd_killed_in_every_phase_ends_in_one_good_base(site: Site, install: Install) -> None:
     install.write(IN_PHASES)
     install.build()
@@ -489,7 +491,14 @@ def test_qemu_killed_attempt_after_attempt_ends_in_one_good_base(
     assert not install.builders()
 
 
-@pytest.mark.parametrize("kind", ["oemdrv", "preseed", "autoinstall"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("oemdrv", marks=pytest.mark.long),
+        "preseed",
+        pytest.param("autoinstall", marks=pytest.mark.long),
+    ],
+)
 def test_each_way_of_delivery_ends_in_a_base(
     site: Site, install: Install, tree: standin.Tree, kind: str
 ) -> None:
@@ -511,6 +520,7 @@ def test_each_way_of_delivery_ends_in_a_base(
     assert "phase" in log and "success" in log
 
 
+@pytest.mark.long
 def test_an_iso_in_the_pool_is_installed_from_without_its_installer_being_served(
     site: Site, install: Install, tree: standin.Tree
 ) -> None:

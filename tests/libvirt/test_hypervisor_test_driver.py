@@ -428,6 +428,7 @@ def test_a_source_that_ends_early_leaves_no_volume(hypervisor: Hypervisor) -> No
     assert hypervisor.volume("a", "gk", "base") is None
 
 
+@pytest.mark.long
 def test_ten_thousand_domains_cost_one_bulk_call_and_no_xml(
     hypervisor: Hypervisor, calls: list[tuple[str, str, str]]
 ) -> None:
