@@ -16,6 +16,7 @@ fi
 
 first=(
     tests/e2e/test_{builders,images,installs,demo,adopt,hypervisor,live_changes,guest_access,life}_real.py
+    tests/e2e/test_{replacement,every_field}_real.py
 )
 second=()
 for file in tests/e2e/test_*.py; do

@@ -14,6 +14,7 @@ from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
+from tests.libvirt.looks import domain_of
 from tests.libvirt.test_house import IMAGE, NODE
 from tests.waiting import wait_until
 
@@ -83,7 +84,7 @@ def foreign(house: House) -> None:
     house.hypervisor._hosts["a"].link.call(Role.ACT, "define", define, 5)
 
     def seen() -> bool:
-        domain = house.hypervisor.domain("a", "web")
+        domain = domain_of(house.hypervisor, "a", "web")
         return domain is not None and domain.state is DomainState.RUNNING
 
     wait_until(seen, 10, "the foreign domain is seen")
@@ -126,7 +127,7 @@ def conflicts(status: GuestStatus) -> bool:
 
 
 def view(house: House) -> DomainView:
-    found = house.hypervisor.domain("a", "web")
+    found = domain_of(house.hypervisor, "a", "web")
     assert found is not None
     return found
 

@@ -23,6 +23,7 @@ from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView, Memory
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
+from tests.libvirt.looks import domain_of
 from tests.libvirt.nodes import node
 from tests.waiting import wait_until
 
@@ -200,7 +201,7 @@ class Site:
         self.write(name, document(name, policy))
 
     def domain(self, name: str) -> DomainView | None:
-        return self.libvirt.domain(HOST, name)
+        return domain_of(self.libvirt, HOST, name)
 
     def memory(self, name: str) -> Memory:
         domain = self.domain(name)

@@ -15,6 +15,7 @@ from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
+from tests.libvirt.looks import domain_of
 from tests.libvirt.nodes import node
 from tests.waiting import wait_until
 
@@ -96,7 +97,7 @@ def missed(house: House, name: str) -> bool:
 
 
 def domain(house: House, host: str, name: str) -> DomainState | None:
-    view = house.hypervisor.domain(host, name)
+    view = domain_of(house.hypervisor, host, name)
     return view.state if view is not None else None
 
 

@@ -20,6 +20,7 @@ from controller.observed.domain import DomainState, DomainView
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
 from controller.web.server import WebServer
+from tests.libvirt.looks import domain_of
 from tests.libvirt.nodes import node
 from tests.waiting import wait_until
 
@@ -85,7 +86,7 @@ class Site:
         return self.domain()
 
     def domain(self) -> DomainView:
-        found = self.house.hypervisor.domain("a", "one")
+        found = domain_of(self.house.hypervisor, "a", "one")
         assert found is not None
         return found
 
