@@ -6,6 +6,7 @@ loader keep the result for as long as the text stays the same.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from pydantic import ValidationError
@@ -90,7 +91,7 @@ def _load(raw: RawDocument, file: str) -> LoadedDocument:
     if problems or model is None:
         problems.sort()
         return LoadedDocument(kind, name, origin, None, tuple(problems), {}, {})
-    lines = {format_path(path): raw.lines.at(path).line for path in _watched(model)}
+    lines = {intern(format_path(path)): raw.lines.at(path).line for path in _watched(model)}
     return LoadedDocument(kind, name, origin, model, (), lines, {})
 
 

@@ -75,6 +75,7 @@ class Database:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         execute("PRAGMA journal_size_limit = 4194304")
+        execute("PRAGMA cache_size = -256")  # KiB: it is written to, and read now and then
         (version,) = execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             raise UnknownVersionError(f"written by another version (schema {version})")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class ConditionType(StrEnum):
@@ -71,12 +72,18 @@ class Condition:
 
 
 def true(type: ConditionType, reason: str, message: str = "") -> Condition:
-    return Condition(type, Status.TRUE, reason, message)
+    return _condition(type, Status.TRUE, reason, message)
 
 
 def false(type: ConditionType, reason: str, message: str = "") -> Condition:
-    return Condition(type, Status.FALSE, reason, message)
+    return _condition(type, Status.FALSE, reason, message)
 
 
 def unknown(type: ConditionType, reason: str, message: str = "") -> Condition:
-    return Condition(type, Status.UNKNOWN, reason, message)
+    return _condition(type, Status.UNKNOWN, reason, message)
+
+
+@lru_cache(maxsize=1024)
+def _condition(type: ConditionType, status: Status, reason: str, message: str) -> Condition:
+    """One object for equal ones: thousands of guests that are well say the same of themselves."""
+    return Condition(type, status, reason, message)
