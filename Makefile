@@ -25,7 +25,7 @@ test-long: ## What takes minutes beside those: every bad end of an install, long
 	@deploy/setup.sh --tests
 	@deploy/libvirt-up.sh >/dev/null
 	@deploy/demo/build-image.sh >/dev/null
-	@.venv/bin/python -m pytest --long $(ARGS)
+	@.venv/bin/python -m pytest --long --timeout 1800 $(ARGS)
 
 test-steady: setup ## The tests without guests at four times of day, and on a busy machine (ARGS=... as above)
 	@tests/steady.sh $(ARGS)
