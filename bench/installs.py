@@ -43,7 +43,7 @@ def measure(runs: int = 5) -> list[Result]:
     files = standin.build()
     with private_libvirtd() as libvirtd, standin.serve(files / "tree") as tree:
         settings = settings_for(
-            libvirtd.root / "daemon", uri=libvirtd.uri, pool=libvirtd.root / "pool" / POOL
+            libvirtd.root.parent / "daemon", uri=libvirtd.uri, pool=libvirtd.root / "pool" / POOL
         )
         shutil.copy(standin.HERE / "server.ks.j2", settings.desired_dir)
         put(settings.desired_dir, "image.yaml", IMAGE.format(tree=tree.url))

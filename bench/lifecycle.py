@@ -64,7 +64,7 @@ def measure(runs: int = 5) -> list[Result]:
     image = demo_image()
     with private_libvirtd() as libvirtd:
         settings = settings_for(
-            libvirtd.root / "daemon",
+            libvirtd.root.parent / "daemon",
             uri=libvirtd.uri,
             pool=libvirtd.root / "pool" / POOL,
             images_dir=image,

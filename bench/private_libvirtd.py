@@ -36,7 +36,9 @@ def private_libvirtd() -> Iterator[PrivateLibvirtd]:
     # Short, for the paths of the sockets in it. Made by us alone or not at all.
     root = Path(f"/tmp/gkb{os.getpid()}")  # noqa: S108
     root.mkdir(mode=0o711)
-    daemon = PrivateLibvirtd(root, _below_reaper)
+    own = root / "l"  # it becomes its user's; what a daemon trusts has to stay outside
+    own.mkdir()
+    daemon = PrivateLibvirtd(own, _below_reaper)
     try:
         daemon.start()
         yield daemon

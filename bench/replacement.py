@@ -93,7 +93,7 @@ def measure(runs: int = 3) -> list[Result]:
     files, port, name = demo_image(), free_port(), f"{PREFIX}r"
     with private_libvirtd() as libvirtd:
         settings = settings_for(
-            libvirtd.root / "daemon",
+            libvirtd.root.parent / "daemon",
             uri=libvirtd.uri,
             pool=libvirtd.root / "pool" / POOL,
             images_dir=files,
