@@ -15,10 +15,10 @@ import libvirt_qemu
 
 from bench.demo_image import demo_image
 from bench.documents import DIRECT_BOOT, IMAGE, WEB_GUEST
-from bench.private_libvirtd import private_libvirtd, wait_until
+from bench.private_libvirtd import private_libvirtd, settings_beside, wait_until
 from bench.progress import say
 from bench.result import Result, median
-from bench.scratch import POOL, PREFIX, free_port, put, settings_for
+from bench.scratch import PREFIX, free_port, put
 from controller.daemon.house import House
 from controller.desired.watcher import Watcher
 from controller.hypervisor.event_loop import ensure_running
@@ -36,12 +36,7 @@ def measure(runs: int = 5) -> list[Result]:
     image, port, name = demo_image(), free_port(), f"{PREFIX}e"
     logging.configure("error")
     with private_libvirtd() as libvirtd:
-        settings = settings_for(
-            libvirtd.root.parent / "daemon",
-            uri=libvirtd.uri,
-            pool=libvirtd.root / "pool" / POOL,
-            images_dir=image,
-        )
+        settings = settings_beside(libvirtd, images_dir=image)
         text = IMAGE.format(name="debian12", file="debian12.qcow2") + DIRECT_BOOT
         put(settings.desired_dir, "image.yaml", text)
         put(settings.desired_dir, "guest.yaml", _document(name, port, "first"))

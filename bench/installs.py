@@ -12,10 +12,10 @@ import libvirt
 from bench.daemon_process import DaemonProcess, daemon_process
 from bench.documents import GUEST
 from bench.lifecycle import TIMEOUT, create_bound, in_turns
-from bench.private_libvirtd import private_libvirtd, wait_until
+from bench.private_libvirtd import private_libvirtd, settings_beside, wait_until
 from bench.progress import say
 from bench.result import Result
-from bench.scratch import POOL, PREFIX, put, settings_for
+from bench.scratch import POOL, PREFIX, put
 from tests.standin import standin
 
 GUESTS = 10
@@ -42,9 +42,7 @@ def measure(runs: int = 5) -> list[Result]:
     """Medians of ``runs``, after one that is not counted."""
     files = standin.build()
     with private_libvirtd() as libvirtd, standin.serve(files / "tree") as tree:
-        settings = settings_for(
-            libvirtd.root.parent / "daemon", uri=libvirtd.uri, pool=libvirtd.root / "pool" / POOL
-        )
+        settings = settings_beside(libvirtd)
         shutil.copy(standin.HERE / "server.ks.j2", settings.desired_dir)
         put(settings.desired_dir, "image.yaml", IMAGE.format(tree=tree.url))
         with daemon_process(settings) as daemon:

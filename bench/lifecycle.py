@@ -21,11 +21,12 @@ from bench.private_libvirtd import (
     private_libvirtd,
     qemu_pid,
     remove_domain,
+    settings_beside,
     wait_until,
 )
 from bench.progress import say
 from bench.result import Result, median
-from bench.scratch import POOL, PREFIX, put, settings_for
+from bench.scratch import POOL, PREFIX, put
 from controller.hypervisor.domain_xml import render
 from controller.observed.domain import DomainConfig, Ownership
 from controller.observed.domain_xml import parse_config, parse_ownership
@@ -63,12 +64,7 @@ def measure(runs: int = 5) -> list[Result]:
     """``create`` and ``restart``; medians of ``runs`` each, after one that is not counted."""
     image = demo_image()
     with private_libvirtd() as libvirtd:
-        settings = settings_for(
-            libvirtd.root.parent / "daemon",
-            uri=libvirtd.uri,
-            pool=libvirtd.root / "pool" / POOL,
-            images_dir=image,
-        )
+        settings = settings_beside(libvirtd, images_dir=image)
         text = IMAGE.format(name="debian12", file="debian12.qcow2") + DIRECT_BOOT
         put(settings.desired_dir, "image.yaml", text)
         with daemon_process(settings) as daemon:

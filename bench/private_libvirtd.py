@@ -15,7 +15,9 @@ from pathlib import Path
 
 import libvirt
 
+from bench.scratch import POOL, settings_for
 from controller.hypervisor.event_loop import ensure_running
+from controller.settings import Settings
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def _below_reaper(command: list[str], user: str | None) -> list[str]:
     return [sys.executable, "-m", "bench.reaper", user or "", *command]
+
+
+def settings_beside(libvirtd: PrivateLibvirtd, **more: object) -> Settings:
+    """Of a daemon on that libvirtd. What it trusts is not in there, where its user may write."""
+    pool = libvirtd.root / "pool" / POOL
+    return settings_for(libvirtd.root.parent / "daemon", uri=libvirtd.uri, pool=pool, **more)
 
 
 def qemu_pid(libvirtd: PrivateLibvirtd, name: str) -> int:
@@ -36,7 +44,7 @@ def private_libvirtd() -> Iterator[PrivateLibvirtd]:
     # Short, for the paths of the sockets in it. Made by us alone or not at all.
     root = Path(f"/tmp/gkb{os.getpid()}")  # noqa: S108
     root.mkdir(mode=0o711)
-    own = root / "l"  # it becomes its user's; what a daemon trusts has to stay outside
+    own = root / "l"  # it becomes its user's
     own.mkdir()
     daemon = PrivateLibvirtd(own, _below_reaper)
     try:

@@ -28,11 +28,12 @@ from bench.private_libvirtd import (
     AGENT_CONNECTED,
     Lifecycle,
     private_libvirtd,
+    settings_beside,
     wait_until,
 )
 from bench.progress import say
 from bench.result import Result, median
-from bench.scratch import POOL, PREFIX, free_port, put, settings_for
+from bench.scratch import PREFIX, free_port, put
 from bench.served import Served
 from controller.observed.domain_xml import parse_config
 from controller.planning.domain import SYSTEM
@@ -92,12 +93,7 @@ def measure(runs: int = 3) -> list[Result]:
     """``replacement``; medians of ``runs`` there and back each, floors between them."""
     files, port, name = demo_image(), free_port(), f"{PREFIX}r"
     with private_libvirtd() as libvirtd:
-        settings = settings_for(
-            libvirtd.root.parent / "daemon",
-            uri=libvirtd.uri,
-            pool=libvirtd.root / "pool" / POOL,
-            images_dir=files,
-        )
+        settings = settings_beside(libvirtd, images_dir=files)
         for image in IMAGES:
             text = IMAGE.format(name=image, file="debian12.qcow2") + DIRECT_BOOT
             put(settings.desired_dir, f"{image}.yaml", text)
