@@ -2,7 +2,7 @@
 # on a fresh machine needs nothing but make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-long test-steady lint bench image setup clean
+.PHONY: help demo demo-down test test-long test-setup test-steady lint bench image setup clean
 PY := .venv/bin/python
 
 help: ## Show this list
@@ -14,18 +14,17 @@ demo: ## Two real guests, served and kept; DEMO=install installs their image fir
 demo-down: ## Remove every trace of the demo (PURGE=1: the cached image, too)
 	@deploy/demo/down.sh
 
-test: ## Everything CI checks: style, types, layers, unit tests, real guests (ARGS=... goes to pytest)
-	@deploy/setup.sh --tests
-	@deploy/libvirt-up.sh >/dev/null
-	@deploy/demo/build-image.sh >/dev/null
+test: test-setup ## Everything CI checks: style, types, layers, unit tests, real guests (ARGS=... goes to pytest)
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh $(ARGS)
 
-test-long: ## What takes minutes beside those: every bad end of an install, long histories (ARGS=... as above)
+test-long: test-setup ## What takes minutes beside those: every bad end of an install, long histories (ARGS=... as above)
+	@.venv/bin/python -m pytest --long --timeout 1800 $(ARGS)
+
+test-setup:
 	@deploy/setup.sh --tests
 	@deploy/libvirt-up.sh >/dev/null
 	@deploy/demo/build-image.sh >/dev/null
-	@.venv/bin/python -m pytest --long --timeout 1800 $(ARGS)
 
 test-steady: setup ## The tests without guests at four times of day, and on a busy machine (ARGS=... as above)
 	@tests/steady.sh $(ARGS)
