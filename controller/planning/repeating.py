@@ -80,14 +80,15 @@ def _timeless(changes: tuple[tuple[str, object], ...]) -> Hashable:
 
 def hold_repeated(made: Plan, observed: Observed, now: float) -> Plan:
     """``made`` without what has to wait, and without what leans on that."""
-    waiting = {one.content: one for one in observed.repeats if now < one.retry_at}
+    waiting: dict[int | None, Repeat] = {
+        one.content: one for one in observed.repeats if now < one.retry_at
+    }
     if not waiting:
         return made
     steps: list[Step] = []
     held: list[tuple[Step, Repeat]] = []
     for step in made.steps:
-        content = content_of(step, observed.domain)
-        found = waiting.get(content) if content is not None else None
+        found = waiting.get(content_of(step, observed.domain))
         if found is None:
             steps.append(step)
             continue
