@@ -174,11 +174,6 @@ class HostLink:
         ``PermanentError(reason="ReadOnly")`` for an act on a host that is only looked at, and
         whatever ``translate`` makes of libvirt's error.
         """
-        if role is Role.ACT and self.config.read_only:
-            raise PermanentError(
-                f"host {self.config.name} is only looked at: {operation} is not done",
-                reason="ReadOnly",
-            )
         session = self.ensure_reachable()
         return self.call_in(session, role, operation, function, timeout, late=late)
 
@@ -191,14 +186,19 @@ class HostLink:
         timeout: float,
         *,
         late: Callable[[T], None] | None = None,
+        line: Line | None = None,
     ) -> T:
-        """``call`` in a session that need not be announced yet."""
+        """``call`` in a session that need not be announced yet; on ``line`` if one is given."""
+        if role is Role.ACT and self.config.read_only:
+            raise PermanentError(
+                f"host {self.config.name} is only looked at: {operation} is not done",
+                reason="ReadOnly",
+            )
         used: list[Line] = []
 
         def run() -> T:
-            line = session.line(role)
-            used.append(line)
-            return line.run(function)
+            used.append(line or session.line(role))
+            return used[-1].run(function)
 
         began = time.monotonic()
         code = "ok"
@@ -214,7 +214,7 @@ class HostLink:
             raise translated from error
         except GuestkeeperError as error:
             code = error.reason
-            if isinstance(error, DeadlineError) and used:
+            if isinstance(error, DeadlineError) and used and line is None:
                 self._passed(role, used[-1])
             raise
         finally:
@@ -225,6 +225,30 @@ class HostLink:
         line.stuck += 1
         if line.stuck >= _STUCK_CALLS and not self.config.in_process:
             self._full[role] = line  # the host's thread replaces it; nobody else waits for that
+
+    def open_line(self, session: Session, operation: str) -> Line:
+        """A further connection of the session, for whom it is opened alone; see ``StreamLine``.
+
+        On libvirt's test driver it is the one that there is. Raises as ``call``.
+        """
+        if self.config.in_process:
+            return session.line(Role.ACT)
+
+        def open_it() -> Line:
+            line = Line(self._fresh())
+            try:
+                line.watch(session.lose)
+            except libvirt.libvirtError:
+                line.close()
+                raise
+            return line
+
+        return self._opened(operation, open_it, Line.close)
+
+    def close_line(self, line: Line) -> None:
+        """Closes what ``open_line`` opened, once nothing is under way on it; returns at once."""
+        if not self.config.in_process:
+            self._closing.add([line])
 
     # --- Keeping it up ----------------------------------------------------------------------------
 
@@ -285,8 +309,7 @@ class HostLink:
             return
         fresh = None
         try:
-            fresh = Line(self._open_one(role))
-            fresh.watch(session.lose)
+            fresh = self.open_line(session, f"open {role}")
             if role is Role.LOOK:
                 self._prove(fresh)
         except (GuestkeeperError, libvirt.libvirtError) as error:
@@ -344,12 +367,12 @@ class HostLink:
     def _open(self) -> Session:
         if self.config.in_process:
             # Every open of the test driver is a world of its own: the roles share one.
-            one = self._open_one(Role.EVENTS)
+            one = self._opened("open", self._fresh, close)
             return Session(dict.fromkeys(Role, one))
         connections: dict[Role, libvirt.virConnect] = {}
         try:
             for role in Role:
-                connections[role] = self._open_one(role)
+                connections[role] = self._opened(f"open {role}", self._fresh, close)
             session = Session(connections)
             session.watch()
         except Exception as error:
@@ -360,16 +383,15 @@ class HostLink:
             raise
         return session
 
-    def _open_one(self, role: Role) -> libvirt.virConnect:
-        def open_it() -> libvirt.virConnect:
-            connection = libvirt.open(self.config.uri)
-            if not self.config.in_process:
-                connection.setKeepAlive(*self._keepalive)
-            return connection
+    def _fresh(self) -> libvirt.virConnect:
+        connection = libvirt.open(self.config.uri)
+        if not self.config.in_process:
+            connection.setKeepAlive(*self._keepalive)
+        return connection
 
-        operation = f"open {role}"
+    def _opened(self, operation: str, open_it: Callable[[], T], late: Callable[[T], None]) -> T:
         try:
-            return self._opener.call(operation, open_it, self._pace.open, late=close)
+            return self._opener.call(operation, open_it, self._pace.open, late=late)
         except libvirt.libvirtError as error:
             raise HostUnreachableError(
                 f"cannot connect to {self.config.uri}: {error.get_error_message() or error}"

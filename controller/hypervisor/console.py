@@ -23,8 +23,8 @@ from controller.errors import (
 )
 from controller.hypervisor.connection import HostLink
 from controller.hypervisor.host_config import Role
-from controller.hypervisor.session import Session
 from controller.hypervisor.shield import shielded
+from controller.hypervisor.stream_line import StreamLine, abort, take
 from controller.hypervisor.writes import Guard
 
 log = structlog.get_logger(__name__)
@@ -54,11 +54,9 @@ class Console:
     Safe to read, write and close from different threads.
     """
 
-    def __init__(
-        self, link: HostLink, session: Session, stream: libvirt.virStream, overflow: Overflow
-    ) -> None:
-        self._link = link
-        self._session = session
+    def __init__(self, line: StreamLine, stream: libvirt.virStream, overflow: Overflow) -> None:
+        self._line = line
+        self._session = line.session
         self._stream = stream
         self._overflow = overflow
         self._changed = threading.Condition()
@@ -116,8 +114,8 @@ class Console:
         if self._ended:
             raise TransientError("the channel is closed", reason="ChannelClosed")
         with self._writing:  # the lines of two writers do not mix
-            self._link.call_in(
-                self._session, Role.ACT, "write channel", lambda _: _send(self._stream, data), 15.0
+            self._line.call(
+                Role.ACT, "write channel", lambda _: _send(self._stream, data), _TIMEOUT
             )
 
     def close(self) -> None:
@@ -186,11 +184,10 @@ class Console:
     def _let_go(self) -> None:
         """Also of a lost connection, which its stream would else keep open."""
         try:
-            self._link.call_in(
-                self._session, Role.ACT, "close console", lambda _: _end(self._stream), _TIMEOUT
-            )
+            self._line.call(Role.ACT, "close console", lambda _: _end(self._stream), _TIMEOUT)
         except GuestkeeperError as error:
-            log.debug("stream left behind", host=self._link.config.name, why=str(error))
+            log.debug("stream left behind", why=str(error))
+        self._line.close()
 
 
 def _anybody(_domain: libvirt.virDomain) -> None:
@@ -211,7 +208,7 @@ def open_stream(
     Raises what ``guard`` raises, ``PermanentError(reason='NotRunning')`` for a domain that is off,
     and as a call does.
     """
-    session = link.ensure_reachable()
+    line = take(link)
 
     def open_it(connection: libvirt.virConnect) -> Console:
         domain = connection.lookupByName(name)
@@ -220,11 +217,15 @@ def open_stream(
             raise PermanentError(f"domain {name} is not running", reason="NotRunning")
         stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
         attach(domain, stream)
-        console = Console(link, session, stream, overflow)
+        console = Console(line, stream, overflow)
         console.listen()
         return console
 
-    return link.call(Role.ACT, operation, open_it, _TIMEOUT, late=Console.close)
+    try:
+        return line.call(Role.ACT, operation, open_it, _TIMEOUT, late=Console.close)
+    except BaseException:
+        line.close()
+        raise
 
 
 def open_console(link: HostLink, name: str) -> Console:
@@ -263,7 +264,7 @@ def _send(stream: libvirt.virStream, data: bytes) -> None:
 
 def _end(stream: libvirt.virStream) -> None:
     _forget(stream)
-    _abort(stream)
+    abort(stream)
 
 
 def _forget(stream: libvirt.virStream) -> None:
@@ -271,10 +272,3 @@ def _forget(stream: libvirt.virStream) -> None:
         stream.eventRemoveCallback()
     except libvirt.libvirtError as error:
         log.debug("stream's callback not removed", error=str(error))
-
-
-def _abort(stream: libvirt.virStream) -> None:
-    try:
-        stream.abort()
-    except libvirt.libvirtError as error:
-        log.debug("stream not closed cleanly", error=str(error))

@@ -19,6 +19,8 @@ from controller.hypervisor.shield import shielded
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+_SPARE = 2
+"""Connections kept open for the next streams."""
 _REASONS = {
     libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "the connection broke",
     libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection or stopped",
@@ -89,11 +91,16 @@ class _Closed:
 
 
 class Session:
-    """One line for each role, from one connect to one loss. Never reused after."""
+    """One line for each role, and those of streams, from one connect to one loss.
+
+    Never reused after.
+    """
 
     def __init__(self, connections: Mapping[Role, libvirt.virConnect]) -> None:
         one = {id(connection): Line(connection) for connection in connections.values()}
         self._lines = {role: one[id(connection)] for role, connection in connections.items()}
+        self._lock = threading.Lock()
+        self._spare: list[Line] = []  # of streams that have ended
         self.why = ""
         self._lost = threading.Event()
 
@@ -109,8 +116,23 @@ class Session:
         return self._lines[role]
 
     def lines(self) -> Iterable[Line]:
-        """Each once."""
-        return {id(line): line for line in self._lines.values()}.values()
+        """Each once, without those that streams have."""
+        with self._lock:
+            lines = (*self._lines.values(), *self._spare)
+        return {id(line): line for line in lines}.values()
+
+    def spare(self) -> Line | None:
+        """A line that no stream has any more; it is the caller's then."""
+        with self._lock:
+            return self._spare.pop() if self._spare else None
+
+    def keep(self, line: Line) -> bool:
+        """Keeps it for the next stream; False where it is to be closed instead."""
+        with self._lock:
+            kept = not self.lost and len(self._spare) < _SPARE
+            if kept:
+                self._spare.append(line)
+            return kept
 
     def watch(self) -> None:
         """Whichever line ends by itself, the session is lost. Raises ``libvirtError``."""
@@ -125,9 +147,10 @@ class Session:
 
     def lose(self, why: str) -> None:
         """Marks it lost, once; the first reason is the one that is told."""
-        if not self._lost.is_set():
-            self.why = why
-            self._lost.set()
+        with self._lock:
+            if not self._lost.is_set():
+                self.why = why
+                self._lost.set()
 
     def wait_lost(self, timeout: float) -> bool:
         return self._lost.wait(timeout)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import BinaryIO, TypeVar
 
 import libvirt
@@ -33,6 +32,14 @@ from controller.hypervisor.storage_calls import (
     view_of,
     volume_xml,
 )
+from controller.hypervisor.stream_line import (
+    CHUNK,
+    StreamLine,
+    abort,
+    receive,
+    send,
+    stream_line,
+)
 from controller.observed.host import PoolView, VolumeView
 
 T = TypeVar("T")
@@ -40,9 +47,6 @@ log = structlog.get_logger(__name__)
 
 QUICK, SLOW = 15.0, 120.0
 READ_LIMIT = 16 << 20  # bytes read under one deadline
-CHUNK = 1 << 20  # bytes handed to libvirt's stream under one deadline
-_CHUNK_TIMEOUT = 30.0
-_BLOCK = 1 << 18
 _REFRESH_INTERVAL = 30.0
 """A pool is not scanned again for an unknown volume more often than this, in seconds: libvirt knows
 what went through it, and only files that somebody put there by hand need the scan."""
@@ -134,9 +138,10 @@ class Storage:
             volume = one.storageVolLookupByName(name)
             source = one.connect().newStream(0)
             volume.download(source, offset, length, 0)
-            return _receive(source)
+            return receive(source)
 
-        return self._run(Role.STORAGE, "read volume", pool, read, SLOW)
+        with stream_line(self._link) as line:
+            return self._run(Role.STORAGE, "read volume", pool, read, SLOW, on=line)
 
     def _may_scan(self, pool: str) -> bool:
         with self._lock:
@@ -249,6 +254,21 @@ class Storage:
         # Made raw and empty, whatever is in the upload: it brings its own header.
         xml = volume_xml(name, size, "raw", None)
 
+        with stream_line(self._link) as line:
+            self._upload(line, pool, name, xml, stream, size, progress)
+        self._pools.changed()
+        return self._uploaded(pool, name, size, format)
+
+    def _upload(
+        self,
+        line: StreamLine,
+        pool: str,
+        name: str,
+        xml: str,
+        stream: BinaryIO,
+        size: int,
+        progress: Callable[[int], None],
+    ) -> None:
         def begin(one: libvirt.virStoragePool) -> libvirt.virStream:
             try:
                 volume = one.createXML(xml, 0)
@@ -265,17 +285,19 @@ class Storage:
                 raise
             return sink
 
-        sink = self._run(Role.ACT, "begin upload", pool, begin, SLOW, late=_abort)
+        sink = self._run(Role.ACT, "begin upload", pool, begin, SLOW, late=abort, on=line)
         try:
-            self._send(sink, stream, size, progress)
-            self._link.call(Role.ACT, "finish upload", lambda _: sink.finish(), SLOW)
+            send(line, sink, stream, size, progress)
+            line.call(Role.ACT, "finish upload", lambda _: sink.finish(), SLOW)
         except HostUnreachableError:
             raise  # the stream may be stuck: libvirt ends it with its connection
         except BaseException:
-            self._link.call(Role.ACT, "abort upload", lambda _: _abort(sink), QUICK)
+            line.call(Role.ACT, "abort upload", lambda _: abort(sink), QUICK)
             self.delete(pool, name)
             raise
-        self._pools.changed()
+
+    def _uploaded(self, pool: str, name: str, size: int, format: str) -> VolumeView:
+        """The volume, if it is what was asked for; else it is deleted."""
 
         def look(one: libvirt.virStoragePool) -> tuple[VolumeView | None, bool]:
             scanned = scan(one)  # libvirt looks into the file then and sees which format it has
@@ -313,20 +335,6 @@ class Storage:
             raise TransientError(f"the source ended after {sent} of {size} bytes")
         return self.create(pool, name, capacity=size, format=format, backing=None)
 
-    def _send(
-        self, sink: libvirt.virStream, stream: BinaryIO, size: int, progress: Callable[[int], None]
-    ) -> None:
-        sent = 0
-        while sent < size:
-            chunk = stream.read(min(CHUNK, size - sent))
-            if not chunk:
-                raise TransientError(f"the source ended after {sent} of {size} bytes")
-            self._link.call(
-                Role.ACT, "upload", partial(_send_all, sink=sink, data=chunk), _CHUNK_TIMEOUT
-            )
-            sent += len(chunk)
-            progress(sent)
-
     def _run(
         self,
         role: Role,
@@ -336,6 +344,7 @@ class Storage:
         timeout: float = QUICK,
         *,
         late: Callable[[T], None] | None = None,
+        on: StreamLine | None = None,
     ) -> T:
         def run(connection: libvirt.virConnect) -> T:
             try:
@@ -359,32 +368,4 @@ class Storage:
                 )
             return function(one)
 
-        return self._link.call(role, operation, run, timeout, late=late)
-
-
-# --- Streams, run by a worker ---------------------------------------------------------------------
-
-
-def _send_all(_connection: libvirt.virConnect, sink: libvirt.virStream, data: bytes) -> None:
-    sent = 0
-    while sent < len(data):
-        sent += sink.send(data[sent:] if sent else data)
-
-
-def _receive(source: libvirt.virStream) -> bytes:
-    received = bytearray()
-    try:
-        while block := source.recv(_BLOCK):
-            received += block
-        source.finish()
-    except libvirt.libvirtError:
-        _abort(source)
-        raise
-    return bytes(received)
-
-
-def _abort(sink: libvirt.virStream) -> None:
-    try:
-        sink.abort()
-    except libvirt.libvirtError as error:
-        log.debug("stream not aborted", error=str(error))
+        return (on or self._link).call(role, operation, run, timeout, late=late)

@@ -11,6 +11,7 @@ from controller.hypervisor import console
 from controller.hypervisor.connection import HostLink, Session
 from controller.hypervisor.console import BACKLOG, Console, Overflow
 from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.stream_line import StreamLine
 from tests.waiting import wait_until
 
 READABLE, HANGUP = libvirt.VIR_STREAM_EVENT_READABLE, libvirt.VIR_STREAM_EVENT_HANGUP
@@ -56,7 +57,8 @@ class Port:
         stream = cast(libvirt.virStream, self.stream)
         connections = dict.fromkeys(console.Role, cast(libvirt.virConnect, None))
         self.session = Session(connections)
-        self.console = Console(link, self.session, stream, overflow)
+        line = StreamLine(link, self.session, self.session.line(console.Role.ACT))
+        self.console = Console(line, stream, overflow)
 
     def say(self, *blocks: bytes, events: int = READABLE) -> None:
         self.stream.comes += blocks

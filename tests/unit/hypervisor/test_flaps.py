@@ -11,6 +11,7 @@ from controller.errors import GuestkeeperError, HostUnreachableError
 from controller.hypervisor.connection import HostLink, Pace
 from controller.hypervisor.host_config import HostConfig, Role
 from controller.hypervisor.session import Session
+from controller.hypervisor.stream_line import stream_line, take
 from tests.waiting import wait_until
 
 FAST = Pace(open=0.02, look=0.02, close=0.02, turn=0.002, first=0.001, last=0.002, stuck=0.01)
@@ -219,6 +220,52 @@ def test_closes_that_hang_keep_no_host_from_being_connected(world: World, host: 
     world.let_go()
     wait_until(lambda: len(world.open_ones) == len(Role), 20, "all but the last were closed")
     assert all(one.closed <= 1 for one in world.made)
+
+
+def test_a_stream_has_a_connection_that_nothing_else_is_called_on(world: World, host: Host) -> None:
+    session = host.up()
+    with stream_line(host.link) as one, stream_line(host.link) as other:
+        used = [line.call(Role.ACT, "send", lambda on: on, 5) for line in (one, other)]
+        assert used[0] is not used[1]
+        assert not {*used} & {*session.connections.values()}
+        assert len(world.open_ones) == len(Role) + 2
+    with stream_line(host.link) as again:
+        assert again.call(Role.STORAGE, "receive", lambda on: on, 5) in used
+    assert len(world.open_ones) == len(Role) + 2, "they are kept for the next"
+    for _ in range(2):
+        lines = [take(host.link) for _ in range(5)]
+        for line in lines:
+            line.give_back()
+        wait_until(lambda: len(world.open_ones) == len(Role) + 2, 10, "two are kept")
+
+
+def test_a_connection_whose_stream_failed_is_closed_after_its_last_call(
+    world: World, host: Host
+) -> None:
+    session = host.up()
+    with pytest.raises(HostUnreachableError), stream_line(host.link) as line:
+        broken = line.call(Role.ACT, "begin", lambda on: on, 5)
+        line.call(Role.ACT, "send", lambda on: on.stall(), 0.01)
+    with stream_line(host.link) as line:
+        assert line.call(Role.ACT, "begin", lambda on: on, 5) is not broken
+    assert broken.closed == 0
+    world.let_go()
+    wait_until(lambda: broken.closed == 1, 10, "it was closed")
+    assert host.link.ensure_reachable() is session, "a stream that hangs loses no host"
+
+
+def test_streams_of_a_lost_host_end_with_it(world: World, host: Host) -> None:
+    session = host.up()
+    held = take(host.link)
+    with stream_line(host.link):
+        assert len(world.open_ones) == len(Role) + 2
+    session.connections[Role.LOOK].end()
+    host.up(2)
+    held.give_back()
+    wait_until(lambda: len(world.open_ones) == len(Role), 10, "only the new ones are open")
+    fresh = take(host.link)
+    fresh.call(Role.ACT, "send", lambda on: on.end(), 5)
+    assert fresh.session.lost, "its end is the host's, as that of any other"
 
 
 def test_after_a_thousand_flaps_with_hangs_nothing_is_left(world: World, host: Host) -> None:
