@@ -123,11 +123,13 @@ class Ksvalidator:
                 "cannot be checked: ksvalidator is missing; install pykickstart beside guestkeeper"
                 " (pip install pykickstart)"
             )
+        # It leaves a file behind in each run, unless that goes where all is deleted afterwards.
+        scratch = {} if directory is None else {"TMPDIR": directory}
         try:
             return subprocess.run(
                 [str(program), *arguments],
                 cwd=directory,
-                env={**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "C"},
+                env={**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "C", **scratch},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",

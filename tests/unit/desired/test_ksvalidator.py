@@ -94,5 +94,6 @@ def test_a_failure_without_words_is_a_complaint_all_the_same(tmp_path: Path) -> 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     Ksvalidator().check(GOOD, "RHEL9")
     assert list(tmp_path.iterdir()) == []
