@@ -114,7 +114,7 @@ _COMPLAINTS = (
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z qemu[\w.-]*: ")
 _QEMU_ENDED = re.compile(
     r"(?:internal error: )?(?:qemu unexpectedly closed the monitor|process exited while connecting"
-    r" to monitor)(?:: )?(?P<said>.*)",
+    r" to monitor|failed to connect to monitor socket: Connection refused)(?:: )?(?P<said>.*)",
     re.DOTALL,
 )
 
