@@ -15,8 +15,8 @@ if (($#)); then
 fi
 
 first=(
-    tests/e2e/test_{builders,images,installs,demo,adopt,hypervisor,live_changes,guest_access,life}_real.py
-    tests/e2e/test_{replacement,every_field}_real.py
+    tests/e2e/test_{builders,images,installs,demo,live_changes,guest_access,life,replacement}_real.py
+    tests/e2e/test_every_field_real.py
 )
 second=()
 for file in tests/e2e/test_*.py; do
