@@ -20,8 +20,8 @@ from bench.progress import say
 from bench.result import Result, median
 from bench.scratch import PREFIX, free_port, put
 from controller.daemon.house import House
-from controller.desired.watcher import Watcher
-from controller.hypervisor.event_loop import ensure_running
+from controller.desired.catalog.watcher import Watcher
+from controller.hypervisor.connection.event_loop import ensure_running
 from controller.planning.conditions import ConditionType, Status
 from controller.telemetry import logging
 

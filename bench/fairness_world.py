@@ -25,15 +25,15 @@ from bench.scratch import POOL, PREFIX, settings_for
 from controller.daemon.house import House
 from controller.errors import AgentUnavailableError
 from controller.health.prober import Prober
-from controller.hypervisor.domain_xml import Dialect, render
-from controller.hypervisor.host_config import Role
+from controller.hypervisor.connection.config import Role
+from controller.hypervisor.xml.render import Dialect, render
 from controller.lanes import lane_of_guest
 from controller.observed.domain import Ownership
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView
 from controller.observed.image import ImageState, ImageView
-from controller.planning.changes import spec_document
-from controller.planning.domain import wanted_config
+from controller.planning.compare.changes import spec_document
+from controller.planning.wanted.domain import wanted_config
 from controller.settings import machine_identity
 from controller.telemetry import logging
 

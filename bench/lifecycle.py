@@ -27,7 +27,7 @@ from bench.private_libvirtd import (
 from bench.progress import say
 from bench.result import Result, median
 from bench.scratch import POOL, PREFIX, put
-from controller.hypervisor.domain_xml import render
+from controller.hypervisor.xml.render import render
 from controller.observed.domain import DomainConfig, Ownership
 from controller.observed.domain_xml import parse_config, parse_ownership
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 
 from bench.scratch import POOL, settings_for
-from controller.hypervisor.event_loop import ensure_running
+from controller.hypervisor.connection.event_loop import ensure_running
 from controller.settings import Settings
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 

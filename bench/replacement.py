@@ -36,7 +36,7 @@ from bench.result import Result, median
 from bench.scratch import PREFIX, free_port, put
 from bench.served import Served
 from controller.observed.domain_xml import parse_config
-from controller.planning.domain import SYSTEM
+from controller.planning.wanted.domain import SYSTEM
 from controller.settings import Settings
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 

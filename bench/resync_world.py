@@ -24,16 +24,16 @@ from bench.documents import write_many
 from bench.progress import say
 from bench.scratch import POOL, PREFIX, settings_for
 from controller.daemon.house import House
-from controller.desired.snapshot import Snapshot
-from controller.hypervisor.domain_xml import Dialect, render
-from controller.hypervisor.event_loop import ensure_running
+from controller.desired.catalog.snapshot import Snapshot
+from controller.hypervisor.connection.event_loop import ensure_running
+from controller.hypervisor.xml.render import Dialect, render
 from controller.loop.status import GuestStatus
 from controller.loop.workers import Workers
 from controller.observed.domain import Ownership
 from controller.observed.host import HostView
 from controller.observed.image import ImageState, ImageView
-from controller.planning.changes import spec_document
-from controller.planning.domain import wanted_config
+from controller.planning.compare.changes import spec_document
+from controller.planning.wanted.domain import wanted_config
 from controller.settings import Settings, machine_identity
 from controller.telemetry import logging
 

@@ -13,7 +13,7 @@ from controller.desired.effective import (
     Origin,
     RenderedFile,
 )
-from controller.desired.schema import GuestSpec, ImageSpec, OnChange, Probe
+from controller.desired.schema.documents import GuestSpec, ImageSpec, OnChange, Probe
 from controller.observed.domain import (
     DomainState,
     DomainView,
@@ -25,9 +25,9 @@ from controller.observed.guest import Observed
 from controller.observed.host import HostView, PoolView
 from controller.observed.image import ImageState, ImageView
 from controller.observed.inside import FileFact, InsideView, UnitFact
-from controller.planning.changes import spec_document
-from controller.planning.domain import placed, wanted_config
+from controller.planning.compare.changes import spec_document
 from controller.planning.plan import Policy
+from controller.planning.wanted.domain import placed, wanted_config
 
 NOW = 1_800_000_000.0
 POLICY = Policy(seed="test", daemon_started=NOW - 10)

@@ -22,7 +22,7 @@ from controller.errors import (
 from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.execution.operations import Operations
-from controller.hypervisor.address_book import uses_of
+from controller.hypervisor.domains.address_book import uses_of
 from controller.loop.holds import Holds
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler, Result
@@ -41,7 +41,7 @@ from controller.observed.health import ProbeStatus, ProbeTarget, ProbeView
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
 from controller.observed.inside import InsideView
-from controller.planning.addresses import addresses_of
+from controller.planning.host.addresses import addresses_of
 from controller.planning.steps import Step, step_name
 from tests.factories import NOW, POLICY, a_host, a_ready_image, an_inside
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from string import ascii_lowercase
 
-from controller.hypervisor.adoption import marked
-from controller.hypervisor.domain_update import update
-from controller.hypervisor.domain_xml import render
+from controller.hypervisor.domains.adoption import marked
+from controller.hypervisor.xml.render import render
+from controller.hypervisor.xml.update import update
 from controller.observed.adopted_devices import alias_name
 from controller.observed.domain import (
     BootConfig,
@@ -19,9 +19,9 @@ from controller.observed.domain import (
     Ownership,
 )
 from controller.observed.domain_xml import owned_elements, parse_config, parse_domain
-from controller.planning.domain import SYSTEM
-from controller.planning.locating import located
-from controller.planning.matching import can_be_written
+from controller.observed.locating import located
+from controller.planning.adoption.match import can_be_written
+from controller.planning.wanted.domain import SYSTEM
 from tests.field_corpus import FieldDomain, host_with_pools
 
 MIB = 2**20

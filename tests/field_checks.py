@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from controller.desired.fields import NotYet
-from controller.desired.schema import DOCUMENTS, Change
-from controller.desired.schema_tree import fields, item, unwrap
+from controller.desired.schema.documents import DOCUMENTS, Change
+from controller.desired.schema.fields import NotYet
+from controller.desired.schema.tree import fields, item, unwrap
 from controller.observed.domain import DomainConfig, DomainView
-from controller.planning.changes import config_changes
+from controller.planning.compare.changes import config_changes
 from controller.planning.conditions import ConditionType
-from controller.planning.domain import SYSTEM
 from controller.planning.plan import Plan
+from controller.planning.wanted.domain import SYSTEM
 from tests.field_rows import Row, Seen, Takes, changed
 from tests.waiting import wait_until
 

@@ -18,7 +18,7 @@ import pytest
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.domain_xml import parse_domain
 from controller.observed.host import HostView, PoolView, VolumeView
-from controller.planning.locating import located, located_view
+from controller.observed.locating import located, located_view
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.e2e.system_libvirtd import AVAILABLE, SystemLibvirtd
 from tests.factories import a_host

@@ -17,7 +17,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.hypervisor.translate import translate
+from controller.hypervisor.errors.translate import translate
 
 RECORDED_WITH = 9_000_000
 """libvirt's version; another may use other words, which have to mean the same."""

@@ -13,9 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from controller import __version__
-from controller.cli import guest_commands
-from controller.cli.errors import INTERRUPTED, INVALID, UNREACHABLE, CliError
-from controller.cli.options import (
+from controller.cli.client.options import (
     As,
     Config,
     Labels,
@@ -27,6 +25,8 @@ from controller.cli.options import (
     seconds_of,
     settings_of,
 )
+from controller.cli.commands import guest_args as guest_commands
+from controller.cli.errors import INTERRUPTED, INVALID, UNREACHABLE, CliError
 from controller.errors import GuestkeeperError, HostUnreachableError
 
 OBSERVE, ACT = "See what is", "Act on guests and images"
@@ -56,7 +56,7 @@ class Commands(TyperGroup):
 def _fail(message: str, code: int) -> None:
     from rich.text import Text
 
-    from controller.cli.terminal import BAD, stderr
+    from controller.cli.terminal.output import BAD, stderr
 
     stderr().print(Text("error: ", BAD).append(message, "default not bold"))
     raise typer.Exit(code)
@@ -123,7 +123,7 @@ def validate(
     output: As = Output.TABLE,
 ) -> None:
     """Check documents; every problem as file:line: field: what to write instead."""
-    from controller.cli import documents
+    from controller.cli.commands import documents
 
     settings = None if paths else settings_of(ctx, config)
     where = list(paths or [settings.desired_dir if settings is not None else Path()])
@@ -142,7 +142,7 @@ def plan(
     output: As = Output.TABLE,
 ) -> None:
     """Show what would be changed, field by field, and the steps. Exits 1 where there is any."""
-    from controller.cli import planned
+    from controller.cli.commands import plan_apply as planned
     from controller.daemon import once
 
     quiet_logs()
@@ -164,7 +164,7 @@ def apply(
     output: As = Output.TABLE,
 ) -> None:
     """Make it so in one pass, without a daemon."""
-    from controller.cli import planned
+    from controller.cli.commands import plan_apply as planned
     from controller.daemon import once
     from controller.web.server import socket_answers
 
@@ -200,8 +200,8 @@ def get(
     output: As = Output.TABLE,
 ) -> None:
     """List guests, images, services, hosts, volumes or the documents' problems."""
-    from controller.cli import get as listing
-    from controller.cli.kinds import kind_of
+    from controller.cli.commands import get as listing
+    from controller.cli.pages.kinds import kind_of
 
     kind = kind_of(kind)
     with client_of(ctx, config) as client:
@@ -216,7 +216,7 @@ def get(
 @app.command(rich_help_panel=OBSERVE)
 def describe(ctx: typer.Context, name: Name, config: Config = None) -> None:
     """Show everything about a guest, or an image."""
-    from controller.cli.describe import describe as show
+    from controller.cli.commands.describe import describe as show
 
     with client_of(ctx, config) as client:
         show(client, name)
@@ -225,7 +225,7 @@ def describe(ctx: typer.Context, name: Name, config: Config = None) -> None:
 @app.command(rich_help_panel=OBSERVE)
 def explain(ctx: typer.Context, name: Name, config: Config = None) -> None:
     """Say in sentences what was decided about a guest (or how an image stands), and why."""
-    from controller.cli.explain import explain as show
+    from controller.cli.commands.explain import explain as show
 
     with client_of(ctx, config) as client:
         show(client, name)
@@ -244,7 +244,7 @@ def events(
     output: As = Output.TABLE,
 ) -> None:
     """Show what happened."""
-    from controller.cli import follow as following
+    from controller.cli.commands import follow as following
 
     with client_of(ctx, config) as client:
         if follow:
@@ -266,7 +266,7 @@ def logs(
     config: Config = None,
 ) -> None:
     """Show a guest's serial console, or what an image's installer said."""
-    from controller.cli import follow as following
+    from controller.cli.commands import follow as following
 
     with client_of(ctx, config) as client:
         raise typer.Exit(following.logs(client, name, follow=follow, raw=raw))
@@ -285,7 +285,7 @@ def wait(
     config: Config = None,
 ) -> None:
     """Wait until guests have a condition; exits 1 when it takes too long."""
-    from controller.cli import follow as following
+    from controller.cli.commands import follow as following
 
     if bool(names) + every + bool(labels) != 1:
         raise CliError("name guests, or say --all, or -l KEY=VALUE: one of them", INVALID)
@@ -302,7 +302,7 @@ def render(
     ctx: typer.Context, name: Name, config: Config = None, output: As = Output.TABLE
 ) -> None:
     """Show what a guest or an image would be made of: XML, packages, files, answer file."""
-    from controller.cli import documents
+    from controller.cli.commands import documents
 
     raise typer.Exit(documents.render(settings_of(ctx, config), name, output))
 
@@ -323,7 +323,7 @@ def export(
     config: Config = None,
 ) -> None:
     """Write the Guest document of a domain that exists, also of a foreign one."""
-    from controller.cli import adopt as adoption
+    from controller.cli.commands import adopt as adoption
 
     quiet_logs()
     raise typer.Exit(adoption.export(settings_of(ctx, config), name, host, image))
@@ -332,7 +332,7 @@ def export(
 @app.command(rich_help_panel=DOCUMENTS)
 def schema() -> None:
     """Print the documents' JSON Schema."""
-    from controller.cli import documents
+    from controller.cli.commands import documents
 
     documents.schema()
 
@@ -340,7 +340,7 @@ def schema() -> None:
 @app.command(rich_help_panel=DAEMON)
 def doctor(ctx: typer.Context, config: Config = None, output: As = Output.TABLE) -> None:
     """Check whether this machine can do the job, and say what to mend."""
-    from controller.cli import doctor as checks
+    from controller.cli.commands import doctor as checks
 
     quiet_logs()
     named = config or config_of(ctx)
@@ -351,7 +351,7 @@ def doctor(ctx: typer.Context, config: Config = None, output: As = Output.TABLE)
 def version(output: As = Output.TABLE) -> None:
     """Print the version."""
     if output in (Output.JSON, Output.YAML):
-        from controller.cli.formats import dump
+        from controller.cli.terminal.formats import dump
 
         dump({"version": __version__}, output)
     else:

@@ -2,18 +2,18 @@
 
 from controller.daemon.house import House
 from controller.daemon.once import opened
-from controller.desired.problems import suggestion
+from controller.desired.text.problems import suggestion
 from controller.errors import HostUnreachableError, PermanentError
 from controller.loop.look import volumes_there
 from controller.observed.domain import DomainView
 from controller.observed.host import HostView
 from controller.observed.kept import kept
-from controller.planning.exported import Exported
-from controller.planning.exporting import (
+from controller.planning.adoption.export import (
     disk_volumes,
     export,
     fitting_images,
 )
+from controller.planning.adoption.exported import Exported
 from controller.settings import Settings
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.settings import Settings
 
 

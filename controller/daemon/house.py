@@ -15,15 +15,13 @@ import structlog
 
 from controller import __version__
 from controller.clock import SteadyClock
-from controller.daemon import memory
-from controller.daemon.adoption_desk import AdoptionDesk
+from controller.daemon import malloc
 from controller.daemon.host_configs import host_configs
-from controller.daemon.image_desk import ImageDesk
+from controller.daemon.reporting import Reporting
 from controller.daemon.samples import QUEUE, metrics_snapshot
-from controller.daemon.telling import Telling
-from controller.desired.catalog import Catalog
+from controller.desired.catalog.catalog import Catalog
+from controller.desired.catalog.snapshot import ScanResult
 from controller.desired.effective import EffectiveGuest
-from controller.desired.snapshot import ScanResult
 from controller.errors import GuestkeeperError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
@@ -39,7 +37,7 @@ from controller.journal.journal import Journal
 from controller.lanes import Lane, Lanes
 from controller.loop.fleet import Fleets, Limit
 from controller.loop.holds import Holds
-from controller.loop.keeper import Keeper
+from controller.loop.image_tending import ImageTending
 from controller.loop.look import Look
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Reconciler
@@ -49,6 +47,8 @@ from controller.loop.triggers import Resync, Triggers
 from controller.loop.workers import Workers
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView
+from controller.operator.adoptions import AdoptionRequests
+from controller.operator.images import ImageRequests
 from controller.planning.plan import Policy
 from controller.settings import Settings, machine_identity
 from controller.telemetry.metrics import Metrics
@@ -100,7 +100,7 @@ class House:
             patient=not read_only,
         )
         self.journal = Journal(journal or settings.state_dir / "journal.sqlite3")
-        self.told = Telling(self.journal, self.metrics, clock=self.clock.now)
+        self.told = Reporting(self.journal, self.metrics, clock=self.clock.now)
         self.status = StatusStore(self.told.on_status, self.told.on_drop)
         self.knowledge = Knowledge()
         passes = Lanes(settings.workers, slow=SLOW_PASS, places=PASSES_OF_SLOW_HOST)
@@ -156,8 +156,10 @@ class House:
             unused_ttl=settings.unused_base_seconds,
             clock=self.clock.now,
         )
-        self.desk = ImageDesk(self.images, lambda: self.catalog.snapshot, self.host_views)
-        self.keeper = Keeper(
+        self.image_requests = ImageRequests(
+            self.images, lambda: self.catalog.snapshot, self.host_views
+        )
+        self.image_tending = ImageTending(
             self.images,
             self.host_views,
             lambda: self.catalog.snapshot,
@@ -213,7 +215,7 @@ class House:
             policy,
             clock=self.clock.now,
         )
-        self.adoptions = AdoptionDesk(
+        self.adoptions = AdoptionRequests(
             self.ports,
             self.look,
             self.executor,
@@ -235,7 +237,7 @@ class House:
             self.triggers,
             settings.resync_seconds,
             settings.slow_resync_seconds,
-            tidy=memory.trim,
+            tidy=malloc.trim,
         )
         self.metrics.snapshot = metrics_snapshot(self)
 
@@ -251,8 +253,8 @@ class House:
         """From here on guests are worked on."""
         self.workers.start()
         self.resync.start()
-        self.keeper.start()
-        self.keeper.kick()
+        self.image_tending.start()
+        self.image_tending.kick()
 
     def stopping(self) -> None:
         """Whoever waits for a guest or moves an image ends at the next piece."""
@@ -263,7 +265,7 @@ class House:
         """Stops everything that was started; what still runs after ``timeout`` is left."""
         self.stopping()
         self.resync.stop(1.0)
-        self.keeper.stop(1.0)
+        self.image_tending.stop(1.0)
         if not self.workers.stop(timeout):
             log.warning("passes still running were left", timeout=timeout)
         if not self.operations.stop(timeout):
@@ -323,14 +325,14 @@ class House:
             owned = ()
         self.triggers.on_host(host, owned)
         if reachable:
-            self.keeper.kick()
+            self.image_tending.kick()
             self.fleets.hear(host)
 
     def on_scan(self, result: ScanResult) -> None:
         """The directory was read and something in it changed."""
         self.triggers.on_scan(result)
         if result.images_changed:
-            self.keeper.kick()
+            self.image_tending.kick()
 
     def _panicked(self, _: str) -> None:
         self.metrics.reconcile_panicked()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.daemon.house import House
 from controller.daemon.lock import locked
 from controller.desired.effective import EffectiveGuest
-from controller.desired.problems import Problem
+from controller.desired.text.problems import Problem
 from controller.errors import GuestkeeperError, PermanentError
 from controller.loop.status import GuestStatus
 from controller.observed.image import ImageState

@@ -15,12 +15,12 @@ from pathlib import Path
 import structlog
 
 from controller import __version__
-from controller.daemon import memory
-from controller.daemon.guest_desk import GuestDesk
+from controller.daemon import malloc
 from controller.daemon.house import House
 from controller.daemon.lock import locked
-from controller.daemon.volume_desk import VolumeDesk
-from controller.desired.watcher import Watcher
+from controller.desired.catalog.watcher import Watcher
+from controller.operator.guests import GuestRequests
+from controller.operator.volumes import VolumeRequests
 from controller.settings import Settings, SettingsError, load_settings
 from controller.telemetry import logging
 from controller.telemetry.notify import Notifier
@@ -38,7 +38,7 @@ _THREADS = frozenset(
 def run(settings: Settings, config: Path | None) -> int:
     """The daemon: until SIGTERM or SIGINT; SIGHUP reloads. Raises ``PermanentError`` at start."""
     logging.configure(settings.log_level)
-    memory.be_frugal()
+    malloc.be_frugal()
     with locked(settings.state_dir):
         return _Daemon(settings, config).run()
 
@@ -176,7 +176,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         house.catalog.approve_missing(names)
         scan()
 
-    guests = GuestDesk(
+    guests = GuestRequests(
         statuses=house.status,
         snapshot=lambda: house.catalog.snapshot,
         believe=believe,
@@ -190,7 +190,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         clock=house.clock.now,
         holds=house.holds,
     )
-    volumes = VolumeDesk(
+    volumes = VolumeRequests(
         house.hypervisor,
         house.host_views,
         lambda: house.catalog.snapshot,
@@ -201,7 +201,7 @@ def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Applic
         statuses=house.status,
         catalog=lambda: house.catalog.snapshot,
         hosts=house.host_views,
-        images=house.desk,
+        images=house.image_requests,
         guests=guests,
         volumes=volumes.look,
         adoptions=house.adoptions,

@@ -56,7 +56,7 @@ def _guest(house: House, status: GuestStatus) -> GuestSample:
 
 def _images(house: House) -> Iterator[ImageSample]:
     going = {(now.image, now.host, now.pool): now for now in house.images.progress()}
-    for view in house.desk.views():
+    for view in house.image_requests.views():
         now = going.get((view.name, view.host, view.pool))
         yield ImageSample(
             view.name,

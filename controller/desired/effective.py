@@ -8,7 +8,7 @@ changed, so it is what "is this already applied?" compares.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.desired.schema import (
+from controller.desired.schema.documents import (
     Delivery,
     Firmware,
     GuestSpec,

@@ -24,17 +24,17 @@ from controller.errors import (
 )
 from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
+from controller.execution.newer_requests import unless_wished
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
 from controller.execution.power import Note, Power
-from controller.execution.wishes import unless_wished
 from controller.guest_access.inside import ApplyFailedError
 from controller.lanes import Lane, lane_of_guest
 from controller.observed.domain import DomainView, Ownership
 from controller.observed.guest import Observed
 from controller.planning import steps
-from controller.planning.changes import all_inside_changes
-from controller.planning.repeating import FREE, content_of
+from controller.planning.compare.changes import all_inside_changes
+from controller.planning.repetition import FREE, content_of
 from controller.planning.steps import Step, step_name
 
 log = structlog.get_logger(__name__)

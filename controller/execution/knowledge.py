@@ -12,7 +12,7 @@ from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.observed.guest import Failure, Repeat
 from controller.observed.host import VolumeView
 from controller.observed.inside import InsideView
-from controller.planning.repeating import FREE, QUIET, pause
+from controller.planning.repetition import FREE, QUIET, pause
 
 TRANSIENT_DELAY = 2.0
 PERMANENT_DELAY = 10.0

@@ -9,9 +9,9 @@ from typing import Any
 
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.execution.ports import Hypervisor
-from controller.planning.starting import HOST_LACKS, NOT_TRIED
+from controller.planning.power.starting import HOST_LACKS, NOT_TRIED
+from controller.planning.power.stopping import NOT_STOPPED
 from controller.planning.steps import ShutdownDomain, StartDomain
-from controller.planning.stopping import NOT_STOPPED
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
 """Writes fields of the guest's ``Memory`` down."""

@@ -13,15 +13,21 @@ from urllib.parse import urlsplit
 import libvirt
 
 from controller.errors import PermanentError, TransientError
-from controller.hypervisor.builder_xml import render_builder, render_record
-from controller.hypervisor.connection import HostLink
-from controller.hypervisor.console import Console, Overflow, open_stream
-from controller.hypervisor.domain_xml import Dialect
-from controller.hypervisor.host_config import Role
-from controller.hypervisor.index import HostIndex
-from controller.hypervisor.places import Places
-from controller.hypervisor.reading import STATES, reason_of
-from controller.hypervisor.writes import Writes, element_of, find, set_element, unless
+from controller.hypervisor.connection.concurrency import Places
+from controller.hypervisor.connection.config import Role
+from controller.hypervisor.connection.link import HostLink
+from controller.hypervisor.domains.guarded_writes import (
+    Writes,
+    element_of,
+    find,
+    set_element,
+    unless,
+)
+from controller.hypervisor.domains.index import HostIndex
+from controller.hypervisor.domains.reading import STATES, reason_of
+from controller.hypervisor.guest_io.stream import Console, Overflow, open_stream
+from controller.hypervisor.xml.builder import render_builder, render_record
+from controller.hypervisor.xml.render import Dialect
 from controller.observed.build import (
     LOG_CHANNEL,
     MARKER_CHANNEL,

@@ -13,27 +13,27 @@ from typing import BinaryIO
 import structlog
 
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
-from controller.hypervisor.agent import Agents
 from controller.hypervisor.builders import Builders
-from controller.hypervisor.capabilities import Capabilities, read_capabilities
-from controller.hypervisor.connection import HostLink
-from controller.hypervisor.console import Console, open_console
-from controller.hypervisor.deadlines import DeadlineError
-from controller.hypervisor.domains import Domains
-from controller.hypervisor.file_paths import file_paths, file_uses
-from controller.hypervisor.guard import guest_guard
-from controller.hypervisor.host_config import HostConfig, OnCall, OnEvent, OnHost, Role
-from controller.hypervisor.hotplug import Hotplug
-from controller.hypervisor.index import HostIndex
-from controller.hypervisor.live import LiveChanges
+from controller.hypervisor.connection.capabilities import Capabilities, read_capabilities
+from controller.hypervisor.connection.concurrency import Places
+from controller.hypervisor.connection.config import HostConfig, OnCall, OnEvent, OnHost, Role
+from controller.hypervisor.connection.deadlines import DeadlineError
+from controller.hypervisor.connection.link import HostLink
+from controller.hypervisor.connection.session import Session
+from controller.hypervisor.domains.guard import guest_guard
+from controller.hypervisor.domains.guarded_writes import Writes
+from controller.hypervisor.domains.hotplug import Hotplug
+from controller.hypervisor.domains.index import HostIndex
+from controller.hypervisor.domains.lifecycle import Domains
+from controller.hypervisor.domains.live_tuning import LiveChanges
+from controller.hypervisor.domains.reading import inactive_xml
+from controller.hypervisor.errors.refusals import in_use
+from controller.hypervisor.guest_io.agent import Agents
+from controller.hypervisor.guest_io.serial_log import last_of
+from controller.hypervisor.guest_io.stream import Console, open_console
 from controller.hypervisor.networks import Networks
-from controller.hypervisor.places import Places
-from controller.hypervisor.reading import inactive_xml
-from controller.hypervisor.refusals import in_use
-from controller.hypervisor.serial_log import last_of
-from controller.hypervisor.session import Session
-from controller.hypervisor.storage import Storage
-from controller.hypervisor.writes import Writes
+from controller.hypervisor.storage.file_usage import file_paths, file_uses
+from controller.hypervisor.storage.volumes import Storage
 from controller.observed.addresses import AddressUse
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainConfig, DomainView, Ownership

@@ -7,8 +7,8 @@ import libvirt
 import structlog
 
 from controller.errors import GuestkeeperError, HostUnreachableError, TransientError
-from controller.hypervisor.connection import HostLink
-from controller.hypervisor.host_config import Role
+from controller.hypervisor.connection.config import Role
+from controller.hypervisor.connection.link import HostLink
 
 log = structlog.get_logger(__name__)
 _TIMEOUT = 15.0

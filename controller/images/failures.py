@@ -9,7 +9,7 @@ once, for ever.
 from dataclasses import dataclass
 
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError, TransientError
-from controller.images.digests import Signature
+from controller.images.fetch.digests import Signature
 
 _FIRST_RETRY, _LAST_RETRY = 10.0, 300.0
 _FIRST_LOOK, _LAST_LOOK = 10.0, 60.0

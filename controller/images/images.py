@@ -14,15 +14,15 @@ import structlog
 
 from controller.desired.effective import EffectiveImage
 from controller.errors import GuestkeeperError, PermanentError, TransientError
-from controller.images.bases import Bases
-from controller.images.installs import Installs, OnBuilt, OnFailed
-from controller.images.locations import Locations
+from controller.images.fetch.http import Pace
+from controller.images.install.builder_resources import Tools
+from controller.images.install.installer_source import Locations
+from controller.images.install.installs import Installs, OnBuilt, OnFailed
+from controller.images.pool.base_volumes import Volumes, install_base_name, install_base_stem
+from controller.images.pool.garbage import Bases
+from controller.images.pool.preparer import ImagePreparer
 from controller.images.ports import Builders, Secrets
-from controller.images.preparer import ImagePreparer
 from controller.images.progress import ImageProgress
-from controller.images.transfer import Pace
-from controller.images.volumes import Volumes, install_base_name, install_base_stem
-from controller.images.workbench import Tools
 from controller.observed.image import ImageState, ImageView
 
 log = structlog.get_logger(__name__)

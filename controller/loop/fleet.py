@@ -18,11 +18,11 @@ from typing import Protocol
 
 import structlog
 
-from controller.desired.snapshot import Snapshot
+from controller.desired.catalog.snapshot import Snapshot
 from controller.errors import GuestkeeperError, HostBusyError, HostUnreachableError
 from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet
-from controller.planning.orphan_facts import Ending, awaits_approval, is_ending, of_another
+from controller.planning.deletion.policy import Ending, awaits_approval, is_ending, of_another
 from controller.planning.plan import Policy
 
 log = structlog.get_logger(__name__)

@@ -17,13 +17,13 @@ from controller.observed.domain import DomainView
 from controller.observed.guest import Fleet, Observed
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
-from controller.planning.addresses import wanted_addresses
-from controller.planning.domain import (
+from controller.observed.locating import located_view
+from controller.planning.host.addresses import wanted_addresses
+from controller.planning.wanted.domain import (
     missing_disks,
     seed_volume,
     wanted_volumes,
 )
-from controller.planning.locating import located_view
 
 SILENCE = 300.0
 """Seconds without a look after which what happened meanwhile is not known."""

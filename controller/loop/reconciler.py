@@ -21,10 +21,10 @@ from controller.observed.domain import Memory
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.conditions import Printable
-from controller.planning.orphans import SHUTDOWN_TIMEOUT, plan_orphan
+from controller.planning.deletion.orphan import SHUTDOWN_TIMEOUT, plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan, unseen
-from controller.planning.repeating import hold_repeated
+from controller.planning.repetition import hold_repeated
 from controller.planning.steps import DRASTIC, LONG, step_name
 
 log = structlog.get_logger(__name__)

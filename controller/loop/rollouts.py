@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema import MaintenanceWindow
+from controller.desired.schema.documents import MaintenanceWindow
 from controller.errors import GuestkeeperError
 from controller.execution.ports import Hypervisor
 from controller.observed.domain import DomainView
 from controller.observed.image import ImageView
-from controller.planning.disk_swap import too_small
-from controller.planning.rollout import Peer, Queue, hold_in, is_able, queue_of
-from controller.planning.windows import window_state
+from controller.planning.fleet.rollout import Peer, Queue, hold_in, is_able, queue_of
+from controller.planning.power.maintenance_windows import window_state
+from controller.planning.replacement.system_disks import too_small
 
 _FRESH = 1.0
 """Seconds for which the facts are good enough to hold somebody."""

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from controller.desired.schema import Change
-from controller.desired.snapshot import ScanResult, Snapshot
+from controller.desired.catalog.snapshot import ScanResult, Snapshot
+from controller.desired.schema.documents import Change
 from controller.errors import GuestkeeperError
 from controller.loop.beside import Beside
 from controller.loop.queue import WorkQueue

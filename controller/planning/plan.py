@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from controller.observed.health import ProbeTarget
-from controller.planning.changes import FieldChange
+from controller.planning.compare.changes import FieldChange
 from controller.planning.conditions import (
     Condition,
     ConditionType,

@@ -9,12 +9,12 @@ planning again.
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema import RunStrategy
+from controller.desired.schema.documents import RunStrategy
 from controller.observed.domain import DomainState, DomainView, Memory, StateReason
 from controller.observed.guest import Failure, Observed
-from controller.planning.addresses import LOOK_AGAIN, cannot_start, told
-from controller.planning.changes import FieldChange
-from controller.planning.changing import decide_change
+from controller.planning.compare.changes import FieldChange
+from controller.planning.compare.image import build_beside
+from controller.planning.compare.moved_disks import on_base
 from controller.planning.conditions import (
     Condition,
     ConditionType,
@@ -25,25 +25,25 @@ from controller.planning.conditions import (
     true,
     unknown,
 )
-from controller.planning.creating import plan_creation
-from controller.planning.disk_swap import expired
-from controller.planning.image import build_beside
-from controller.planning.keeping import plan_running, sync_of, upkeep
-from controller.planning.moved import on_base
-from controller.planning.orphans import finish_deletion
-from controller.planning.pending import Pending, pending
+from controller.planning.deletion.orphan import finish_deletion
+from controller.planning.differences import Pending, pending
+from controller.planning.downtime import decide_change
+from controller.planning.host.addresses import LOOK_AGAIN, cannot_start, told
 from controller.planning.plan import Plan, Policy, earliest
-from controller.planning.repeating import hold_repeated
-from controller.planning.replacing import is_begun, plan_replacement
-from controller.planning.starting import (
+from controller.planning.power.starting import (
     backoff,
     decide_start,
     refused_until,
     unable_to_start,
 )
+from controller.planning.power.stopping import StopFor, stop
+from controller.planning.power.suspending import suspended
+from controller.planning.repetition import hold_repeated
+from controller.planning.replacement.phases import is_begun, plan_replacement
+from controller.planning.replacement.system_disks import expired
+from controller.planning.states.absent import plan_creation
+from controller.planning.states.running import plan_running, sync_of, upkeep
 from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
-from controller.planning.stopping import StopFor, stop
-from controller.planning.suspending import suspended
 
 C = ConditionType
 

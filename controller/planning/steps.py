@@ -7,7 +7,7 @@ A step holds all that its effect needs, so what ``guestkeeper plan`` prints is w
 from dataclasses import dataclass
 from typing import Any
 
-from controller.desired.quantities import format_size
+from controller.desired.schema.quantities import format_size
 from controller.observed.domain import DomainConfig, Ownership, RetiredDisk
 
 

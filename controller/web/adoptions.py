@@ -4,10 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from controller.planning.adopting import AdoptionPlan, told_places
-from controller.planning.changes import FieldChange, disk_path, nic_path
-from controller.planning.disruption import disruption
-from controller.planning.inside import wants_inside
+from controller.planning.adoption.adopt import AdoptionPlan, told_places
+from controller.planning.compare.changes import FieldChange, disk_path, nic_path
+from controller.planning.compare.impact import disruption
+from controller.planning.inside.schedule import wants_inside
 from controller.planning.steps import step_name
 from controller.web import listing
 from controller.web.answers import ApiError, answer

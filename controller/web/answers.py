@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from controller.errors import GuestkeeperError, HostUnreachableError
+from controller.operator.answers import RefusedError
 from controller.web import FORMAT_VERSION
-from controller.web.application import RefusedError
 from controller.web.values import Json
 
 

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from controller.journal.database import Event
-from controller.web import adoptions, image_views, listing, volume_views, wishes
+from controller.web import adoptions, guest_requests, image_views, listing, volume_views
 from controller.web.answers import HANDLERS, ApiError, answer, encoded, number, yes
 from controller.web.application import Application
 from controller.web.scrapes import Scrapes
@@ -75,7 +75,7 @@ class Api:
             get("guests/{name}", self._guest),
             get("guests/{name}/console", self._console),
             post("guests/{name}/reconcile", self._reconcile),
-            *wishes.routes(self._app),
+            *guest_requests.routes(self._app),
             *adoptions.routes(self._app),
             get("images", self._list(image_views.images)),
             get("images/{name}", self._image),

@@ -8,27 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.desired.snapshot import Snapshot
-from controller.errors import PermanentError
+from controller.desired.catalog.snapshot import Snapshot
 from controller.images.progress import ImageProgress
 from controller.journal.database import Event
 from controller.loop.status import StatusStore
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
-from controller.planning.adopting import AdoptionPlan
-from controller.planning.leftovers import VolumeUse
-
-
-class RefusedError(PermanentError):
-    """What is asked for cannot be meant; the message says what can."""
-
-    reason = "BadRequest"
-
-
-class NotNowError(PermanentError):
-    """What is asked for does not fit how the guest is now; the message says what would."""
-
-    reason = "NotNow"
+from controller.operator.answers import Deletion, VolumesSeen
+from controller.planning.adoption.adopt import AdoptionPlan
 
 
 class Journal(Protocol):
@@ -71,16 +58,6 @@ class Images(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """A guest whose document is gone. ``policy`` is its deletionPolicy; ``since`` epoch seconds."""
-
-    guest: str
-    policy: str
-    since: float | None
-    system_disk: str
-
-
 class Guests(Protocol):
     """An operator's wishes about guests. Each answer is a sentence on what happens next.
 
@@ -117,14 +94,6 @@ class Guests(Protocol):
 
     def approve_deletions(self, names: Collection[str]) -> Mapping[str, str]:
         """Of these guests, of all where there are none: by name what happens to each."""
-
-
-@dataclass(frozen=True, slots=True)
-class VolumesSeen:
-    """By host. ``unseen``: the hosts whose volumes cannot be told, and why."""
-
-    uses: Mapping[str, Sequence[VolumeUse]]
-    unseen: Mapping[str, str]
 
 
 class Adoptions(Protocol):

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema import InstallLocation, Kickstart
+from controller.desired.schema.documents import InstallLocation, Kickstart
+from controller.images.fetch.redirects import shown
 from controller.images.progress import ImageProgress
-from controller.images.redirects import shown
 from controller.observed.image import ImageState, ImageView
 from controller.web.application import Application
 from controller.web.values import Json, when

@@ -4,7 +4,7 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Collection
 
-from controller.desired.snapshot import Snapshot
+from controller.desired.catalog.snapshot import Snapshot
 from controller.journal.database import Event
 from controller.loop.status import GuestStatus
 from controller.web.answers import ApiError

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from enum import StrEnum
 
 from controller.desired.effective import EffectiveGuest, EffectiveService
-from controller.desired.problems import Problem
+from controller.desired.text.problems import Problem
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainView
 from controller.observed.guest import Observed
@@ -19,7 +19,7 @@ from controller.observed.host import HostView
 from controller.planning.conditions import ConditionType
 from controller.planning.plan import Plan
 from controller.planning.steps import step_name
-from controller.web import life_views
+from controller.web import lifecycle_views as life_views
 from controller.web.values import Json, when
 
 

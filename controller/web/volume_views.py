@@ -1,7 +1,7 @@
 """Volumes as JSON: where each is, how large, and what it is there for."""
 
-from controller.planning.leftovers import Use, VolumeUse
-from controller.web.application import VolumesSeen
+from controller.operator.answers import VolumesSeen
+from controller.planning.volumes.usage import Use, VolumeUse
 from controller.web.values import Json, when
 
 

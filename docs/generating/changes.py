@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.desired.json_schema import change_class
-from controller.desired.schema import Change, GuestSpec, UpdatePolicy
-from controller.desired.schema_tree import fields
-from controller.planning.changes import FieldChange
-from controller.planning.disruption import disruption
+from controller.desired.schema.documents import Change, GuestSpec, UpdatePolicy
+from controller.desired.schema.json_schema import change_class
+from controller.desired.schema.tree import fields
+from controller.planning.compare.changes import FieldChange
+from controller.planning.compare.impact import disruption
 from docs.generating import field_types
 from docs.generating.markdown import code, page, table
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError, W
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from controller.desired.fields import Change, Matching, Name, NotYet, Only, Printable
-from controller.desired.quantities import (
+from controller.desired.schema.fields import Change, Matching, Name, NotYet, Only, Printable
+from controller.desired.schema.quantities import (
     LONGEST_DURATION,
     Lasting,
     format_duration,

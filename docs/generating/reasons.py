@@ -41,7 +41,7 @@ _BUILDING = "building.py"
 def build_reasons() -> frozenset[str]:
     """How an attempt to install an image can end, but for a success."""
     found: set[str] = set()
-    for tree in (*_trees(f"planning/{_BUILDING}"), *_trees("images/build.py")):
+    for tree in (*_trees(f"planning/images/{_BUILDING}"), *_trees("images/install/build.py")):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _name(node.func) == "failed":
                 found.update(text for arg in node.args[:1] for text in _texts(arg))
@@ -66,11 +66,11 @@ def step_reasons() -> frozenset[str]:
                         found.update(_texts(line.value))
             elif isinstance(node, ast.keyword) and node.arg == "reason":
                 found.update(_texts(node.value))
-    for tree in _trees("hypervisor/complaints.py"):
+    for tree in _trees("hypervisor/errors/complaints.py"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _name(node.func) == "_c":
                 found.update(text for arg in node.args[1:2] for text in _texts(arg))
-    for tree in _trees("hypervisor/translate.py"):
+    for tree in _trees("hypervisor/errors/translate.py"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 for value in node.value.values:
@@ -81,7 +81,7 @@ def step_reasons() -> frozenset[str]:
 def event_reasons() -> frozenset[str]:
     """What is recorded in the journal beside reasons of failures and of Ready."""
     found: set[str] = set()
-    for tree in (*_trees("execution"), *_trees("daemon")):
+    for tree in (*_trees("execution"), *_trees("daemon"), *_trees("operator")):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _name(node.func) == "record":
                 found.update(text for arg in node.args[1:2] for text in _texts(arg))

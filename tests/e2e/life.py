@@ -15,7 +15,7 @@ from typing import Any
 import libvirt
 import yaml
 
-from controller.cli.client import Client
+from controller.cli.client.client import Client
 from controller.observed.domain import NAMESPACE
 from tests.e2e.daemon_site import Site, a_port, a_site
 from tests.e2e.private_libvirtd import PrivateLibvirtd

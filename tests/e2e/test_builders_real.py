@@ -21,10 +21,10 @@ import libvirt_qemu  # type: ignore[import-untyped]
 import pytest
 
 from controller.errors import GuestkeeperError, PermanentError, TransientError
-from controller.hypervisor.console import BACKLOG, Console
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
+from controller.hypervisor.guest_io.stream import BACKLOG, Console
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.hypervisor.storage import READ_LIMIT
+from controller.hypervisor.storage.volumes import READ_LIMIT
 from controller.images.ports import Builders
 from controller.observed.build import (
     LOG_CHANNEL,

@@ -13,11 +13,11 @@ import libvirt
 import pytest
 
 from controller.observed.domain_xml import parse_config
-from controller.planning.changes import config_changes
-from controller.planning.exporting import export
-from controller.planning.locating import located
-from controller.planning.matching import match
-from controller.planning.writing import guest_name
+from controller.observed.locating import located
+from controller.planning.adoption.export import export
+from controller.planning.adoption.match import match
+from controller.planning.adoption.yaml_text import guest_name
+from controller.planning.compare.changes import config_changes
 from tests.factories import a_guest
 from tests.field_adopted import Adopted, adopted, belongs, changes
 from tests.field_corpus import (
@@ -31,7 +31,7 @@ from tests.field_corpus import (
     volumes_of,
 )
 from tests.trees import differences
-from tests.unit.planning.test_adopting import SYSTEM, a_foreign
+from tests.unit.planning.adoption.test_adopting import SYSTEM, a_foreign
 
 pytestmark = pytest.mark.e2e
 

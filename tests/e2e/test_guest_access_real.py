@@ -25,16 +25,16 @@ from controller.desired.effective import (
     Origin,
     RenderedFile,
 )
-from controller.desired.schema import GuestSpec, ImageSpec, OnChange
+from controller.desired.schema.documents import GuestSpec, ImageSpec, OnChange
 from controller.errors import AgentUnavailableError, PermanentError, TransientError
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import ApplyFailedError, InsideAccess
 from controller.guest_access.probing import InsideProber
 from controller.guest_access.secrets import FileSecrets
-from controller.hypervisor.translate import translate
+from controller.hypervisor.errors.translate import translate
 from controller.observed.domain import DomainConfig, DomainState, DomainView, StateReason
 from controller.observed.health import ProbeTarget
-from controller.planning.changes import inside_changes
+from controller.planning.compare.changes import inside_changes
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ import libvirt
 import pytest
 
 from controller.errors import AgentUnavailableError, HostUnreachableError, PermanentError
-from controller.hypervisor.connection import HostLink, Pace
-from controller.hypervisor.host_config import HostConfig, Role
+from controller.hypervisor.connection.config import HostConfig, Role
+from controller.hypervisor.connection.link import HostLink, Pace
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.observed.domain import (
     BootConfig,

@@ -14,10 +14,10 @@ import pytest
 
 from controller.desired.effective import EffectiveImage
 from controller.errors import PermanentError, TransientError
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.images.preparer import ImagePreparer
-from controller.images.seed import build_seed
+from controller.images.iso.cloud_init_seed import build_seed
+from controller.images.pool.preparer import ImagePreparer
 from controller.observed.image import ImageState, ImageView
 from tests.e2e.conftest import ScratchPool
 from tests.factories import an_image

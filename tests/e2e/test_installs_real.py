@@ -365,7 +365,7 @@ BAD_ENDS: list[tuple[dict[str, Any], dict[str, Any], Break, str, str]] = [
      "BuilderDestroyed", "somebody"),
 ]  # fmt: skip
 EACH_TIME = (nothing, "InstallFailed"), (kill_qemu, "BuilderCrashed")
-"""The others are told apart by ``tests/unit/images/test_build.py`` each time."""
+"""The others are told apart by ``tests/unit/images/install/test_build.py`` each time."""
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ import pytest
 
 from controller.errors import PermanentError, TransientError
 from controller.guest_access.agent import GuestAgent
-from controller.hypervisor.events import REMOVAL_FAILED
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
+from controller.hypervisor.connection.events import REMOVAL_FAILED
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.observed.domain import (
     NO_LIMITS,
@@ -242,7 +242,7 @@ def test_a_guest_that_does_not_answer_keeps_its_device_and_its_memory(
     with ThreadPoolExecutor() as threads, refused(TransientError, "RemovalTimedOut"):
         threads.submit(refuse, "ua-disk-system")
         hypervisor.unplug("real", name, "disk-data", 1)
-    monkeypatch.setattr("controller.hypervisor.live._BALLOON_SECONDS", 0.2)
+    monkeypatch.setattr("controller.hypervisor.domains.live_tuning._BALLOON_SECONDS", 0.2)
     with refused(TransientError, "LiveChangeIneffective"):
         hypervisor.set_memory("real", name, 64 * MIB)
     hypervisor.destroy("real", name)

@@ -14,11 +14,11 @@ import libvirt
 import pytest
 
 from controller.errors import PermanentError, TransientError
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.images.seed import build_seed
+from controller.images.iso.cloud_init_seed import build_seed
 from controller.observed.host import VolumeView
-from controller.planning.trouble import pool_trouble
+from controller.planning.host.trouble import pool_trouble
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.waiting import wait_until
 

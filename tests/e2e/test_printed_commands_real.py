@@ -29,12 +29,12 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Observed
 from controller.observed.host import VolumeView
+from controller.observed.locating import located_view
 from controller.planning.conditions import ConditionType
-from controller.planning.domain import placed
-from controller.planning.locating import located_view
+from controller.planning.host.trouble import spoiled
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
-from controller.planning.trouble import spoiled
+from controller.planning.wanted.domain import placed
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.e2e.system_libvirtd import AVAILABLE, SystemLibvirtd
 from tests.e2e.test_live_changes_real import World, config_of

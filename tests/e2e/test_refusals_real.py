@@ -33,11 +33,11 @@ from controller.errors import (
     TransientError,
 )
 from controller.guest_access.agent import GuestAgent
-from controller.hypervisor.domain_update import update
-from controller.hypervisor.domain_xml import render
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
+from controller.hypervisor.errors.translate import lost, translate
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.hypervisor.translate import lost, translate
+from controller.hypervisor.xml.render import render
+from controller.hypervisor.xml.update import update
 from controller.observed.domain import (
     DomainState,
     DomainView,
@@ -46,7 +46,7 @@ from controller.observed.domain import (
     StateReason,
 )
 from controller.observed.domain_xml import parse_config, parse_domain
-from controller.planning.fitting import fitted
+from controller.planning.compare.fitting import fitted
 from tests.e2e.private_libvirtd import PrivateLibvirtd
 from tests.e2e.system_libvirtd import AVAILABLE, SystemLibvirtd
 from tests.libvirt_errors import RECORDED, RECORDED_WITH, masked

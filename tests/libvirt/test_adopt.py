@@ -9,7 +9,7 @@ import pytest
 from controller.daemon.export import export_once
 from controller.daemon.house import House
 from controller.errors import GuestkeeperError, HostUnreachableError, PermanentError
-from controller.hypervisor.host_config import Role
+from controller.hypervisor.connection.config import Role
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView
 from controller.planning.conditions import ConditionType
@@ -213,7 +213,7 @@ def test_disks_that_were_changed_since_it_was_looked_at_are_seen_while_it_is_don
     step = shown.step
     assert step is not None
     other = (("sda", "", "/gk-a/other.img"), *step.disks[1:])
-    monkeypatch.setattr("controller.planning.adopting._sources", lambda _: other)
+    monkeypatch.setattr("controller.planning.adoption.adopt._sources", lambda _: other)
     with raises("has other disks by now"):
         house.adoptions.adopt("web", shown.digest)
     assert view(house).ownership is None

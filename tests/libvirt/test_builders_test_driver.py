@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from controller.errors import PermanentError, TransientError
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.images.ports import Builders
 from controller.observed.build import (

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from controller.daemon import house as house_module
-from controller.daemon.guest_desk import GuestDesk
 from controller.daemon.house import House
 from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView, Memory
+from controller.operator.guests import GuestRequests
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
 from tests.libvirt.looks import domain_of
@@ -118,7 +118,7 @@ class Site:
         if self.house is not None:
             self.house.close()
 
-    def desk(self) -> GuestDesk:
+    def requests(self) -> GuestRequests:
         house = self.at_work
 
         def believe(names: Collection[str]) -> None:
@@ -126,7 +126,7 @@ class Site:
             house.catalog.approve_missing(names)
             house.on_scan(house.catalog.scan())
 
-        return GuestDesk(
+        return GuestRequests(
             statuses=house.status,
             snapshot=lambda: house.catalog.snapshot,
             believe=believe,
@@ -428,7 +428,7 @@ def test_of_many_nothing_goes_until_an_operator_approves_it(site: Site) -> None:
     assert site.told("two") == ("True", "DeletionBlocked")
     assert site.blocked() == 3
     assert b"guestkeeper_deletions_blocked 3.0" in site.at_work.metrics.render()[0]
-    told = site.desk().approve_deletions([])
+    told = site.requests().approve_deletions([])
     assert set(told) == {"one", "two", "three"}
     site.gone("one", "two", "three")
     wait_until(lambda: site.blocked() == 0, 10, "nobody waits any more")
@@ -439,7 +439,7 @@ def test_one_alone_may_be_approved_and_one_that_comes_back_is_kept(site: Site) -
     site.remove("one", "two", "three")
     site.scan()
     site.later(GRACE + 1)
-    site.desk().approve_deletions(["two"])
+    site.requests().approve_deletions(["two"])
     site.gone("two")
     site.untouched("one", "three")
     site.has("three")
@@ -448,7 +448,7 @@ def test_one_alone_may_be_approved_and_one_that_comes_back_is_kept(site: Site) -
     site.untouched("one", "three")  # it is the only one now, but was one of too many
     assert site.told("one") == ("True", "DeletionBlocked")
     assert site.blocked() == 1
-    site.desk().approve_deletions(["one"])
+    site.requests().approve_deletions(["one"])
     site.gone("one")
     site.untouched("three")
     assert not site.memory("three").deletion_blocked
@@ -510,7 +510,7 @@ def test_an_emptied_directory_waits_for_an_operator(site: Site) -> None:
     site.later(LONG)
     site.untouched("one", "two")
     assert site.told("one") == ("Unknown", "DirectoryUncertain")
-    site.desk().approve_deletions([])
+    site.requests().approve_deletions([])
     site.look()
     site.untouched("one", "two")  # its grace begins with the operator's word
     site.later(GRACE + 1)
@@ -535,7 +535,7 @@ def test_an_unmounted_directory_deletes_nothing_and_is_not_approved(site: Site) 
     site.later(LONG)
     site.untouched("one")
     with pytest.raises(GuestkeeperError):
-        site.desk().approve_deletions([])
+        site.requests().approve_deletions([])
     with pytest.raises(PermanentError, match="another file system"):
         site.at_work.catalog.approve_missing()
     for name, text in texts.items():
@@ -669,7 +669,7 @@ def test_a_lost_place_ends_no_guest_until_an_operator_approves_it(
     assert site.told("one") == ("Unknown", "DirectoryUncertain")
     assert "guestkeeper approve --deletions" in site.said("one")
     assert site.blocked() == 1
-    assert set(site.desk().approve_deletions([])) == {"one"}
+    assert set(site.requests().approve_deletions([])) == {"one"}
     site.look()
     site.untouched("one")  # its grace begins with the operator's word
     site.later(GRACE + 1)
@@ -689,7 +689,7 @@ def test_of_a_lost_place_only_the_guest_that_was_named_goes(
     site.later(LONG)
     site.untouched("one", "two", "keep", "keep2")
     assert site.blocked() == 2
-    assert list(site.desk().approve_deletions(["two"])) == ["two"]
+    assert list(site.requests().approve_deletions(["two"])) == ["two"]
     site.passes()
     site.later(GRACE + 1)
     site.gone("two")
@@ -804,7 +804,7 @@ def test_an_older_commit_lets_one_guest_go_and_holds_several(site: Site) -> None
     assert site.memory("three").orphaned_since is None
     git(site.root, "checkout", "HEAD~1")
     site.scan()
-    site.desk().approve_deletions([])
+    site.requests().approve_deletions([])
     site.later(GRACE + 1)
     site.gone("three", "four")
     git(site.root, "checkout", "HEAD~1")

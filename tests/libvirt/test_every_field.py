@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.desired.catalog import Catalog
+from controller.desired.catalog.catalog import Catalog
+from controller.desired.catalog.loader import Loader
 from controller.desired.effective import EffectiveGuest, EffectiveImage
-from controller.desired.loader import Loader
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
-from controller.images.sources import Role
-from controller.images.volumes import install_base_stem, volume_name
+from controller.images.fetch.sources import Role
+from controller.images.pool.base_volumes import install_base_stem, volume_name
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler
 from controller.loop.status import StatusStore

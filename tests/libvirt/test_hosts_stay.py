@@ -11,8 +11,8 @@ import libvirt
 import pytest
 from structlog.testing import capture_logs
 
-import controller.hypervisor.pools as pools_module
-import controller.hypervisor.reading as reading
+import controller.hypervisor.domains.reading as reading
+import controller.hypervisor.storage.pools as pools_module
 from controller.errors import (
     GuestkeeperError,
     HostBusyError,
@@ -20,10 +20,10 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.hypervisor import event_loop
-from controller.hypervisor.domain_xml import Dialect, render
-from controller.hypervisor.host_config import HostConfig, Role
+from controller.hypervisor.connection import event_loop
+from controller.hypervisor.connection.config import HostConfig, Role
 from controller.hypervisor.hypervisor import Hypervisor
+from controller.hypervisor.xml.render import Dialect, render
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Result
 from controller.loop.workers import Workers
@@ -425,7 +425,7 @@ def test_readings_that_hang_are_told_to_come_again_and_other_hosts_are_read(
             let_go.wait(60)
         return read(connection, name)
 
-    monkeypatch.setattr("controller.hypervisor.index.read_one", hang)
+    monkeypatch.setattr("controller.hypervisor.domains.index.read_one", hang)
     for host, name in (*(("a", name) for name in names), ("b", "web1")):
         one._hosts[host].index.touch(name)
     threads = [threading.Thread(target=one.domain, args=("a", name)) for name in names[:3]]

@@ -10,9 +10,9 @@ import libvirt
 import pytest
 
 from controller.errors import HostBusyError, HostUnreachableError, PermanentError, TransientError
-from controller.hypervisor.domain_xml import Dialect, render
-from controller.hypervisor.host_config import HostConfig, Role
+from controller.hypervisor.connection.config import HostConfig, Role
 from controller.hypervisor.hypervisor import Hypervisor
+from controller.hypervisor.xml.render import Dialect, render
 from controller.observed.domain import (
     DiskConfig,
     DomainConfig,

@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage
-from controller.desired.schema import RunStrategy
+from controller.desired.schema.documents import RunStrategy
 from controller.errors import TransientError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge
-from controller.hypervisor.host_config import HostConfig
+from controller.hypervisor.connection.config import HostConfig
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.loop.look import Look
 from controller.loop.reconciler import Reconciler
 from controller.loop.status import StatusStore
 from controller.observed.domain import DomainConfig, DomainState, DomainView
 from controller.observed.image import ImageState, ImageView
-from controller.planning.changes import config_changes
+from controller.planning.compare.changes import config_changes
 from controller.planning.conditions import ConditionType, Sync
 from tests.factories import NOW, POLICY, a_guest, an_image
 from tests.fakes import Documents, FakeWorld, InlineOperations

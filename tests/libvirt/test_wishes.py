@@ -13,7 +13,7 @@ from controller.daemon.house import House
 from controller.daemon.once import plan_once
 from controller.daemon.run import application
 from controller.errors import PermanentError
-from controller.hypervisor.host_config import Role
+from controller.hypervisor.connection.config import Role
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.loop.status import GuestStatus
 from controller.observed.domain import DomainState, DomainView

@@ -24,7 +24,7 @@ from controller.observed.domain import (
 from controller.observed.guest import Failure, Fleet, Observed, Operation
 from controller.observed.host import HostView, VolumeView
 from controller.observed.image import ImageState, ImageView
-from controller.planning.orphans import plan_orphan
+from controller.planning.deletion.orphan import plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan
 from controller.planning.steps import LONG, DeleteRetired, DeleteVolume, UndefineDomain, remember

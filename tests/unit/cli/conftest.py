@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli.app import app
-from controller.cli.client import Client
+from controller.cli.client.client import Client
 from controller.telemetry import logging
 from controller.web.server import WebServer
 from tests.unit.web.support import World, a_world

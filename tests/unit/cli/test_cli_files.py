@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from controller.cli.client import Client
-from controller.cli.doctor import pool_checks
+from controller.cli.client.client import Client
+from controller.cli.commands.doctor import pool_checks
 from controller.cli.errors import CliError
 from controller.daemon import once
 from controller.daemon.once import Report
-from controller.desired import ksvalidator
-from controller.desired.problems import Problem
+from controller.desired.answers import ksvalidator
+from controller.desired.text.problems import Problem
 from controller.errors import PermanentError
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import Memory
 from controller.observed.guest import Fleet
 from controller.observed.host import HostView, PoolView
-from controller.planning.orphans import plan_orphan
+from controller.planning.deletion.orphan import plan_orphan
 from tests import factories as make
 from tests.unit.cli.conftest import Cli
 from tests.unit.web.support import WEB, World, a_status, a_world

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import typer
 
-from controller.cli import asking, terminal
-from controller.cli import get as listing
+from controller.cli.commands import get as listing
+from controller.cli.terminal import output as terminal
+from controller.cli.terminal import prompts as asking
 from controller.observed.domain import (
     DomainView,
     Memory,
@@ -20,9 +21,9 @@ from controller.observed.domain import (
 from controller.observed.guest import Fleet
 from controller.observed.health import ProbeStatus
 from controller.observed.host import VolumeView
-from controller.planning.leftovers import Use, VolumeUse
-from controller.planning.orphans import plan_orphan
-from controller.web.application import VolumesSeen
+from controller.operator.answers import VolumesSeen
+from controller.planning.deletion.orphan import plan_orphan
+from controller.planning.volumes.usage import Use, VolumeUse
 from tests import factories as make
 from tests.unit.cli.conftest import Cli, Meanwhile
 from tests.unit.cli.test_cli_seeing import GOLDEN, steady

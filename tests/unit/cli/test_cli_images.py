@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from controller.cli import images as building
-from controller.cli import terminal
+from controller.cli.commands import images as building
+from controller.cli.terminal import output as terminal
 from controller.images.progress import MIB, Phase
 from controller.web.server import WebServer
 from tests.unit.cli.conftest import Cli
@@ -81,7 +81,7 @@ def test_wide_adds_template_pool_and_base_before_the_message(cli: Cli, world: Wo
 def test_a_narrow_terminal_keeps_the_message_and_gives_up_the_wide_columns(
     cli: Cli, world: World
 ) -> None:
-    from controller.cli import get as listing
+    from controller.cli.commands import get as listing
 
     world.images.installing()
     items = json.loads(cli("get", "images", "-o", "json").stdout)["items"]
@@ -98,7 +98,7 @@ def test_an_image_as_json_has_all_there_is_to_know_of_a_failure(cli: Cli, world:
 def test_a_person_is_told_of_images_that_failed(
     cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from controller.cli import get as listing
+    from controller.cli.commands import get as listing
 
     for module in (listing, terminal):
         monkeypatch.setattr(module, "person_looks", lambda: True)

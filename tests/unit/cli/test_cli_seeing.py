@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.cli import follow, terminal
-from controller.cli import get as listing
-from controller.desired.problems import Problem
+from controller.cli.commands import follow
+from controller.cli.commands import get as listing
+from controller.cli.terminal import output as terminal
+from controller.desired.text.problems import Problem
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.guest import Failure, Fleet
-from controller.planning.orphans import plan_orphan
+from controller.planning.deletion.orphan import plan_orphan
 from controller.web.server import WebServer
 from tests import factories as make
 from tests.unit.cli.conftest import Cli, Meanwhile

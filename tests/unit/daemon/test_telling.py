@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.daemon.telling import Telling
+from controller.daemon.reporting import Reporting
 from controller.execution.executor import Subject
 from controller.journal.journal import Journal
 from controller.loop.status import StatusStore
@@ -23,7 +23,7 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Fleet
 from controller.planning import steps
-from controller.planning.orphans import plan_orphan
+from controller.planning.deletion.orphan import plan_orphan
 from controller.planning.planner import plan
 from controller.planning.steps import Step, remember
 from controller.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ class Told:
     def __init__(self) -> None:
         self.metrics = Metrics("1")
         self.journal = Journal(":memory:")
-        self.telling = Telling(self.journal, self.metrics, clock=lambda: NOW)
+        self.telling = Reporting(self.journal, self.metrics, clock=lambda: NOW)
         self.store = StatusStore(self.telling.on_status, self.telling.on_drop)
 
     def did(self, domain: DomainView | None, step: Step, *, done: bool = True) -> None:

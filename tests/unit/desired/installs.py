@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
+from controller.desired.catalog.snapshot import Snapshot
 from controller.desired.effective import EffectiveImage, EffectiveInstall
-from controller.desired.snapshot import Snapshot
 
 TREE = "https://mirror.example.org/os/"
 END = 'poweroff\n%packages\n@core\n%end\n{% include "snippets/ks-success.ks.j2" %}\n'

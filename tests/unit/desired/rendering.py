@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from controller.desired.catalog import load_paths
-from controller.desired.templates import TemplateError, render
+from controller.desired.catalog.catalog import load_paths
+from controller.desired.templates.sandbox import TemplateError, render
 
 
 def rendered(cases: list[str], variables: dict[str, Any]) -> list[str]:

@@ -6,10 +6,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from controller.desired.catalog import Catalog
-from controller.desired.installs import KSVALIDATOR
-from controller.desired.loader import Loader
-from controller.desired.snapshot import ScanResult, Snapshot
+from controller.desired.answers.installs import KSVALIDATOR
+from controller.desired.catalog.catalog import Catalog
+from controller.desired.catalog.loader import Loader
+from controller.desired.catalog.snapshot import ScanResult, Snapshot
 
 DATA = Path(__file__).parents[2] / "data"
 BASE = DATA / "valid" / "base"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.desired.documents import read_documents
-from controller.desired.problems import Problem
-from controller.desired.schema import GuestSpec
-from controller.desired.schema_tree import fields
-from controller.desired.templates import TemplateError, render
-from controller.desired.yaml_errors import YamlSyntaxError
+from controller.desired.schema.documents import GuestSpec
+from controller.desired.schema.tree import fields
+from controller.desired.templates.sandbox import TemplateError, render
+from controller.desired.text.parse import read_documents
+from controller.desired.text.problems import Problem
+from controller.desired.text.yaml_errors import YamlSyntaxError
 
 from .support import (
     BASE,

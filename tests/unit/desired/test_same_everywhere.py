@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.desired.templates import TemplateError, render, sandbox
+from controller.desired.templates.sandbox import TemplateError, render, sandbox
 
 from .rendering import in_process
 from .support import DATA

@@ -116,11 +116,11 @@ BY_HAND = {
     "virsh qemu-agent-command": "the tutorial's, in the demo's own guest",
 }
 EXECUTED = {
-    "qemu-img check -r": "tests/unit/images/test_disk_format.py::"
+    "qemu-img check -r": "tests/unit/images/fetch/test_disk_format.py::"
     "test_a_disk_that_is_marked_corrupt_is_taken_after_the_printed_repair",
-    "qemu-img convert --image-opts --object -O": "tests/unit/images/test_disk_format.py::"
+    "qemu-img convert --image-opts --object -O": "tests/unit/images/fetch/test_disk_format.py::"
     "test_an_encrypted_disk_is_taken_after_the_printed_conversion",
-    "qemu-img convert -O": "tests/unit/images/test_disk_format.py::"
+    "qemu-img convert -O": "tests/unit/images/fetch/test_disk_format.py::"
     "test_an_overlay_is_taken_after_the_printed_conversion",
     "virsh blockcommit --active --base --pivot --wait": _REAL
     + "test_the_printed_merge_of_a_snapshot_ends_on_the_guests_volume_and_leaves_the_base",

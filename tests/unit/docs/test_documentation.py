@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from controller.cli.app import app
-from controller.desired.catalog import load_paths
-from controller.desired.schema import DOCUMENTS
+from controller.desired.catalog.catalog import load_paths
+from controller.desired.schema.documents import DOCUMENTS
 from docs import generate
 from tests.unit.docs import pages
 from tests.unit.docs.pages import PAGES, ROOT, Block, name_of

@@ -46,7 +46,9 @@ def test_messages_are_read_whole_and_comments_are_not() -> None:
     ]
     line = "export URI=x    # so that virsh needs no -c"
     assert list(printed.commands(printed._ASIDE.sub(" ", line))) == []
-    assert ("controller/planning/moved.py", "virsh edit") in FOUND, "an f-string of many lines"
+    assert ("controller/planning/compare/moved_disks.py", "virsh edit") in FOUND, (
+        "an f-string of many lines"
+    )
 
 
 @pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")

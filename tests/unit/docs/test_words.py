@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.desired.schema import DOCUMENTS
-from controller.desired.schema_tree import fields
-from controller.planning.changes import change_class
+from controller.desired.schema.documents import DOCUMENTS
+from controller.desired.schema.tree import fields
+from controller.planning.compare.changes import change_class
 from controller.planning.conditions import ConditionType, Health, Printable, Sync
 from docs.generating import changes, field_types, reasons, words
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from controller.desired.effective import EffectiveGuest, EffectiveService
-from controller.desired.schema import OnChange
+from controller.desired.schema.documents import OnChange
 from controller.errors import PermanentError, TransientError
 from controller.guest_access.inside import ApplyFailedError
 from controller.observed.inside import InsideView
-from controller.planning.changes import inside_changes
+from controller.planning.compare.changes import inside_changes
 from tests.unit.guest_access.sandbox import Sandbox
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))

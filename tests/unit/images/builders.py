@@ -12,7 +12,7 @@ from controller.errors import HostUnreachableError, PermanentError, TransientErr
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.domain import DomainState, StateReason
 from controller.observed.host import VolumeView
-from tests.unit.images.pool import KilledError, Pool
+from tests.unit.images.fake_pool import KilledError, Pool
 
 GOOD = ("phase partitioning", "phase packages", "sealed", "success", "poweroff")
 

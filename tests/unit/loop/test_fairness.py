@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.desired.snapshot import Snapshot
+from controller.desired.catalog.snapshot import Snapshot
 from controller.execution.operations import Operations
 from controller.lanes import Lane, Lanes, lane_of_guest
 from controller.loop.queue import WorkQueue

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from controller.desired.catalog.snapshot import Snapshot
 from controller.desired.effective import EffectiveGuest
-from controller.desired.problems import Problem
-from controller.desired.snapshot import Snapshot
+from controller.desired.text.problems import Problem
 from controller.errors import HostUnreachableError, TransientError
 from controller.loop.fleet import Fleets, Limit
 from controller.observed.domain import DomainState, DomainView, Memory

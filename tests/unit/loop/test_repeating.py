@@ -16,7 +16,7 @@ from controller.observed.domain import (
 )
 from controller.observed.inside import InsideView
 from controller.planning.conditions import ConditionType, Sync
-from controller.planning.repeating import FREE, QUIET, pause
+from controller.planning.repetition import FREE, QUIET, pause
 from tests.fakes import Daemon
 from tests.unit.loop.test_replacing import Site, guest
 from tests.unit.loop.test_replacing_hard import passes, vanishes, wishes

@@ -22,9 +22,9 @@ from controller.observed.domain import (
 )
 from controller.observed.host import VolumeView
 from controller.planning.conditions import ConditionType, Printable
-from controller.planning.domain import placed
 from controller.planning.planner import plan
 from controller.planning.steps import step_name
+from controller.planning.wanted.domain import placed
 from tests.factories import (
     NOW,
     POLICY,

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from controller.errors import TransientError
-from controller.hypervisor.adoption import marked
-from controller.hypervisor.domain_update import update
-from controller.hypervisor.domain_xml import render
+from controller.hypervisor.domains.adoption import marked
+from controller.hypervisor.xml.render import render
+from controller.hypervisor.xml.update import update
 from controller.observed.adopted_devices import (
     ADOPTED_NAMESPACE,
     adopted_note,

@@ -20,7 +20,7 @@ from controller.observed.domain_xml import (
     parse_ownership,
 )
 from controller.observed.host import PoolView
-from controller.planning.locating import located
+from controller.observed.locating import located
 
 FOREIGN = """<domain type='kvm'><name>old</name><uuid>2fd0e4f3-78ef-4486-bef9-87d1ce58fb6e</uuid>
 <memory unit='GiB'>2</memory><vcpu>3</vcpu>

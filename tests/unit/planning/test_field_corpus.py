@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.desired.catalog import load_paths
+from controller.desired.catalog.catalog import load_paths
 from controller.desired.effective import EffectiveGuest
 from controller.observed.domain import DomainState, DomainView
 from controller.observed.domain_xml import parse_config, parse_domain
@@ -18,9 +18,9 @@ from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.observed.kept import kept
 from controller.observed.kept_devices import Kept
-from controller.planning.adopting import plan_adoption
-from controller.planning.exported import Exported
-from controller.planning.exporting import export
+from controller.planning.adoption.adopt import plan_adoption
+from controller.planning.adoption.export import export
+from controller.planning.adoption.exported import Exported
 from controller.planning.plan import Policy
 from controller.planning.steps import RecordApplied
 from tests.factories import NOW

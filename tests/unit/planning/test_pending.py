@@ -10,8 +10,8 @@ from controller.observed.domain import DiskConfig, DomainConfig, DomainView
 from controller.observed.guest import Operation
 from controller.observed.host import PoolView
 from controller.observed.image import ImageState
+from controller.observed.locating import located_view
 from controller.planning.conditions import ConditionType, Sync
-from controller.planning.locating import located_view
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
 from controller.planning.steps import step_name

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.desired import schema
+from controller.desired.schema import documents as schema
 from controller.observed.domain import DomainView
-from controller.planning.domain import wanted_config
+from controller.planning.wanted.domain import wanted_config
 from tests.factories import POLICY, a_domain, a_guest, a_host
 
 DATA = schema.Disk.model_validate({"name": "data", "size": "1Gi"})

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from controller.desired.answer_templates import TemplateFile, TemplateSet
-from controller.desired.answers import render_answer
+from controller.desired.answers.render import render_answer
+from controller.desired.answers.templates import TemplateFile, TemplateSet
 from controller.desired.effective import AUTHORIZED_KEYS_BASE64, ROOT_PASSWORD_HASH
 
 DIRECTORY = Path(__file__).parents[3] / "kickstart-templates"

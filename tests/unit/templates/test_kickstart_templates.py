@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.desired.autoinstall_rules import autoinstall_findings
+from controller.desired.answers.autoinstall import autoinstall_findings
+from controller.desired.answers.kickstart import kickstart_findings
+from controller.desired.answers.ksvalidator import Ksvalidator
+from controller.desired.answers.preseed import preseed_findings
 from controller.desired.effective import AUTHORIZED_KEYS_BASE64, ROOT_PASSWORD_HASH
-from controller.desired.kickstart_rules import kickstart_findings
-from controller.desired.ksvalidator import Ksvalidator
-from controller.desired.named_values import named_values
-from controller.desired.preseed_rules import preseed_findings
+from controller.desired.templates.used_values import named_values
 
 from . import rendering
 from .rendering import AUTOINSTALL, PRESEEDS, TEMPLATES, VERSIONS, full, plain, render, scripts

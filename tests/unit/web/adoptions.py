@@ -13,8 +13,8 @@ from controller.observed.domain import (
     StateReason,
 )
 from controller.observed.guest import Observed
-from controller.planning.adopting import AdoptionPlan, plan_adoption
-from controller.planning.locating import located_view
+from controller.observed.locating import located_view
+from controller.planning.adoption.adopt import AdoptionPlan, plan_adoption
 from tests import factories as make
 
 if TYPE_CHECKING:

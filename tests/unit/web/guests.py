@@ -1,4 +1,4 @@
-"""What a guest desk acts on: a fleet that remembers, and memories that are written and planned."""
+"""What requests about guests act on: a fleet that remembers, records that are written."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,7 +7,7 @@ from controller.loop.fleet import Orphan
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainView, Memory
 from controller.planning.conditions import ConditionType
-from controller.planning.orphans import awaits_approval, plan_orphan
+from controller.planning.deletion.orphan import awaits_approval, plan_orphan
 from controller.planning.planner import plan
 from tests import factories as make
 

@@ -6,20 +6,21 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from controller.daemon.guest_desk import GuestDesk
+from controller.desired.catalog.snapshot import Snapshot
 from controller.desired.effective import EffectiveGuest
-from controller.desired.problems import Problem
-from controller.desired.schema import ServiceDocument
-from controller.desired.snapshot import Snapshot
+from controller.desired.schema.documents import ServiceDocument
+from controller.desired.text.problems import Problem
 from controller.journal.journal import Journal
 from controller.loop.holds import Holds
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import DomainState, Memory, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus, ProbeView
-from controller.planning.orphans import plan_orphan
+from controller.operator.answers import VolumesSeen
+from controller.operator.guests import GuestRequests
+from controller.planning.deletion.orphan import plan_orphan
 from controller.planning.planner import plan
-from controller.web.application import Application, VolumesSeen
+from controller.web.application import Application
 from tests import factories as make
 from tests.unit.web.guests import FakeFleet, Metadata
 from tests.unit.web.images import FakeImages, stalled
@@ -98,8 +99,8 @@ class World:
             self.consoles_closed += 1
 
     @property
-    def desk(self) -> GuestDesk:
-        return GuestDesk(
+    def requests(self) -> GuestRequests:
+        return GuestRequests(
             statuses=self.store,
             snapshot=lambda: self.snapshot,
             believe=self._believe,
@@ -126,7 +127,7 @@ class World:
             catalog=lambda: self.snapshot,
             hosts=lambda: self.hosts,
             images=self.images,
-            guests=self.desk,
+            guests=self.requests,
             adoptions=self.adoptions,
             volumes=lambda: self.volumes,
             journal=self.journal,

@@ -5,7 +5,7 @@ import pytest
 
 from controller.errors import HostUnreachableError
 from controller.images.progress import MIB, Phase
-from controller.web.application import RefusedError
+from controller.operator.answers import RefusedError
 from tests.unit.web.images import TAIL, ready, stalled
 from tests.unit.web.support import World, with_install
 

@@ -15,9 +15,9 @@ from controller.observed.domain import (
 )
 from controller.observed.guest import Fleet
 from controller.observed.host import VolumeView
-from controller.planning.leftovers import Use, VolumeUse
-from controller.planning.orphans import plan_orphan
-from controller.web.application import VolumesSeen
+from controller.operator.answers import VolumesSeen
+from controller.planning.deletion.orphan import plan_orphan
+from controller.planning.volumes.usage import Use, VolumeUse
 from tests import factories as make
 from tests.unit.web.support import World, a_status, lost_host
 

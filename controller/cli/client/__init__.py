@@ -1,0 +1,1 @@
+"""The daemon's API as commands use it: options, names, requests."""

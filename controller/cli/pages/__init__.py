@@ -1,0 +1,1 @@
+"""How guests, images and volumes look: lines of lists, sections of descriptions."""

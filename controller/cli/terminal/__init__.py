@@ -1,0 +1,1 @@
+"""Output and questions, whatever they are about."""

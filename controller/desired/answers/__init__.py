@@ -1,0 +1,1 @@
+"""Answer files of unattended installs: made from templates, and checked."""

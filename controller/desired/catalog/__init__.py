@@ -1,0 +1,1 @@
+"""The documents of a directory over time: changed, broken, missing, resolved."""

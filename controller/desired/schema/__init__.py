@@ -1,0 +1,1 @@
+"""The documents' fields: their bounds, defaults and change classes. Reads no files."""

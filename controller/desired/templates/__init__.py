@@ -1,0 +1,1 @@
+"""Contents from templates that cannot reach out, run away or guess."""

@@ -1,0 +1,1 @@
+"""Connections of a host: opened, watched, lost; calls under deadlines; events. No domain XML."""

@@ -1,0 +1,1 @@
+"""Domains of a host: found, read, written to behind the guard."""

@@ -1,0 +1,25 @@
+"""What stands before every write to a guest's domain: is it ours?
+
+Ours is what carries the ownership element, and was made with it: a clone carries it too.
+"""
+
+import libvirt
+
+from controller.hypervisor.domains.guarded_writes import Guard, element_of
+from controller.hypervisor.errors.refusals import conflict
+from controller.observed.domain import NAMESPACE
+from controller.observed.domain_xml import parse_ownership
+
+
+def guest_guard(host: str) -> Guard:
+    """Raises ``PermanentError(reason='NameConflict')``: no element of ours, or another's."""
+
+    def guard(domain: libvirt.virDomain) -> None:
+        xml, name = element_of(domain, NAMESPACE), domain.name()
+        if xml is None:
+            raise conflict(host, name, "is not Guestkeeper's")
+        owner = parse_ownership(xml)
+        if owner is None or (owner.uid, owner.name) != (domain.UUIDString(), name):
+            raise conflict(host, name, "carries the mark of another domain, as a clone does,")
+
+    return guard

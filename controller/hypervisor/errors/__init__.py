@@ -1,0 +1,1 @@
+"""What libvirt said, as one of the daemon's errors. Makes no calls."""

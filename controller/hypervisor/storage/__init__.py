@@ -1,0 +1,1 @@
+"""Pools, volumes, and who uses a file."""

@@ -1,0 +1,1 @@
+"""Unattended installs: one build from its answer file to its base volume."""

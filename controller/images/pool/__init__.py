@@ -1,0 +1,1 @@
+"""Base volumes in pools: made, found again, deleted when nobody uses them."""

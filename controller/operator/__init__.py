@@ -1,0 +1,1 @@
+"""What an operator asks for, of guests, adoptions, images and volumes: below any interface."""

@@ -1,0 +1,407 @@
+"""An operator's wishes about guests: noted where they outlive the daemon, carried out by the loop.
+
+A wish is a few fields in the metadata of the guest's domain (about all guests, a file of the
+daemon's); noting it is all that happens here.
+The guest is then looked at like after any event, and its plan finds what it is to do. So a wish
+survives whatever happens to the daemon, and is never carried out twice.
+
+Longer than other modules on purpose: a short method for each wish, with all its refusals.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from controller.desired.catalog.snapshot import Snapshot
+from controller.desired.schema.documents import RunStrategy
+from controller.errors import HostUnreachableError, PermanentError
+from controller.execution.ports import Journal
+from controller.loop.fleet import Orphan
+from controller.loop.holds import Holds
+from controller.loop.status import GuestStatus, StatusStore
+from controller.observed.domain import DomainState, DomainView, Memory
+from controller.operator.answers import Deletion, NotNowError
+from controller.planning.compare.changes import medium
+from controller.planning.conditions import ConditionType
+from controller.planning.plan import Policy
+from controller.planning.replacement.system_disks import rollback_disk
+from controller.planning.wanted.domain import SYSTEM
+
+
+class Record(Protocol):
+    """``Executor.record``: writes fields of ``Memory`` into a domain's metadata."""
+
+    def __call__(self, host: str, name: str, **changes: Any) -> None: ...
+
+
+class Fleet(Protocol):
+    """What is about every guest."""
+
+    @property
+    def suspended(self) -> bool: ...
+    def suspend_all(self) -> None:
+        """Raises ``OSError``, as the next does."""
+
+    def resume_all(self) -> None: ...
+
+    def to_approve(self) -> Sequence[Orphan]:
+        """The orphans whose end an operator's word releases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """A guest of ours with its domain as it is now."""
+
+    status: GuestStatus
+    domain: DomainView
+
+    @property
+    def name(self) -> str:
+        return self.status.name
+
+    @property
+    def host(self) -> str:
+        return self.status.observed.host.name
+
+    @property
+    def memory(self) -> Memory:
+        return self.domain.memory
+
+    @property
+    def orphaned(self) -> bool:
+        return self.status.guest is None or self.status.plan.is_true(ConditionType.ORPHANED)
+
+
+class GuestRequests:
+    """Satisfies ``web.application.Guests``. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        statuses: StatusStore,
+        snapshot: Callable[[], Snapshot],
+        believe: Callable[[Collection[str]], None],
+        domain: Callable[[str, str], DomainView | None],
+        record: Record,
+        fleet: Fleet,
+        policy: Policy,
+        journal: Journal,
+        queue: Callable[[str], None],
+        queue_all: Callable[[], None],
+        holds: Holds | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``domain(host, name)`` looks at it; ``queue(name)`` has the guest looked at soon.
+
+        ``believe(names)`` reads the directory, which may be empty, as an operator means it to be,
+        and takes these guests' documents for gone; it raises ``PermanentError`` where what is
+        missing cannot be known to be gone.
+        """
+        self._statuses = statuses
+        self._snapshot = snapshot
+        self._believe = believe
+        self._domain = domain
+        self._record = record
+        self._fleet = fleet
+        self._policy = policy
+        self._journal = journal
+        self._queue = queue
+        self._queue_all = queue_all
+        self._holds = holds or Holds()
+        self._clock = clock
+
+    # --- Leave it alone ---------------------------------------------------------------------------
+
+    def suspend(self, name: str) -> str:
+        """From now on it is only looked at."""
+        guest = self._owned(name)
+        if guest.memory.suspended:
+            return f"{name} is left alone already; to go on: guestkeeper resume {name}"
+        self._note(guest, suspended=True)
+        self._holds.saw(name, suspended=True)
+        self._journal.record(name, "GuestSuspended", "an operator wants it left alone")
+        return f"{name} is left alone from now on; to go on: guestkeeper resume {name}"
+
+    def resume(self, name: str) -> str:
+        """It is looked after again."""
+        status = self._statuses.get(name)
+        if status is not None and status.observed.held and self._holds.held(name):
+            self._holds.saw(name, suspended=False)
+            self._journal.record(name, "GuestResumed", "an operator wants it looked after again")
+            self._queue(name)
+            return f"{name} is looked after again: it has no domain, and is made anew"
+        guest = self._owned(name)
+        was = guest.memory.suspended
+        if not was and not self._fleet.suspended:
+            raise NotNowError(f"{name} is not suspended; what it does: guestkeeper explain {name}")
+        if was:
+            self._note(guest, suspended=False)
+            self._holds.saw(name, suspended=False)
+            self._journal.record(name, "GuestResumed", "an operator wants it looked after again")
+        if self._fleet.suspended:
+            return (
+                f"{name} is to be looked after again, but every guest is suspended; to go on:"
+                " guestkeeper resume --all"
+            )
+        return f"{name} is looked after again, and looked at now"
+
+    def suspend_all(self) -> str:
+        """Every guest is only looked at, also those that come."""
+        with _state_dir():
+            self._fleet.suspend_all()
+        self._journal.record("", "GuestSuspended", "an operator wants every guest left alone")
+        self._queue_all()
+        return "every guest is left alone from now on; to go on: guestkeeper resume --all"
+
+    def resume_all(self) -> str:
+        """Those that were suspended by their names stay so."""
+        if not self._fleet.suspended:
+            alone = self._suspended()
+            how = f"; to go on with {alone[0]}: guestkeeper resume {alone[0]}" if alone else ""
+            raise NotNowError(f"the guests are not suspended as a whole{how}")
+        with _state_dir():
+            self._fleet.resume_all()
+        self._journal.record("", "GuestResumed", "an operator wants the guests looked after again")
+        self._queue_all()
+        alone = self._suspended()
+        still = f"; still suspended by name: {', '.join(alone)}" if alone else ""
+        return f"the guests are looked after again, and looked at now{still}"
+
+    def _suspended(self) -> list[str]:
+        found = []
+        for status in self._statuses.all():
+            domain = status.observed.domain
+            owner = domain.ownership if domain is not None and domain.ours else None
+            if owner is not None and owner.memory.suspended:
+                found.append(status.name)
+        return sorted(found)
+
+    # --- Restart and replace ----------------------------------------------------------------------
+
+    def restart(self, name: str) -> str:
+        """A cold boot, whatever the maintenance windows say."""
+        guest = self._owned(name)
+        self._check_kept(guest)
+        self._check_not_replacing(guest, "which boots it anew by itself")
+        if not guest.domain.state.active:
+            raise NotNowError(
+                f"{name} is off ({guest.domain.state}), so there is nothing to restart: its next"
+                f" start applies everything; to start it: virsh start {name}"
+            )
+        if guest.domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):
+            raise NotNowError(
+                f"{name} is {guest.domain.state} and cannot shut down; first: {guest.domain.go_on}"
+            )
+        wanted = guest.status.guest
+        if wanted is not None and wanted.spec.run_strategy is RunStrategy.HALTED:
+            raise NotNowError(
+                f"{name} has runStrategy Halted: it is being shut down; to have it run, change that"
+                f" in {wanted.origin.file}"
+            )
+        self._note(guest, restart_requested=self._clock())
+        self._journal.record(name, "RestartRequested", "an operator asked for a cold boot")
+        limit = f" (it has {wanted.spec.shutdown_timeout:.0f} s)" if wanted is not None else ""
+        return f"{name} is asked to shut down now{limit}, and started again"
+
+    def approve(self, name: str, base: str, *, now: bool = False) -> str:
+        """The replacement that its present plan waits with, if it is one by ``base``."""
+        guest = self._owned(name)
+        self._check_kept(guest)
+        self._check_not_replacing(guest)
+        waits = guest.status.plan.replace_to
+        if not waits:
+            raise NotNowError(
+                f"nothing of {name} waits for approval; what it waits for: guestkeeper explain"
+                f" {name}"
+            )
+        if base != waits:
+            raise NotNowError(
+                f"it is a system disk of {waits} that {name} waits for approval of, not one of"
+                f" {base or '(no base was named)'}; look again: guestkeeper explain {name}"
+            )
+        self._note(guest, approved=base, approved_now=now)
+        when = ", at once" if now else ""
+        self._journal.record(
+            name, "ReplacementApproved", f"an operator approved a system disk of {base}{when}"
+        )
+        windows = guest.status.guest and guest.status.guest.spec.update_policy.maintenance_windows
+        if windows and not now:
+            return (
+                f"{name} gets a system disk of {base} as soon as its maintenance window is open; at"
+                f" once: guestkeeper approve {name} --now"
+            )
+        return (
+            f"{name} gets a system disk of {base}: it is made beside the running guest, which then"
+            " is stopped and boots from it; the old one is kept"
+        )
+
+    def rollback(self, name: str) -> str:
+        """The last retired disk that worked comes back; the present one is kept."""
+        guest = self._owned(name)
+        self._check_kept(guest)
+        self._check_not_replacing(guest)
+        disk = rollback_disk(guest.memory)
+        if disk is None:
+            failed = any(one.why == "failed" for one in guest.memory.retired)
+            why = "the one that is kept did not come up" if failed else "none is kept"
+            raise NotNowError(f"{name} has no earlier system disk to go back to: {why}")
+        self._note(guest, rollback=True)
+        self._journal.record(
+            name, "RollbackRequested", f"an operator wants {disk.disk.volume} back"
+        )
+        return (
+            f"{name} is stopped and boots from {disk.disk.pool}/{disk.disk.volume}; the present"
+            " disk is kept, and its base is not taken again before it is approved"
+        )
+
+    def retry(self, name: str) -> str:
+        """What failed for this guest and is not tried again unasked."""
+        guest = self._owned(name)
+        self._check_kept(guest)
+        base = guest.memory.refused
+        if not base:
+            failure = guest.status.observed.failure
+            how = f"; {failure.step} is tried again by itself" if failure is not None else ""
+            raise NotNowError(
+                f"nothing of {name} is held back because it failed{how}; see: guestkeeper explain"
+                f" {name}"
+            )
+        self._note(guest, refused="", refused_why="")
+        self._journal.record(name, "RetryRequested", f"an operator wants {base} tried again")
+        wanted = guest.status.guest
+        if wanted is not None and wanted.spec.update_policy.replace == "Automatic":
+            return f"{name} gets a system disk of {base} once more, if its image still wants that"
+        return f"{base} may be tried again; to replace the disk: guestkeeper approve {name}"
+
+    # --- Deletions --------------------------------------------------------------------------------
+
+    def deletions(self) -> list[Deletion]:
+        """Guests whose document is gone and whose end an operator may approve.
+
+        Of an empty directory these are all guests, also those that would only be let go: that it
+        is meant to be empty is what has to be said. So with a place that was lost.
+        """
+        found = {}
+        for orphan in self._fleet.to_approve():
+            memory = orphan.domain.memory
+            found[orphan.domain.name] = _deletion(
+                orphan.domain, memory.deletion_policy, memory.orphaned_since
+            )
+        snapshot = self._snapshot()
+        for name, guest in snapshot.guests.items():
+            if not (snapshot.empty or name in snapshot.lost):
+                continue
+            status = self._statuses.get(name)
+            domain = status.observed.domain if status is not None else None
+            if domain is not None and domain.ours:
+                found[name] = _deletion(domain, guest.spec.deletion_policy, None)
+        return [found[name] for name in sorted(found)]
+
+    def approve_deletions(self, names: Collection[str]) -> Mapping[str, str]:
+        """``names`` empty means all of ``deletions``."""
+        if self._fleet.suspended:
+            raise NotNowError("every guest is suspended; first: guestkeeper resume --all")
+        waiting = {one.guest: one for one in self.deletions()}
+        for name in names:
+            if name not in waiting:
+                raise NotNowError(
+                    f"{name} does not wait to be stopped or deleted; see: guestkeeper explain"
+                    f" {name}"
+                )
+        if not waiting:
+            raise NotNowError("no guest whose document is gone waits to be stopped or deleted")
+        self._believe(names or waiting)
+        return {name: self._approve_end(waiting[name]) for name in sorted(names or waiting)}
+
+    def _approve_end(self, deletion: Deletion) -> str:
+        name, policy = deletion.guest, deletion.policy
+        if policy == "Retain":
+            return f"{name} stays as it is, and nobody looks after it"
+        guest, now = self._owned(name), self._clock()
+        # As long as an absence is not believed it is not noted; it begins with the operator's word.
+        since = guest.memory.orphaned_since
+        began = now if since is None or since > now else since
+        self._note(guest, orphaned_since=began, deletion_approved=now)
+        self._journal.record(
+            name, "DeletionApproved", f"an operator approved its deletionPolicy {policy}"
+        )
+        grace = self._policy.prune_grace
+        when = (
+            f" once its document was gone for {grace:.0f} s, unless it comes back" if grace else ""
+        )
+        if policy == "Delete":
+            return f"{name} is stopped and deleted with its system disk{when}; its data disks stay"
+        return f"{name} is stopped{when}; its disks stay"
+
+    # --- What every wish needs --------------------------------------------------------------------
+
+    def _owned(self, name: str) -> _Guest:
+        """The guest with its domain. Raises where there is no domain of ours, or no answer."""
+        status = self._statuses.get(name)
+        if status is None:
+            raise NotNowError(f"{name} was not looked at yet; try again in a moment")
+        host = status.observed.host
+        if not host.reachable:
+            why = f" ({host.why})" if host.why else ""
+            raise HostUnreachableError(
+                f"host {host.name} of {name} does not answer{why}, and that is where it would be"
+                " noted; see: guestkeeper doctor"
+            )
+        domain = self._domain(host.name, name)
+        if domain is None:
+            raise NotNowError(
+                f"{name} has no domain yet, in which that could be noted; how far it is:"
+                f" guestkeeper explain {name}. To hold every guest: guestkeeper suspend --all"
+            )
+        if not domain.ours:
+            raise NotNowError(
+                f"domain {name} ({domain.uuid}) is not Guestkeeper's; to take it over: guestkeeper"
+                f" adopt {name}"
+            )
+        return _Guest(status, domain)
+
+    def _check_kept(self, guest: _Guest) -> None:
+        """Nothing is done to a guest that is left alone, or has no document."""
+        if guest.memory.suspended:
+            raise NotNowError(f"{guest.name} is suspended; first: guestkeeper resume {guest.name}")
+        if self._fleet.suspended:
+            raise NotNowError("every guest is suspended; first: guestkeeper resume --all")
+        if guest.orphaned:
+            raise NotNowError(
+                f"the document of {guest.name} is gone or cannot be used, so it is left alone; put"
+                " it back, or correct it: guestkeeper validate"
+            )
+
+    @staticmethod
+    def _check_not_replacing(guest: _Guest, hint: str = "") -> None:
+        going = guest.memory.replacement
+        if going is not None:
+            hint = f", {hint}" if hint else ""
+            raise NotNowError(
+                f"a replacement of the system disk of {guest.name} is under way"
+                f" ({going.phase}){hint}; see: guestkeeper explain {guest.name}"
+            )
+
+    def _note(self, guest: _Guest, **changes: Any) -> None:
+        self._record(guest.host, guest.name, **changes)
+        self._queue(guest.name)
+
+
+@contextmanager
+def _state_dir() -> Iterator[None]:
+    """That every guest is suspended stands in a file."""
+    try:
+        yield
+    except OSError as error:
+        raise PermanentError(
+            f"that cannot be noted in the settings' state_dir ({error}); it has to be writable",
+            reason="StateDirUnusable",
+        ) from error
+
+
+def _deletion(domain: DomainView, policy: str, since: float | None) -> Deletion:
+    disk = domain.config.disk(SYSTEM)
+    volume = medium(disk) if disk is not None else ""
+    return Deletion(domain.name, policy, since, volume)

@@ -1,0 +1,69 @@
+"""A domain's interface or drive in the words of documents, where they have any for it. Pure.
+
+One that they cannot say as it is stays as it is: adopting a domain takes only what can be said.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from controller.desired.schema.documents import Cdrom, Interface
+from controller.observed.domain import LIBVIRT_USER, DiskConfig, NicConfig
+
+NIC_KINDS = ("network", "bridge", "user")
+"""What documents have words for. An interface of another kind is left alone, as theirs."""
+
+
+def interface_words(nic: NicConfig) -> dict[str, Any] | None:
+    """The fields of ``interfaces`` but its name; None where documents cannot say it as it is."""
+    return None if why_no_interface(nic) else _fields(nic)
+
+
+def why_no_interface(nic: NicConfig) -> str:
+    """'' where documents can say it as it is."""
+    if nic.kind not in NIC_KINDS or nic.source == LIBVIRT_USER:
+        return f"not one of {', '.join(NIC_KINDS)}"
+    if not nic.mac:
+        return "without a MAC address"
+    if nic.kind == "user" and nic.model != "virtio":
+        return "user networking of another model than virtio"
+    return _objection(Interface, {"name": "net0", **_fields(nic)})
+
+
+def told_interface(nic: NicConfig) -> str:
+    """What it is, for people."""
+    source = "of libvirt's own" if nic.source == LIBVIRT_USER else nic.source
+    return f"{nic.kind} {source}".rstrip() + f", model {nic.model or 'unknown'}"
+
+
+def _fields(nic: NicConfig) -> dict[str, Any]:
+    words: dict[str, Any] = {"mac": nic.mac}
+    if nic.kind == "user":
+        words["user"] = {"forwards": list(nic.forwards)} if nic.forwards else {}
+        return words
+    words[nic.kind] = nic.source
+    if nic.model != "virtio":
+        words["model"] = nic.model
+    if nic.link != "up":
+        words["link"] = nic.link
+    return words
+
+
+def medium_words(drive: DiskConfig) -> dict[str, Any] | None:
+    """What is in a CD-ROM drive; None where documents cannot say that."""
+    if drive.volume is None:
+        return {}
+    if not drive.pool:
+        return None
+    words = {"pool": drive.pool, "volume": drive.volume}
+    return None if _objection(Cdrom, {"name": "cd0", **words}) else words
+
+
+def _objection(model: type[BaseModel], words: dict[str, Any]) -> str:
+    try:
+        model.model_validate(words)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = next((str(part) for part in problem["loc"] if isinstance(part, str)), "")
+        return f"{place} {problem['msg']}".strip()
+    return ""

@@ -1,0 +1,90 @@
+"""A disk that runs on another file than it was put on: somebody's snapshot, copy, or mistake.
+
+It is told, never undone: what the guest wrote since is only there. What would bring it back hangs
+on what it stands on, and a wrong word destroys: ``virsh blockcommit`` without a base merges into
+the bottom of the chain, on which the disks of other guests stand.
+"""
+
+import shlex
+from collections.abc import Mapping
+
+from controller.observed.base_names import file_name, is_base_name
+from controller.observed.domain import DiskConfig, DiskVolume, DomainView
+from controller.observed.host import PoolView
+from controller.planning.compare.changes import disk_path, medium
+
+
+def on_base(domain: DomainView) -> tuple[DiskConfig, ...]:
+    """Its disks that are the base of an image themselves, which it so writes to or will."""
+    running = domain.live if domain.live is not None else domain.config
+    return tuple(
+        disk
+        for disk in running.disks
+        if disk.device == "disk" and is_base_name(file_name(disk.volume or ""))
+    )
+
+
+def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolView]) -> str:
+    """Of one of ``on_base``: what that means, and how it gets a file of its own."""
+    message = (
+        f"{disk_path(disk.alias)} is {medium(disk)}, the base of an image, on which the disks of"
+        " other guests stand: what it writes spoils them, and no guest is made from that base"
+    )
+    noted = next((one for one in domain.memory.volumes if one.alias == disk.alias), None)
+    name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
+    pool = pools.get(noted.pool if noted is not None else disk.pool)
+    own = shlex.quote(volume_path(pool, f"{_stem(name)}-own.qcow2"))
+    if domain.live is not None:
+        return (
+            f"{message}. To give it a file of its own: virsh blockcopy {domain.name} {disk.target}"
+            f" {own} --format qcow2 --transient-job --wait --pivot"
+        )
+    file = volume_path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume or ""
+    return (
+        f"{message}. It is not started. To give it a file of its own: qemu-img convert -O qcow2"
+        f" {shlex.quote(file)} {own}; then put that path in its place: virsh edit {domain.name}"
+    )
+
+
+def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) -> str:
+    """Of one of ``moved_disks``: where it is, and how it comes back, where it can."""
+    noted = next(one for one in domain.memory.volumes if one.alias == alias)
+    disk = _other(domain, noted)
+    message = (
+        f"{disk_path(alias)} is on {_where(disk)}, not on {noted.pool}/{noted.volume}: a snapshot"
+        " or a copy; it is left as it is"
+    )
+    if disk is None:
+        return message
+    base = volume_path(pools.get(noted.pool), noted.volume)
+    if domain.live is None:
+        return f"{message}. While it runs it is told how to merge it"
+    if base in disk.below or f"{noted.pool}/{noted.volume}" in disk.below:
+        return (
+            f"{message}. To merge it: virsh blockcommit {domain.name} {disk.target} --base"
+            f" {shlex.quote(base)} --active --wait --pivot"
+        )
+    return f"{message}. It does not stand on that volume: there is nothing to merge"
+
+
+def _other(domain: DomainView, noted: DiskVolume) -> DiskConfig | None:
+    for config in (domain.live, domain.config):
+        disk = config.disk(noted.alias) if config is not None else None
+        if disk is not None and disk.place != noted.place:
+            return disk
+    return None
+
+
+def _where(disk: DiskConfig | None) -> str:
+    if disk is None or disk.volume is None:
+        return "another volume"
+    return medium(disk)
+
+
+def volume_path(pool: PoolView | None, volume: str) -> str:
+    """Where a volume is, or would be."""
+    return f"{pool.path.rstrip('/') if pool is not None else ''}/{volume}"
+
+
+def _stem(volume: str) -> str:
+    return volume.removesuffix(".qcow2").removesuffix(".raw")

@@ -1,0 +1,1 @@
+"""Decisions about several guests at once."""

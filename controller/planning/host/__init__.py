@@ -1,0 +1,1 @@
+"""What the host lacks or has for somebody else: pools, networks, addresses."""

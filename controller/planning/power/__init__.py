@@ -1,0 +1,1 @@
+"""Starting, stopping and suspending a guest: whether, when, and how often."""

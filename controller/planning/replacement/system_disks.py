@@ -1,0 +1,182 @@
+"""System disks of a guest, past and to come: what a replacement begins with, and what it leaves.
+
+A volume cannot be renamed through libvirt, so each new system disk has a name of its own, and the
+one that was taken out is listed in the guest's memory until its time is over.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from controller.desired.effective import EffectiveGuest
+from controller.desired.schema.quantities import format_size
+from controller.observed.domain import (
+    BootConfig,
+    DiskConfig,
+    DomainConfig,
+    DomainView,
+    Memory,
+    Replacement,
+    ReplacePhase,
+    RetiredDisk,
+    SystemDisk,
+)
+from controller.observed.guest import Observed
+from controller.observed.image import ImageView
+from controller.planning.differences import waits_alone
+from controller.planning.plan import Policy
+from controller.planning.steps import DeleteRetired, RecordMemory, Step, remember
+from controller.planning.volumes.deletable import may_delete
+from controller.planning.wanted.domain import SEED, SYSTEM, seed_volume
+from controller.planning.wanted.names import volume_name
+
+SEEN = 600.0
+"""Seconds that a daemon has to have been up before it deletes by a time that an earlier one wrote
+down: it may have started with a wrong clock, which is set right soon after."""
+
+
+def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
+    """The system disk that the domain is defined with."""
+    disk = domain.config.disk(SYSTEM)
+    boot = domain.config.boot
+    return SystemDisk(
+        pool=disk.pool if disk is not None else "",
+        volume=(disk.volume or "") if disk is not None else "",
+        base=base,
+        kernel=boot.kernel if boot is not None else "",
+        initrd=(boot.initrd or "") if boot is not None else "",
+        args=boot.args if boot is not None else "",
+        format=disk.format if disk is not None else "qcow2",
+    )
+
+
+def begin(
+    desired: EffectiveGuest, domain: DomainView, memory: Memory, image: ImageView, now: float
+) -> RecordMemory:
+    """Writes down that the guest gets a disk of ``image``, which is READY.
+
+    The volume is named by the second, so it is never taken for one that an earlier attempt left.
+    """
+    owner = domain.ownership
+    assert owner is not None  # noqa: S101 - the caller refused foreign domains
+    back = current_disk(domain, base=owner.base)
+    made = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")
+    boot = desired.image.spec.boot
+    to = SystemDisk(
+        pool=back.pool,
+        volume=volume_name(desired.name, domain.uuid, f"system-{made}"),
+        base=image.base or "",
+        kernel=image.kernel_path or "",
+        initrd=image.initrd_path or "",
+        args=boot.args if boot is not None and image.kernel_path else "",
+    )
+    agent = memory.agent_seen or domain.agent_connected
+    began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, agent)
+    return remember(replacement=began)
+
+
+def rollback_disk(memory: Memory) -> RetiredDisk | None:
+    """The disk that a rollback puts in: the last one that worked."""
+    good = [disk for disk in memory.retired if disk.why != "failed"]
+    return max(good, key=lambda disk: disk.since, default=None)
+
+
+def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemory:
+    """Writes down that the guest gets its last retired disk back; or that there is none."""
+    owner = domain.ownership
+    assert owner is not None  # noqa: S101 - the caller refused foreign domains
+    last = rollback_disk(memory)
+    if last is None:
+        return remember(rollback=False)
+    back = current_disk(domain, base=owner.base)
+    agent = memory.agent_seen or domain.agent_connected
+    began = Replacement(last.disk, back, "rollback", ReplacePhase.PREPARING, now, agent)
+    rest = tuple(disk for disk in memory.retired if disk != last)
+    return remember(replacement=began, rollback=False, retired=rest)
+
+
+def too_small(desired: EffectiveGuest, image: ImageView) -> str:
+    """Why no disk of this size can be made from the image; '' where one can."""
+    size = desired.spec.system_disk.size
+    if size is None or size >= image.capacity:
+        return ""
+    return (
+        f"systemDisk.size {format_size(size)} is smaller than the disk of image {image.name};"
+        f" write at least {format_size(image.capacity)}"
+    )
+
+
+def bound_disk(domain: DomainView) -> str:
+    """Why its system disk is not taken out, where it could not be put in again as it is; ''."""
+    disk = domain.config.disk(SYSTEM)
+    if disk is None or not disk.bound:
+        return ""
+    return (
+        f"its system disk {disk.target} has <{'>, <'.join(disk.bound)}> in its definition, which no"
+        " document can say, and so it could not be put in again as it is; swap that disk by hand:"
+        f" virsh edit {domain.name}"
+    )
+
+
+def expired(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    memory: Memory,
+    now: float,
+    policy: Policy,
+) -> tuple[list[Step], float | None]:
+    """Retired disks whose time is over, and when the next one's is; none during a replacement.
+
+    It is over where both clocks say so, the daemon's and the host's, which somebody may have set;
+    and by what an earlier daemon wrote down only after a while (``SEEN``). Of those that did not
+    come up only the last is kept, for somebody to look at.
+    """
+    if memory.replacement is not None:
+        return [], None
+    ttl = desired.spec.update_policy.retired_disk_ttl
+    back = rollback_disk(memory) if memory.rollback else None
+    failed = [one for one in memory.retired if one.why == "failed"]
+    steps: list[Step] = []
+    later: list[float] = []
+    for one in memory.retired:
+        if one == back or not may_delete(domain, memory, *one.disk.place):
+            continue
+        superseded = one in failed[:-1]
+        ends = one.since + ttl + max(0.0, -observed.clock_ahead)
+        if one.since < policy.daemon_started:
+            ends = max(ends, policy.daemon_started + min(SEEN, ttl))
+        if superseded or now >= ends:
+            why = "a later one failed too" if superseded else f"it was {one.why}, {ttl:.0f} s ago"
+            step = DeleteRetired(one, why)
+            if not waits_alone(step, observed.failure, desired.digest, now):
+                steps.append(step)
+        else:
+            later.append(ends)
+    return steps, min(later) if later else None
+
+
+def config_on(
+    desired: EffectiveGuest,
+    observed: Observed,
+    domain: DomainView,
+    disk: SystemDisk,
+    policy: Policy,
+    *,
+    seeded: bool,
+) -> DomainConfig:
+    """The domain as it is defined, on ``disk``. What else is wanted comes before and afterwards."""
+    has = domain.config
+    boot = BootConfig(disk.kernel, disk.initrd or None, disk.args) if disk.kernel else None
+    seed = seed_volume(desired, observed.host, domain, policy.seed) if seeded else None
+    disks = [
+        replace(one, pool=disk.pool, volume=disk.volume, format=disk.format, path="")
+        if one.alias == SYSTEM
+        else one
+        for one in has.disks
+        if one.alias != SEED
+    ]
+    drives = [replace(one, volume=None) for one in has.disks if one.alias == SEED]
+    if seed is not None:
+        target = drives[0].target if drives else "sda"
+        drives = [DiskConfig(SEED, *seed, format="raw", device="cdrom", target=target)]
+    return replace(has, boot=boot, disks=(*disks, *drives))

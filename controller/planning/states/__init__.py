@@ -1,0 +1,1 @@
+"""A guest by the state of its domain: absent, running. They know all rooms of planning."""

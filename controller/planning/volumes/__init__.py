@@ -1,0 +1,1 @@
+"""Which volume belongs to what, and which may go. Deletes nothing."""

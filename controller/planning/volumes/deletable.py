@@ -1,0 +1,107 @@
+"""Which volumes may go with a guest, or with a system disk of it: never another disk of it.
+
+The domain's definition and its metadata may both have been edited by hand, so what either of them
+calls a data disk stays, even where the other calls it a system disk.
+"""
+
+from collections.abc import Iterator
+
+from controller.observed.domain import DomainView, Memory, SystemDisk
+from controller.planning.steps import DeleteVolume
+from controller.planning.wanted.domain import SEED, SYSTEM
+from controller.planning.wanted.names import volume_name
+
+
+def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
+    """The system disks a guest has, had or was to have, and its cloud-init seed.
+
+    What any other disk of it is on is left out, whatever the metadata says; so are bases. What was
+    written down counts: another volume that the definition names is somebody else's doing.
+    """
+    memory = domain.memory
+    kept = set(_kept(domain))
+    bases = _bases(domain, memory)
+    for pool, volume, why in _candidates(domain, memory):
+        if pool and volume and (pool, volume) not in kept and volume not in bases:
+            kept.add((pool, volume))
+            yield DeleteVolume(pool, volume, why)
+
+
+def may_delete(domain: DomainView, memory: Memory, pool: str, volume: str) -> bool:
+    """Is that a volume that a guest which stays can do without?
+
+    Not so is whatever its definition, its running domain or its metadata has in use, be it called a
+    retired disk too, nor a base of any of its system disks. ``memory`` is the domain's.
+    """
+    used = {one.place for one in memory.volumes}
+    if memory.replacement is not None:
+        used.add(memory.replacement.back.place)
+    for config in (domain.config, domain.live):
+        for disk in config.disks if config is not None else ():
+            used.add((disk.pool, disk.volume or ""))
+    free = (pool, volume) not in used and volume not in _bases(domain, memory)
+    return free and pool != "" and volume != ""
+
+
+def _bases(domain: DomainView, memory: Memory) -> set[str]:
+    bases = {disk.base for disk in _system_disks(memory)}
+    if domain.ownership is not None:
+        bases.add(domain.ownership.base)
+    return bases
+
+
+def _candidates(domain: DomainView, memory: Memory) -> Iterator[tuple[str, str, str]]:
+    system = _system_volume(domain, memory)
+    if system is not None:
+        yield *system, "the system disk of a deleted guest"
+    for disk in _system_disks(memory):
+        yield disk.pool, disk.volume, "another system disk of a deleted guest"
+    seed = volume_name(domain.name, domain.uuid, "seed", "iso")
+    for drive in domain.config.disks:
+        if drive.alias != SEED:
+            continue
+        if drive.volume == seed:
+            yield drive.pool, seed, "the cloud-init seed of a deleted guest"
+        elif drive.volume is None and system is not None and not _was_applied(domain):
+            yield system[0], seed, "the cloud-init seed of a deleted guest"  # ejected just now
+
+
+def _system_volume(domain: DomainView, memory: Memory) -> tuple[str, str] | None:
+    for one in memory.volumes:
+        if one.alias == SYSTEM:
+            return one.pool, one.volume
+    for disk in domain.config.disks:
+        if disk.alias == SYSTEM and disk.volume is not None:
+            return disk.pool, disk.volume
+    return None
+
+
+def _system_disks(memory: Memory) -> Iterator[SystemDisk]:
+    """Those beside the one that is in."""
+    if memory.replacement is not None:
+        yield memory.replacement.to
+        yield memory.replacement.back
+    for retired in memory.retired:
+        yield retired.disk
+
+
+def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
+    """What its data disks and media are on."""
+    for one in domain.memory.volumes:
+        if one.alias != SYSTEM:
+            yield one.pool, one.volume
+    for config in (domain.config, domain.live):
+        for disk in config.disks if config is not None else ():
+            if disk.alias not in (SYSTEM, SEED):
+                yield disk.pool, disk.volume
+
+
+def out_of_reach(domain: DomainView) -> str:
+    """The path of a system disk that libvirt knows no volume of; '' where it knows one."""
+    system = _system_volume(domain, domain.memory)
+    return system[1] if system is not None and not system[0] else ""
+
+
+def _was_applied(domain: DomainView) -> bool:
+    """Once its spec was applied whole, a used seed is deleted already."""
+    return domain.ownership is not None and domain.ownership.digest != ""
