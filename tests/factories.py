@@ -17,7 +17,7 @@ from controller.desired.schema.documents import GuestSpec, ImageSpec, OnChange, 
 from controller.observed.domain import (
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Ownership,
     StateReason,
 )
@@ -137,7 +137,7 @@ def a_domain(
     state: DomainState = DomainState.RUNNING,
     reason: StateReason = StateReason.OTHER,
     *,
-    memory: Memory | None = None,
+    record: GuestRecord | None = None,
     applied: bool = True,
     agent: bool = True,
     started_at: float | None = NOW - 100,
@@ -150,8 +150,8 @@ def a_domain(
         generation=1,
         digest=guest.digest if applied else "",
         spec=spec_document(guest) if applied else "",
-        memory=replace(
-            memory or Memory(),
+        record=replace(
+            record or GuestRecord(),
             controller=POLICY.controller,
             deletion_policy=guest.spec.deletion_policy,
             agent_seen=agent,

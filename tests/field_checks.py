@@ -68,7 +68,7 @@ class Site(Protocol):
         """Passes until nothing more is done without being asked; the last plan."""
 
     def ask(self, **changes: Any) -> None:
-        """An operator's wish: fields of the guest's ``Memory``."""
+        """An operator's wish: fields of the guest's ``GuestRecord``."""
 
     def domain(self) -> DomainView: ...
 

@@ -456,7 +456,7 @@ POLICIES = [
         "deletionPolicy",
         Takes.CONTROLLER,
         {"deletionPolicy": "Stop"},
-        shows=lambda seen: seen.domain.ownership.memory.deletion_policy == "Stop",
+        shows=lambda seen: seen.domain.ownership.record.deletion_policy == "Stop",
     ),
     row("guestAccess", Takes.CONTROLLER, {"guestAccess": "agent"}),
     row(

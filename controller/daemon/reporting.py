@@ -143,7 +143,7 @@ def _began(
 def _why_started(domain: DomainView) -> str:
     """What it was stopped for by the daemon, else why it was off."""
     owner = domain.ownership
-    stopped_for = owner.memory.stop_for if owner is not None else ""
+    stopped_for = owner.record.stop_for if owner is not None else ""
     orderly = domain.reason not in (StateReason.CRASHED, StateReason.FAILED, StateReason.PANICKED)
     if orderly and stopped_for in (StopFor.RESTART, StopFor.REPLACE):
         return stopped_for
@@ -153,9 +153,9 @@ def _why_started(domain: DomainView) -> str:
 def _replacement_ended(domain: DomainView | None, step: Step) -> tuple[str, float] | None:
     """How, and when it began, where ``step`` wrote down its end."""
     owner = domain.ownership if domain is not None else None
-    going = owner.memory.replacement if owner is not None else None
+    going = owner.record.replacement if owner is not None else None
     match step:
-        case steps.RecordMemory(changes=noted) | steps.DefineDomain(memory=noted):
+        case steps.UpdateRecord(changes=noted) | steps.DefineDomain(record=noted):
             changes = dict(noted)
             if going is None or changes.get("replacement", going) is not None:
                 return None

@@ -114,13 +114,13 @@ class Executor:
                 self._short(subject, observed, step)
 
     def record(self, host: str, name: str, **changes: Any) -> None:
-        """Changes fields of the guest's ``Memory`` in its domain's metadata, and leaves the others
+        """Changes fields of the guest's record in its domain's metadata, and leaves the others
         as they are there. For the operator's commands, beside whatever the loop does.
 
         Raises ``PermanentError(reason="DomainGone")``, and what the host's calls raise.
         """
         self._write_down(
-            host, name, lambda owner: replace(owner, memory=replace(owner.memory, **changes))
+            host, name, lambda owner: replace(owner, record=replace(owner.record, **changes))
         )
         self._knowledge.begins_anew(name)
 
@@ -183,7 +183,7 @@ class Executor:
                 self._delete_retired(host, name, step)
                 disk = step.retired.disk
                 return "VolumeDeleted", f"volume {disk.pool}/{disk.volume}: {step.why}"
-            case steps.RecordMemory():
+            case steps.UpdateRecord():
                 self._noting(subject, observed)(step.changes)
                 return None
             case steps.RecordApplied():
@@ -241,14 +241,14 @@ class Executor:
         return "DomainChanged", str(step)
 
     def _noting(self, subject: Subject, observed: Observed) -> Note:
-        """Writes fields of ``Memory`` down, but for a wish that came since the plan was made."""
+        """Writes fields of the record down, but for a wish that came since the plan was made."""
 
         def note(changes: tuple[tuple[str, Any], ...]) -> None:
             change = unless_wished(observed, changes)
             self._write_down(
                 subject.host,
                 subject.name,
-                lambda owner: replace(owner, memory=change(owner.memory)),
+                lambda owner: replace(owner, record=change(owner.record)),
             )
 
         return note
@@ -259,8 +259,8 @@ class Executor:
         world.delete_volume(host, disk.pool, disk.volume)
 
         def struck(owner: Ownership) -> Ownership:
-            rest = tuple(one for one in owner.memory.retired if one != step.retired)
-            return replace(owner, memory=replace(owner.memory, retired=rest))
+            rest = tuple(one for one in owner.record.retired if one != step.retired)
+            return replace(owner, record=replace(owner.record, retired=rest))
 
         self._write_down(host, name, struck)
 
@@ -270,8 +270,8 @@ class Executor:
             return
         with self._lock_of(name):
             owner = self._owner(host, name)
-            memory = unless_wished(observed, step.memory)(owner.memory)
-            owner = replace(owner, memory=memory, **dict(step.marks))
+            record = unless_wished(observed, step.record)(owner.record)
+            owner = replace(owner, record=record, **dict(step.marks))
             self._ports.hypervisor.define(host, step.config, owner)
 
     def _create_seed(self, guest: EffectiveGuest, step: steps.CreateSeed) -> None:

@@ -37,7 +37,7 @@ class Hosts(Protocol):
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
         """Every path that a domain there names or stands on, with the names of those domains.
 
-        What only the memory of a guest names is none of them.
+        What only the record of a guest names is none of them.
         """
 
 
@@ -99,7 +99,7 @@ class InUse:
         if domain is None or not domain.ours or domain.live is not None:
             return False
         owner, places = domain.ownership, ((volume.pool, volume.name), ("", volume.path))
-        deleting = owner is not None and owner.memory.deleting
+        deleting = owner is not None and owner.record.deleting
         return deleting and any(one.place in places for one in domain.config.disks)
 
     def _look(self, host: str) -> _Seen:

@@ -69,7 +69,7 @@ class Hypervisor(Protocol):
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
         """Every path that a domain there names or stands on, with the names of those domains.
 
-        What only the memory of a guest names is none of them.
+        What only the record of a guest names is none of them.
         """
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None: ...

@@ -14,7 +14,7 @@ from controller.planning.power.stopping import NOT_STOPPED
 from controller.planning.steps import ShutdownDomain, StartDomain
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
-"""Writes fields of the guest's ``Memory`` down."""
+"""Writes fields of the guest's ``GuestRecord`` down."""
 _NO_TRY = (HostUnreachableError, HostBusyError)
 """Errors of a start that was not tried, or of which nobody knows."""
 

@@ -296,7 +296,7 @@ class Hypervisor:
         return file_paths(self._of(host).link)
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
-        """The same, each with the domains that use it, without what only a guest's memory names."""
+        """The same, each with the domains that use it, without what only a guest's record names."""
         return self.file_uses(host).users
 
     def file_uses(self, host: str) -> FileUses:

@@ -215,7 +215,7 @@ class Fleets:
         }
         awaiting = {one.domain.name for one in orphans if one.awaits}
         blocked = [
-            one.domain.name for one in orphans if one.awaits and one.domain.memory.deletion_blocked
+            one.domain.name for one in orphans if one.awaits and one.domain.record.deletion_blocked
         ]
         return Census(
             guests=len(guests),
@@ -267,7 +267,7 @@ class Fleets:
         owner = domain.ownership if domain is not None and domain.ours else None
         if domain is None or owner is None:
             return None
-        if of_another(owner.memory, self._policy):
+        if of_another(owner.record, self._policy):
             return None
         awaits = awaits_approval(domain, self._policy, policy)
         return Orphan(host, domain, awaits, is_ending(domain, self._policy, policy))

@@ -104,7 +104,7 @@ class Look:
         name = guest.name
         if domain is not None and domain.ours:
             self._placed[name] = guest.spec.host
-            self._holds.saw(name, suspended=domain.memory.suspended)
+            self._holds.saw(name, suspended=domain.record.suspended)
         observed = Observed(
             host=host,
             domain=domain,
@@ -182,7 +182,7 @@ class Look:
         silence came between.
         """
         owner, name, now = domain.ownership, domain.name, self._clock()
-        if owner is None or owner.memory.replacement is None:
+        if owner is None or owner.record.replacement is None:
             self._watched.pop(name, None)
             return 0.0
         since, last = self._watched.get(name, (now, now))
@@ -195,7 +195,7 @@ class Look:
         """Does an operator want the guest left alone, as of this moment?"""
         domain = self._ports.hypervisor.domain(host, name)
         owner = domain.ownership if domain is not None else None
-        return self._fleet(name).suspended or (owner is not None and owner.memory.suspended)
+        return self._fleet(name).suspended or (owner is not None and owner.record.suspended)
 
     def _with_hold(
         self, guest: EffectiveGuest, domain: DomainView, image: ImageView | None, fleet: Fleet
@@ -204,10 +204,10 @@ class Look:
         owner = domain.ownership
         if owner is None or image is None:
             return fleet
-        approved = owner.memory.approved == image.base  # which counts before it begins
+        approved = owner.record.approved == image.base  # which counts before it begins
         if guest.spec.update_policy.replace != "Automatic" and not approved:
             return fleet
-        if owner.memory.replacement is not None or not image.base or image.base == owner.base:
+        if owner.record.replacement is not None or not image.base or image.base == owner.base:
             return fleet
         return replace(fleet, hold=self._hold(guest, image))
 
@@ -215,7 +215,7 @@ class Look:
         self, guest: EffectiveGuest, host: HostView, domain: DomainView
     ) -> Mapping[tuple[str, str], VolumeView]:
         """Asked for each time while something is to be made, else every ten minutes."""
-        going = domain.memory.replacement
+        going = domain.record.replacement
         lacks = missing_disks(guest, domain)
         unsettled = going is not None or bool(lacks or self._knowledge.missing(guest.name))
         now = self._clock()

@@ -17,7 +17,7 @@ from controller.execution.executor import Executor, Ports, Subject
 from controller.execution.knowledge import Knowledge
 from controller.loop.look import Look
 from controller.loop.status import StatusStore
-from controller.observed.domain import Memory
+from controller.observed.domain import GuestRecord
 from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.planning.conditions import Printable
@@ -216,8 +216,8 @@ class Reconciler:
 
     def _plan(self, guest: EffectiveGuest, observed: Observed) -> Plan:
         domain = observed.domain
-        memory = domain.memory if domain is not None else Memory()
-        return plan(guest, observed, memory, self._clock(), self._policy)
+        record = domain.record if domain is not None else GuestRecord()
+        return plan(guest, observed, record, self._clock(), self._policy)
 
     def _say(self, guest: EffectiveGuest, observed: Observed, made: Plan) -> None:
         self._status.put(guest, observed, made, self._wall())

@@ -94,7 +94,7 @@ class Rollouts:
             why = self._hold(rollout, guest)
         if peer is None or not peer.waiting:  # it does not go now, whatever is said here
             return why
-        told = peer.owner.memory.approved == peer.base  # by an operator, and does not wait
+        told = peer.owner.record.approved == peer.base  # by an operator, and does not wait
         if why and not told:
             return why
         began, queue = self._count(image, windows)

@@ -149,7 +149,7 @@ def _nic_order(nic: NicConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DomainConfig:
-    """What a domain is defined as, in the fields we own. Memory in bytes.
+    """What a domain is defined as, in the fields we own. GuestRecord in bytes.
 
     Two values that libvirt would make the same domain of are equal: memory is rounded up to whole
     MiB (as libvirt does when the domain starts), disks stand in the order libvirt sorts them into
@@ -278,7 +278,7 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class GuestRecord:
     """What must outlive the daemon about a guest; it lives in the domain's metadata.
 
     Times are seconds since the epoch. Several write it (the loop, the operator's commands), so
@@ -360,7 +360,7 @@ class Ownership:
     """Digest of the effective spec that was last applied whole; '' before the first time."""
     spec: str
     """That spec, as canonical JSON (``planning.changes.spec_document``); '' before."""
-    memory: Memory = field(default_factory=Memory)
+    record: GuestRecord = field(default_factory=GuestRecord)
     created: float = 0.0
     """When the guest was made, epoch seconds; 0 where it is not known."""
     base: str = ""
@@ -404,6 +404,6 @@ class DomainView:
         return f"virsh {verb} {shlex.quote(self.name)}"
 
     @property
-    def memory(self) -> Memory:
+    def record(self) -> GuestRecord:
         """What our element remembers; of a domain without one, nothing."""
-        return self.ownership.memory if self.ownership is not None else Memory()
+        return self.ownership.record if self.ownership is not None else GuestRecord()

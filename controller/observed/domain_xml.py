@@ -1,7 +1,7 @@
 """Reads libvirt's domain XML into the fields we own.
 
 Planning compares values, so something has to turn libvirt's XML, with all it fills in by itself,
-back into a ``DomainConfig``; and the ownership element, which is where a guest's memory outlives
+back into a ``DomainConfig``; and the ownership element, which is where a guest's record outlives
 the daemon, must be readable whatever somebody did to it. Pure: text in, values out.
 
 Longer than other modules on purpose: one pass over one text, a small function for each element.
@@ -27,8 +27,8 @@ from controller.observed.domain import (
     BootConfig,
     DiskConfig,
     DomainConfig,
+    GuestRecord,
     IoTune,
-    Memory,
     NicConfig,
     Ownership,
 )
@@ -106,7 +106,7 @@ def parse_ownership(xml: str) -> Ownership | None:
     """Our element of a domain XML, or of the element alone (``virDomainGetMetadata``).
 
     ``None`` where there is none: then the domain is foreign. Content that cannot be read leaves
-    the domain ours, with empty memory. Raises as ``parse_domain``.
+    the domain ours, with an empty record. Raises as ``parse_domain``.
     """
     root = _root(xml)
     if _local(root.tag) == "guest":
@@ -133,7 +133,7 @@ def ownership_element(ownership: Ownership, *, namespaced: bool = True) -> ET.El
         },
     )
     ET.SubElement(element, f"{prefix}spec").text = _xml_safe(ownership.spec)
-    ET.SubElement(element, f"{prefix}memory").text = stored_text(ownership.memory)
+    ET.SubElement(element, f"{prefix}memory").text = stored_text(ownership.record)
     return element
 
 
@@ -417,17 +417,17 @@ def _ownership_element(element: ET.Element) -> Ownership:
         spec=intern(texts.get("spec", "")),  # it has no name in it: guests that are alike share it
         created=_float(element.get("created")),
         base=intern(element.get("base", "")),
-        memory=parse_memory(texts.get("memory", "")),
+        record=parse_record(texts.get("memory", "")),
     )
 
 
-def parse_memory(text: str) -> Memory:
-    """The memory of a guest from its JSON.
+def parse_record(text: str) -> GuestRecord:
+    """The record of a guest from its JSON.
 
     Keys this version does not know and values of another type are left out, so that a newer or
-    a broken one costs the memory, never the guest.
+    a broken one costs the record, never the guest.
     """
-    return Memory(**stored_fields(Memory, text))
+    return GuestRecord(**stored_fields(GuestRecord, text))
 
 
 def _xml_safe(text: str) -> str:

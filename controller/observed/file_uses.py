@@ -11,8 +11,8 @@ class FileUses:
     ``loose`` are those of ``users`` of which nobody knows what they stand on, or are a link to:
     disks in no pool, in a pool that is stopped, or not to be found.
 
-    ``remembered`` is what guests' memory names, with what that stands on, be it used by a domain or
-    not: what is in neither is unused.
+    ``remembered`` is what guests' records name, with what that stands on, be it used by a domain
+    or not: what is in neither is unused.
     """
 
     users: Mapping[str, frozenset[str]]

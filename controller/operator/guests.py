@@ -21,7 +21,7 @@ from controller.execution.ports import Journal
 from controller.loop.fleet import Orphan
 from controller.loop.holds import Holds
 from controller.loop.status import GuestStatus, StatusStore
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.operator.answers import Deletion, NotNowError
 from controller.planning.compare.changes import medium
 from controller.planning.conditions import ConditionType
@@ -31,7 +31,7 @@ from controller.planning.wanted.domain import SYSTEM
 
 
 class Record(Protocol):
-    """``Executor.record``: writes fields of ``Memory`` into a domain's metadata."""
+    """``Executor.record``: writes fields of ``GuestRecord`` into a domain's metadata."""
 
     def __call__(self, host: str, name: str, **changes: Any) -> None: ...
 
@@ -66,8 +66,8 @@ class _Guest:
         return self.status.observed.host.name
 
     @property
-    def memory(self) -> Memory:
-        return self.domain.memory
+    def record(self) -> GuestRecord:
+        return self.domain.record
 
     @property
     def orphaned(self) -> bool:
@@ -117,7 +117,7 @@ class GuestRequests:
     def suspend(self, name: str) -> str:
         """From now on it is only looked at."""
         guest = self._owned(name)
-        if guest.memory.suspended:
+        if guest.record.suspended:
             return f"{name} is left alone already; to go on: guestkeeper resume {name}"
         self._note(guest, suspended=True)
         self._holds.saw(name, suspended=True)
@@ -133,7 +133,7 @@ class GuestRequests:
             self._queue(name)
             return f"{name} is looked after again: it has no domain, and is made anew"
         guest = self._owned(name)
-        was = guest.memory.suspended
+        was = guest.record.suspended
         if not was and not self._fleet.suspended:
             raise NotNowError(f"{name} is not suspended; what it does: guestkeeper explain {name}")
         if was:
@@ -174,7 +174,7 @@ class GuestRequests:
         for status in self._statuses.all():
             domain = status.observed.domain
             owner = domain.ownership if domain is not None and domain.ours else None
-            if owner is not None and owner.memory.suspended:
+            if owner is not None and owner.record.suspended:
                 found.append(status.name)
         return sorted(found)
 
@@ -242,9 +242,9 @@ class GuestRequests:
         guest = self._owned(name)
         self._check_kept(guest)
         self._check_not_replacing(guest)
-        disk = rollback_disk(guest.memory)
+        disk = rollback_disk(guest.record)
         if disk is None:
-            failed = any(one.why == "failed" for one in guest.memory.retired)
+            failed = any(one.why == "failed" for one in guest.record.retired)
             why = "the one that is kept did not come up" if failed else "none is kept"
             raise NotNowError(f"{name} has no earlier system disk to go back to: {why}")
         self._note(guest, rollback=True)
@@ -260,7 +260,7 @@ class GuestRequests:
         """What failed for this guest and is not tried again unasked."""
         guest = self._owned(name)
         self._check_kept(guest)
-        base = guest.memory.refused
+        base = guest.record.refused
         if not base:
             failure = guest.status.observed.failure
             how = f"; {failure.step} is tried again by itself" if failure is not None else ""
@@ -285,9 +285,9 @@ class GuestRequests:
         """
         found = {}
         for orphan in self._fleet.to_approve():
-            memory = orphan.domain.memory
+            record = orphan.domain.record
             found[orphan.domain.name] = _deletion(
-                orphan.domain, memory.deletion_policy, memory.orphaned_since
+                orphan.domain, record.deletion_policy, record.orphaned_since
             )
         snapshot = self._snapshot()
         for name, guest in snapshot.guests.items():
@@ -321,7 +321,7 @@ class GuestRequests:
             return f"{name} stays as it is, and nobody looks after it"
         guest, now = self._owned(name), self._clock()
         # As long as an absence is not believed it is not noted; it begins with the operator's word.
-        since = guest.memory.orphaned_since
+        since = guest.record.orphaned_since
         began = now if since is None or since > now else since
         self._note(guest, orphaned_since=began, deletion_approved=now)
         self._journal.record(
@@ -364,7 +364,7 @@ class GuestRequests:
 
     def _check_kept(self, guest: _Guest) -> None:
         """Nothing is done to a guest that is left alone, or has no document."""
-        if guest.memory.suspended:
+        if guest.record.suspended:
             raise NotNowError(f"{guest.name} is suspended; first: guestkeeper resume {guest.name}")
         if self._fleet.suspended:
             raise NotNowError("every guest is suspended; first: guestkeeper resume --all")
@@ -376,7 +376,7 @@ class GuestRequests:
 
     @staticmethod
     def _check_not_replacing(guest: _Guest, hint: str = "") -> None:
-        going = guest.memory.replacement
+        going = guest.record.replacement
         if going is not None:
             hint = f", {hint}" if hint else ""
             raise NotNowError(

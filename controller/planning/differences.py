@@ -99,11 +99,11 @@ def pending(
     changes = list(config_changes(domain.config, wanted))
     if not domain.persistent:
         changes.insert(0, FieldChange("definition", "", "persistent", Change.LIVE))
-    written = placed(wanted, owner.memory, moved)
+    written = placed(wanted, owner.record, moved)
     if changes:
         steps += _new_volumes(desired, observed, domain, volumes)
-        steps.append(DefineDomain(wanted, owner, new=False, memory=tuple(written.items())))
-    elif any(getattr(owner.memory, name) != value for name, value in written.items()):
+        steps.append(DefineDomain(wanted, owner, new=False, record=tuple(written.items())))
+    elif any(getattr(owner.record, name) != value for name, value in written.items()):
         steps.append(remember(**written))
     if domain.autostart != desired.spec.autostart:
         steps.append(SetAutostart(desired.spec.autostart))

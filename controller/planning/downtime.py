@@ -7,7 +7,7 @@ roll-back. At most one of them at a time, and nothing while something milder is 
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState
 from controller.planning.compare.image import Outdated, image_state
@@ -49,7 +49,7 @@ def decide_change(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     todo: Pending,
     now: float,
     policy: Policy,
@@ -57,8 +57,8 @@ def decide_change(
     """For a domain that runs or is off. Nothing is begun while a long action runs, or a replacement
     is under way; what is not as wanted is told all the same.
     """
-    decided = _decide(desired, observed, domain, memory, todo, now, policy)
-    busy = memory.replacement is not None or observed.operation is not None
+    decided = _decide(desired, observed, domain, record, todo, now, policy)
+    busy = record.replacement is not None or observed.operation is not None
     frozen = frozen_until(desired, observed, now)
     if frozen is not None and domain.live is not None and decided.steps:
         message = f"{decided.message}; it waits while its file systems are frozen, as by a backup"
@@ -70,27 +70,27 @@ def _decide(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     todo: Pending,
     now: float,
     policy: Policy,
 ) -> ChangeDecision:
     if SYSTEM in todo.moved:
         # What it would come back to is somebody's snapshot: that has to be merged first.
-        return _restart(desired, observed, domain, memory, todo, now, policy.daemon_started)
+        return _restart(desired, observed, domain, record, todo, now, policy.daemon_started)
     bound = bound_disk(domain)
-    if memory.rollback and memory.replacement is None:
+    if record.rollback and record.replacement is None:
         if bound:
             return ChangeDecision((remember(rollback=False),), "ChangeRefused", bound)
-        began = begin_rollback(domain, memory, now)
+        began = begin_rollback(domain, record, now)
         return ChangeDecision((began,), "Replacing", "an operator wants its last system disk back")
     replacing = ChangeDecision()
     if todo.outdated is not None:
-        replacing = _replace(desired, observed, domain, memory, todo.outdated, now)
+        replacing = _replace(desired, observed, domain, record, todo.outdated, now)
     since = policy.daemon_started
-    if replacing.steps and not asked_to_stop(domain, memory, StopFor.RESTART, since=since):
+    if replacing.steps and not asked_to_stop(domain, record, StopFor.RESTART, since=since):
         return replacing  # which boots it cold, too
-    restart = _restart(desired, observed, domain, memory, todo, now, since)
+    restart = _restart(desired, observed, domain, record, todo, now, since)
     if restart.steps or todo.outdated is None:
         return restart
     # Both wait; another disk is the larger thing to know.
@@ -106,7 +106,7 @@ def _restart(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     todo: Pending,
     now: float,
     since: float,
@@ -114,7 +114,7 @@ def _restart(
     if domain.state not in (DomainState.RUNNING, DomainState.BLOCKED):
         return ChangeDecision()
     ahead = observed.clock_ahead
-    decided = decide_restart(desired, domain, memory, todo.restart, now, since, ahead)
+    decided = decide_restart(desired, domain, record, todo.restart, now, since, ahead)
     paths = ", ".join(dict.fromkeys(change.path for change in todo.restart))
     message = f"takes effect with the next cold boot: {paths}"
     if decided.waits:
@@ -124,7 +124,7 @@ def _restart(
         return ChangeDecision(
             (), reason, message if reason else "", decided.waits, "", decided.recheck_at
         )
-    asked = asked_to_stop(domain, memory, StopFor.RESTART, since=since)
+    asked = asked_to_stop(domain, record, StopFor.RESTART, since=since)
     held = "" if asked else no_comeback(observed, domain)
     if held:
         waits = f"it waits, for it would not start again: {held}"
@@ -133,7 +133,7 @@ def _restart(
     timeout = desired.spec.shutdown_timeout
     halting = stop(
         domain,
-        memory,
+        record,
         StopFor.RESTART,
         timeout=timeout,
         now=now,
@@ -155,7 +155,7 @@ def _replace(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     old: Outdated,
     now: float,
 ) -> ChangeDecision:
@@ -171,17 +171,17 @@ def _replace(
     bad = spoiled(desired, image)
     if bad:
         return ChangeDecision((), "BaseChanged", f"{what}; {bad}", recheck_at=now + 60)
-    approved = memory.approved == old.base
+    approved = record.approved == old.base
     again = f"guestkeeper approve {name}"
-    if memory.refused == old.base and not approved:
-        message = f"a disk of {old.base} was taken out again: {memory.refused_why}; to try: {again}"
+    if record.refused == old.base and not approved:
+        message = f"a disk of {old.base} was taken out again: {record.refused_why}; to try: {again}"
         return ChangeDecision((), "ReplaceFailed", message, replace_to=old.base)
     policy = desired.spec.update_policy
     if not approved and policy.replace != "Automatic":
         message = f"{what}; to have it replaced: {again}"
         return ChangeDecision((), "ReplaceRequired", message, replace_to=old.base)
     window = window_now(policy.maintenance_windows, now, observed.clock_ahead)
-    if not window.open and not (approved and memory.approved_now):
+    if not window.open and not (approved and record.approved_now):
         message = (
             f"{what}; its replacement waits for the maintenance window; at once: {again} --now"
         )
@@ -194,5 +194,5 @@ def _replace(
     if domain.running_job:
         message = f"{what}; its replacement waits for a job of its domain (backup, migration)"
         return ChangeDecision((), "ReplaceHeld", message, recheck_at=now + 15)
-    began = begin(desired, domain, memory, image, now)
+    began = begin(desired, domain, record, image, now)
     return ChangeDecision((began,), "Replacing", f"{what}; replacing it")

@@ -12,7 +12,7 @@ from controller.planning.conditions import (
     Status,
     Sync,
 )
-from controller.planning.steps import LookInside, PrepareImage, RecordMemory, Step
+from controller.planning.steps import LookInside, PrepareImage, Step, UpdateRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Plan:
     def differs(self) -> bool:
         """Is there anything to do, or something not as wanted that cannot be done?"""
         beside = PrepareImage if self.sync is Sync.SYNCED else LookInside
-        acts = any(not isinstance(step, LookInside | RecordMemory | beside) for step in self.steps)
+        acts = any(not isinstance(step, LookInside | UpdateRecord | beside) for step in self.steps)
         return (
             acts
             or bool(self.changes)

@@ -1,4 +1,4 @@
-"""``plan(desired, observed, memory, now)``: every decision the daemon can take, and nothing else.
+"""``plan(desired, observed, record, now)``: every decision the daemon can take, and nothing else.
 
 One branch for each thing a guest can be: on a silent host, orphaned, somebody else's, not there
 yet, off, paused, running, in the middle of a replacement. Each gives the whole answer: the steps in
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema.documents import RunStrategy
-from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.observed.domain import DomainState, DomainView, GuestRecord, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.planning.compare.changes import FieldChange
 from controller.planning.compare.image import build_beside
@@ -49,34 +49,34 @@ C = ConditionType
 
 
 def plan(
-    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
+    desired: EffectiveGuest, observed: Observed, record: GuestRecord, now: float, policy: Policy
 ) -> Plan:
-    """The plan for one guest. ``now`` is epoch seconds; ``memory`` comes from the domain."""
-    made = _plan(desired, observed, memory, now, policy)
+    """The plan for one guest. ``now`` is epoch seconds; ``record`` comes from the domain."""
+    made = _plan(desired, observed, record, now, policy)
     return hold_repeated(made, observed, now)
 
 
 def _plan(
-    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
+    desired: EffectiveGuest, observed: Observed, record: GuestRecord, now: float, policy: Policy
 ) -> Plan:
-    made = _decide(desired, observed, memory, now, policy)
+    made = _decide(desired, observed, record, now, policy)
     if observed.failure is not None:
         made = _hold(made, desired, observed.failure, now)
     if observed.held and observed.domain is None:
-        memory = replace(memory, suspended=True)
-    alone = memory.suspended or observed.fleet.suspended
+        record = replace(record, suspended=True)
+    alone = record.suspended or observed.fleet.suspended
     if not alone and made.printable is not Printable.PAUSED:
         return made
     # What the domain has to know for when its document is gone is no act upon the guest.
     domain, kept = observed.domain, None
     if domain is not None and domain.ours and observed.host.reachable:
-        kept = upkeep(desired, domain, memory, policy)
+        kept = upkeep(desired, domain, record, policy)
     steps = (kept,) if kept is not None else ()
-    return suspended(made, memory, steps) if alone else replace(made, steps=steps or made.steps)
+    return suspended(made, record, steps) if alone else replace(made, steps=steps or made.steps)
 
 
 def _decide(
-    desired: EffectiveGuest, observed: Observed, memory: Memory, now: float, policy: Policy
+    desired: EffectiveGuest, observed: Observed, record: GuestRecord, now: float, policy: Policy
 ) -> Plan:
     domain = observed.domain
     if not observed.host.reachable:
@@ -85,7 +85,7 @@ def _decide(
         return _conflict(desired, domain)
     if domain is None:
         return plan_creation(desired, observed, now, policy)
-    if memory.deleting:
+    if record.deleting:
         return finish_deletion(
             desired.name,
             domain,
@@ -105,17 +105,17 @@ def _decide(
         message = "it crashed, and its QEMU is kept: powering it off"
         return _stopping(desired, message, now + 5, (DestroyDomain("it crashed"),))
     halted = desired.spec.run_strategy is RunStrategy.HALTED
-    if memory.replacement is not None and (is_begun(memory) or off or not halted):
-        usual = (_off if off else plan_running)(desired, observed, domain, memory, now, policy)
-        return plan_replacement(desired, observed, domain, memory, usual, now, policy)
+    if record.replacement is not None and (is_begun(record) or off or not halted):
+        usual = (_off if off else plan_running)(desired, observed, domain, record, now, policy)
+        return plan_replacement(desired, observed, domain, record, usual, now, policy)
     if off:
-        return _off(desired, observed, domain, memory, now, policy)
+        return _off(desired, observed, domain, record, now, policy)
     if halted:
-        return _halt(desired, observed, domain, memory, now, policy)
-    return plan_running(desired, observed, domain, memory, now, policy)
+        return _halt(desired, observed, domain, record, now, policy)
+    return plan_running(desired, observed, domain, record, now, policy)
 
 
-_OWN_BACKOFF = ("StartDomain", "RecordMemory", "LookInside", "ApplyInside")
+_OWN_BACKOFF = ("StartDomain", "UpdateRecord", "LookInside", "ApplyInside")
 
 
 def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> Plan:
@@ -184,24 +184,24 @@ def _off(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     now: float,
     policy: Policy,
 ) -> Plan:
     """Off: bring the definition up to date (nothing needs a restart now), then start if due."""
     todo = pending(desired, observed, domain, now, policy)
-    start = decide_start(desired.spec.run_strategy, domain, memory, now)
-    change = decide_change(desired, observed, domain, memory, todo, now, policy)
+    start = decide_start(desired.spec.run_strategy, domain, record, now)
+    change = decide_change(desired, observed, domain, record, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, None)
     provisioned = true(C.PROVISIONED, "Defined")
-    kept = upkeep(desired, domain, memory, policy)
+    kept = upkeep(desired, domain, record, policy)
     steps: list[Step] = [kept] if kept is not None else []
     steps += (step for step in todo.steps if not isinstance(step, LONG))
-    over, expires_at = expired(desired, observed, domain, memory, now, policy)
+    over, expires_at = expired(desired, observed, domain, record, now, policy)
     steps += over
     if start.due is None:
         message = f"off, as wanted: {start.why}"
-        if domain.reason is StateReason.SHUTDOWN and not memory.finished:
+        if domain.reason is StateReason.SHUTDOWN and not record.finished:
             steps.append(remember(finished=True))
         if not steps:
             steps += change.steps
@@ -254,7 +254,7 @@ def _off(
         message = f"{start.why}; starting it"
         reason = "Starting"
         if refused is None:
-            steps.append(start.step(memory))
+            steps.append(start.step(record))
     unable = unable_to_start(domain, held)
     if unable is not None and looping:  # it never ran, so it is no crash that is waited for
         reason, why = unable
@@ -345,7 +345,7 @@ def _halt(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     now: float,
     policy: Policy,
 ) -> Plan:
@@ -354,7 +354,7 @@ def _halt(
     since = policy.daemon_started
     halting = stop(
         domain,
-        memory,
+        record,
         StopFor.HALT,
         timeout=timeout,
         now=now,

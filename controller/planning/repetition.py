@@ -22,10 +22,10 @@ from controller.planning.steps import (
     LookInside,
     PrepareImage,
     RecordApplied,
-    RecordMemory,
     ShutdownDomain,
     StartDomain,
     Step,
+    UpdateRecord,
     step_name,
 )
 
@@ -65,8 +65,8 @@ def _content(step: Step, domain: DomainView | None) -> Hashable:
         case StartDomain():
             return run, name
         case DefineDomain():  # what else the element says is as it was found
-            return run, name, step.config, step.new, step.marks, _timeless(step.memory)
-        case RecordMemory():
+            return run, name, step.config, step.new, step.marks, _timeless(step.record)
+        case UpdateRecord():
             return run, name, _timeless(step.changes)
         case RecordApplied():
             return run, name

@@ -97,16 +97,16 @@ class DeleteRetired:
 class DefineDomain:
     """Define the domain, or redefine it under the same UUID.
 
-    Of a domain that is there only ``marks`` (fields of ``Ownership``) and ``memory`` (fields of its
-    ``Memory``) are changed in its element, with the definition and at once; ``ownership`` counts
-    for a new one.
+    Of a domain that is there only ``marks`` (fields of ``Ownership``) and ``record`` (fields of
+    its ``GuestRecord``) are changed in its element, with the definition and at once;
+    ``ownership`` counts for a new one.
     """
 
     config: DomainConfig
     ownership: Ownership
     new: bool
     marks: tuple[tuple[str, Any], ...] = ()
-    memory: tuple[tuple[str, Any], ...] = ()
+    record: tuple[tuple[str, Any], ...] = ()
     why: str = ""
 
     def __str__(self) -> str:
@@ -141,11 +141,11 @@ class UndefineDomain:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordMemory:
+class UpdateRecord:
     """Write what must outlive the daemon into the domain's metadata.
 
-    ``changes`` are fields of ``Memory``; all others stay as they are then. So does one that holds
-    an operator's wish and was written since it was looked at.
+    ``changes`` are fields of ``GuestRecord``; all others stay as they are then. So does one that
+    holds an operator's wish and was written since it was looked at.
     """
 
     changes: tuple[tuple[str, Any], ...]
@@ -155,9 +155,9 @@ class RecordMemory:
         return f"record in the domain's metadata: {names}"
 
 
-def remember(**changes: Any) -> RecordMemory:
-    """``RecordMemory`` of these fields of ``Memory``."""
-    return RecordMemory(tuple(changes.items()))
+def remember(**changes: Any) -> UpdateRecord:
+    """``UpdateRecord`` of these fields of ``GuestRecord``."""
+    return UpdateRecord(tuple(changes.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +174,9 @@ class RecordApplied:
 
 @dataclass(frozen=True, slots=True)
 class StartDomain:
-    """``noted`` (fields of ``Memory``) is written down once the start was tried, with the time:
-    whether it went well or failed, but not where the host did not even try, or gave no answer.
+    """``noted`` (fields of ``GuestRecord``) is written down once the start was tried, with the
+    time: whether it went well or failed, but not where the host did not even try, or gave no
+    answer.
     """
 
     why: str
@@ -346,7 +347,7 @@ Step = (
     | DefineDomain
     | AdoptDomain
     | UndefineDomain
-    | RecordMemory
+    | UpdateRecord
     | RecordApplied
     | StartDomain
     | ShutdownDomain

@@ -3,7 +3,7 @@ what its domain's metadata remembers of suspensions, replacements and deletions.
 """
 
 from controller.loop.status import GuestStatus
-from controller.observed.domain import Memory, Replacement, RetiredDisk, SystemDisk
+from controller.observed.domain import GuestRecord, Replacement, RetiredDisk, SystemDisk
 from controller.planning.compare.impact import Needs, disruption
 from controller.planning.conditions import ConditionType, Status
 from controller.planning.power.stopping import StopFor
@@ -31,38 +31,38 @@ def changes(status: GuestStatus) -> list[Json]:
                 running=domain is not None and domain.state.active,
             )
             view["disruption"] = cost.text
-            if cost.needs and not _given(cost.needs, _memory(status)):
+            if cost.needs and not _given(cost.needs, _record(status)):
                 view["needs"] = str(cost.needs)
         found.append(view)
     return found
 
 
-def _given(needs: Needs, memory: Memory) -> bool:
+def _given(needs: Needs, record: GuestRecord) -> bool:
     """Was that command given already?"""
     if needs is Needs.APPROVE:
-        return bool(memory.approved) or memory.replacement is not None
-    return memory.restart_requested is not None or memory.stop_for == StopFor.RESTART
+        return bool(record.approved) or record.replacement is not None
+    return record.restart_requested is not None or record.stop_for == StopFor.RESTART
 
 
 def life(status: GuestStatus) -> Json:
     """``approval`` is the base that a replacement to it waits for an operator's word."""
-    memory = _memory(status)
+    record = _record(status)
     return {
-        "suspended": memory.suspended or status.observed.fleet.suspended,
-        "suspended_alone": memory.suspended,
+        "suspended": record.suspended or status.observed.fleet.suspended,
+        "suspended_alone": record.suspended,
         "approval": status.plan.replace_to or None,
-        "approved": memory.approved or None,
-        "restart_requested_at": when(memory.restart_requested),
-        "replacement": _replacement(memory.replacement),
-        "retired": [_retired(status, disk) for disk in memory.retired],
-        "refused": {"base": memory.refused, "why": memory.refused_why} if memory.refused else None,
-        "deletion": _deletion(status, memory),
+        "approved": record.approved or None,
+        "restart_requested_at": when(record.restart_requested),
+        "replacement": _replacement(record.replacement),
+        "retired": [_retired(status, disk) for disk in record.retired],
+        "refused": {"base": record.refused, "why": record.refused_why} if record.refused else None,
+        "deletion": _deletion(status, record),
     }
 
 
-def _memory(status: GuestStatus) -> Memory:
+def _record(status: GuestStatus) -> GuestRecord:
     domain = status.observed.domain
-    return domain.memory if domain is not None and domain.ours else Memory()
+    return domain.record if domain is not None and domain.ours else GuestRecord()
 
 
 def _replacement(going: Replacement | None) -> Json | None:
@@ -95,15 +95,15 @@ def _disk(disk: SystemDisk) -> Json:
     return {"pool": disk.pool, "volume": disk.volume, "base": disk.base or None}
 
 
-def _deletion(status: GuestStatus, memory: Memory) -> Json | None:
+def _deletion(status: GuestStatus, record: GuestRecord) -> Json | None:
     """What becomes of a guest whose document is gone; None of one that has its document."""
     orphaned = status.plan.condition(ConditionType.ORPHANED)
     if orphaned is None or orphaned.status is Status.FALSE:
         return None
     return {
-        "policy": memory.deletion_policy or None,
-        "since": when(memory.orphaned_since),
+        "policy": record.deletion_policy or None,
+        "since": when(record.orphaned_since),
         "reason": orphaned.reason,
-        "approved_at": when(memory.deletion_approved),
-        "deleting": memory.deleting,
+        "approved_at": when(record.deletion_approved),
+        "deleting": record.deleting,
     }

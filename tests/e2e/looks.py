@@ -11,7 +11,7 @@ CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 
 
 def memory(life: Life, name: str) -> str:
-    """Of the guest's memory, in steps of 16 MiB above what it began with."""
+    """Of the guest's record, in steps of 16 MiB above what it began with."""
     total = int(life.inside(name, "awk '/^MemTotal/ {print $2}' /proc/meminfo"))
     return str(total // 16384)
 

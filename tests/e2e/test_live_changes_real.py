@@ -30,8 +30,8 @@ from controller.observed.domain import (
     DomainConfig,
     DomainState,
     DomainView,
+    GuestRecord,
     IoTune,
-    Memory,
     NicConfig,
     Ownership,
     RetiredDisk,
@@ -76,8 +76,8 @@ class World:
         self.hypervisor.create_volume("real", "gk", name, capacity=16 * MIB, format=format)
         return name
 
-    def define(self, config: DomainConfig, memory: Memory | None = None) -> None:
-        owner = Ownership(config.uuid, config.name, 1, "", "{}", memory or Memory())
+    def define(self, config: DomainConfig, record: GuestRecord | None = None) -> None:
+        owner = Ownership(config.uuid, config.name, 1, "", "{}", record or GuestRecord())
         self.hypervisor.define("real", config, owner)
 
     def start(self, config: DomainConfig) -> None:
@@ -352,7 +352,7 @@ def test_what_a_guest_remembers_is_in_use(world: World) -> None:
         "real", "gk", "kept-old", capacity=16 * MIB, backing=(path, "qcow2")
     )
     old = SystemDisk("gk", "kept-old", kernel="/pool/vmlinuz", initrd="/pool/initrd")
-    world.define(config_of("kept"), Memory(retired=(RetiredDisk(old, 1.0, "replaced"),)))
+    world.define(config_of("kept"), GuestRecord(retired=(RetiredDisk(old, 1.0, "replaced"),)))
     used = world.hypervisor.file_paths("real")
     remembered = {path, str(world.pool / "kept-old"), old.kernel, old.initrd}
     assert remembered <= used
@@ -370,7 +370,7 @@ def test_what_an_operator_attached_is_in_use_and_its_target_is_taken(world: Worl
     )
     bare = config_of("hand")
     old = RetiredDisk(SystemDisk("gk", "hand-old"), 1.0, "replaced")
-    world.define(bare, Memory(retired=(old,)))
+    world.define(bare, GuestRecord(retired=(old,)))
     world.connection.lookupByName("hand").attachDeviceFlags(
         "<disk type='file'><driver name='qemu' type='qcow2'/>"
         f"<source file='{world.pool / 'hand-old'}'/><target dev='vdb' bus='virtio'/></disk>",
@@ -423,7 +423,7 @@ def test_a_foreign_domain_is_taken_over_while_it_runs(world: World, kind: str) -
     assert {one.alias for one in (*view.config.disks, *view.config.nics)} == set(ALIASES)
     assert view.config.disks[0].volume == str(world.pool / f"{name}-system")
     assert view.live == view.config
-    owner = Ownership(view.uuid, name, 1, "", "", Memory(controller="here"))
+    owner = Ownership(view.uuid, name, 1, "", "", GuestRecord(controller="here"))
     with refused(PermanentError, "NameConflict"):
         hypervisor.adopt("real", str(uuid.uuid4()), owner, ALIASES)
     with refused(TransientError, "DeviceMissing"):

@@ -23,7 +23,7 @@ from controller.observed.domain import (
     DiskConfig,
     DomainConfig,
     DomainState,
-    Memory,
+    GuestRecord,
     NicConfig,
     Ownership,
 )
@@ -83,8 +83,8 @@ class Site(World):
         """A running guest of ours, whose system disk stands on ``base``."""
         disk = DiskConfig("disk-system", "gk", self.overlay(f"{name}-system.qcow2", base))
         config = config_of(name, disk)
-        memory = Memory(**placed(config))
-        owner = Ownership(config.uuid, name, 1, "", "{}", memory, base=base)
+        record = GuestRecord(**placed(config))
+        owner = Ownership(config.uuid, name, 1, "", "{}", record, base=base)
         self.hypervisor.define("real", config, owner)
         self.hypervisor.start("real", name)
         return config
@@ -101,7 +101,7 @@ class Site(World):
             if (view := self.hypervisor.volume("real", pool, volume)) is not None
         }
         seen = replace(Observed(host, domain, volumes=volumes), **fields)  # type: ignore[arg-type]
-        return plan(a_guest(name), seen, domain.memory, NOW, POLICY)
+        return plan(a_guest(name), seen, domain.record, NOW, POLICY)
 
     def told(self, name: str, reason: str) -> str:
         """What its Synced condition says, which must be for that reason."""

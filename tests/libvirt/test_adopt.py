@@ -159,7 +159,7 @@ def test_a_foreign_domain_is_taken_over_without_a_change_and_runs_on(house: Hous
     owner = after.ownership
     assert owner is not None
     assert (owner.generation, owner.base) == (1, "")
-    assert owner.memory.controller == house.reconciler._policy.controller != ""
+    assert owner.record.controller == house.reconciler._policy.controller != ""
     with raises("is Guestkeeper's already"):
         house.adoptions.preview("web")
 

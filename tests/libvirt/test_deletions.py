@@ -19,7 +19,7 @@ from controller.daemon.house import House
 from controller.errors import GuestkeeperError, PermanentError
 from controller.hypervisor.hypervisor import Hypervisor
 from controller.loop.status import GuestStatus
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.operator.guests import GuestRequests
 from controller.planning.conditions import ConditionType
 from controller.settings import Settings
@@ -203,11 +203,11 @@ class Site:
     def domain(self, name: str) -> DomainView | None:
         return domain_of(self.libvirt, HOST, name)
 
-    def memory(self, name: str) -> Memory:
+    def record(self, name: str) -> GuestRecord:
         domain = self.domain(name)
         assert domain is not None
         assert domain.ownership is not None
-        return domain.ownership.memory
+        return domain.ownership.record
 
     def told(self, name: str) -> tuple[str, str]:
         """The condition Orphaned."""
@@ -324,7 +324,7 @@ def test_a_removed_document_does_what_its_policy_says_and_not_before_its_grace_i
     site.remove("one")
     site.scan()
     assert site.told("one") == ("True", "DocumentVanished")
-    assert site.memory("one").orphaned_since is not None
+    assert site.record("one").orphaned_since is not None
     site.later(GRACE - 30)
     site.untouched("one", "keep")
     site.later(60)
@@ -367,7 +367,7 @@ def test_a_document_that_comes_back_in_time_changes_nothing(site: Site) -> None:
     assert again is not None
     assert domain is not None
     assert again.run == domain.run, "it was not even restarted"
-    assert site.memory("one").orphaned_since is None
+    assert site.record("one").orphaned_since is None
     site.remove("one")
     site.scan()
     site.later(GRACE - 30)
@@ -396,7 +396,7 @@ def test_a_deletion_that_was_cut_off_is_finished_before_the_guest_is_made_anew(s
     with_guests(site, "one")
     site.at_work.executor.record(HOST, "one", deleting=True)
     site.look()
-    wait_until(lambda: not site.memory("one").deleting, 20, "it is a new domain",
+    wait_until(lambda: not site.record("one").deleting, 20, "it is a new domain",
                ignoring=(AssertionError, GuestkeeperError))  # fmt: skip
     site.runs("one")
     site.untouched("one")
@@ -451,7 +451,7 @@ def test_one_alone_may_be_approved_and_one_that_comes_back_is_kept(site: Site) -
     site.requests().approve_deletions(["one"])
     site.gone("one")
     site.untouched("three")
-    assert not site.memory("three").deletion_blocked
+    assert not site.record("three").deletion_blocked
 
 
 @pytest.mark.parametrize("how", ["suspended", "restarted"])
@@ -801,7 +801,7 @@ def test_an_older_commit_lets_one_guest_go_and_holds_several(site: Site) -> None
     site.scan()
     site.later(LONG)
     site.untouched("one", "two", "three", "four")
-    assert site.memory("three").orphaned_since is None
+    assert site.record("three").orphaned_since is None
     git(site.root, "checkout", "HEAD~1")
     site.scan()
     site.requests().approve_deletions([])
@@ -862,7 +862,7 @@ def test_an_absence_that_was_over_unnoticed_takes_nothing_from_the_next_grace(si
     site.passes(tell=False)
     house = site.at_work
     house.reconciler.reconcile("one")
-    assert site.memory("one").orphaned_since is not None
+    assert site.record("one").orphaned_since is not None
     site.untouched("one")
     site.ahead += GRACE - 30
     house.reconciler.reconcile("one")
@@ -901,7 +901,7 @@ def test_what_the_daemon_took_down_runs_again_without_its_document(site: Site, h
     site.start()
     site.look()
     site.untouched("one")
-    assert site.memory("one").stop_for == ""
+    assert site.record("one").stop_for == ""
     site.libvirt.destroy(HOST, "one")
     site.look()
     off = site.domain("one")

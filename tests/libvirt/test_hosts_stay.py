@@ -27,7 +27,7 @@ from controller.hypervisor.xml.render import Dialect, render
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import Result
 from controller.loop.workers import Workers
-from controller.observed.domain import DomainState, Memory, Ownership
+from controller.observed.domain import DomainState, GuestRecord, Ownership
 from controller.observed.domain_xml import ParsedDomain, parse_domain
 from tests.libvirt.test_hypervisor_test_driver import NODE, config_of, ours, state
 from tests.waiting import wait_until
@@ -217,7 +217,7 @@ def test_a_memory_that_is_broken_costs_the_memory_alone(opener: Opener, text: st
     assert view is not None
     assert view.ours
     assert view.ownership is not None
-    assert view.ownership.memory == Memory()
+    assert view.ownership.record == GuestRecord()
 
 
 def broken(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:

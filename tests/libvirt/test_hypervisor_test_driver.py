@@ -17,7 +17,7 @@ from controller.observed.domain import (
     DiskConfig,
     DomainConfig,
     DomainState,
-    Memory,
+    GuestRecord,
     NicConfig,
     Ownership,
     StateReason,
@@ -181,7 +181,7 @@ def test_defining_again_changes_the_definition_and_keeps_the_domain(
 
 def test_ownership_carries_the_memory(hypervisor: Hypervisor) -> None:
     hypervisor.define("a", config_of(), ours())
-    wanted = replace(ours(), spec='{"ä": "<&>"}', digest="d", memory=Memory(3, 1.5))
+    wanted = replace(ours(), spec='{"ä": "<&>"}', digest="d", record=GuestRecord(3, 1.5))
     hypervisor.set_ownership("a", "web1", wanted)
     view = hypervisor.domain("a", "web1")
     assert view is not None

@@ -116,7 +116,7 @@ def test_any_history_ends_in_what_the_last_document_asks_for(data: st.DataObject
     assert has.live == has.config
     assert has.ownership is not None
     assert has.ownership.base == world.base
-    assert has.ownership.memory.replacement is None
+    assert has.ownership.record.replacement is None
     volumes = {name for _, name in world.volumes_there}
     for domain in (has, *data_disks):
         assert {disk.volume for disk in domain.config.disks if disk.volume} <= volumes

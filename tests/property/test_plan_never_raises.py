@@ -14,7 +14,7 @@ from controller.observed.domain import (
     DomainConfig,
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -58,7 +58,7 @@ GUESTS = [
 ]
 FAILED = [
     "Look", "DeleteVolume", "DeleteRetired", "CreateVolume", "StartDomain", "DefineDomain",
-    "RecordMemory", "UnplugDevice", "LookInside", "ApplyInside", "UndefineDomain",
+    "UpdateRecord", "UnplugDevice", "LookInside", "ApplyInside", "UndefineDomain",
     "ShutdownDomain", "DestroyDomain", "GrowDisk",
 ]  # fmt: skip
 
@@ -96,7 +96,7 @@ def rarely() -> st.SearchStrategy[bool]:
 
 
 @st.composite
-def memories(draw: st.DrawFn, known: Memory) -> Memory:
+def memories(draw: st.DrawFn, known: GuestRecord) -> GuestRecord:
     """``known``, edited by hand or written by another version."""
     edited = draw(st.booleans())
     return replace(
@@ -162,7 +162,7 @@ def domains(draw: st.DrawFn) -> DomainView:
     owner = replace(
         owner,
         uid="x" if draw(rarely()) else owner.uid,
-        memory=draw(memories(owner.memory)),
+        record=draw(memories(owner.record)),
         base=draw(bases),
         digest=draw(st.sampled_from([owner.digest, "", "old"])),
         spec=draw(st.sampled_from([owner.spec, "", "{", "[]", '{"spec":1}'])),
@@ -242,7 +242,7 @@ def check(made: Plan, domain: DomainView) -> None:
         assert made.steps == ()
     owner = domain.ownership
     assert owner is not None
-    memory = owner.memory
+    record = owner.record
     undefined = any(isinstance(step, UndefineDomain) for step in made.steps)
     assert not (undefined and domain.live is not None), "undefined while it runs"
     deleted = {
@@ -254,19 +254,19 @@ def check(made: Plan, domain: DomainView) -> None:
     }
     running = domain.live.disks if domain.live is not None else ()
     defined = domain.config.disks
-    ending = memory.deleting or remember(deleting=True) in made.steps  # its own disk goes, too
+    ending = record.deleting or remember(deleting=True) in made.steps  # its own disk goes, too
     in_use = {(disk.pool, disk.volume) for disk in (*running, *(() if ending else defined))}
     assert not deleted & in_use, "in use"
-    data = {(one.pool, one.volume) for one in memory.volumes if one.alias != "disk-system"}
+    data = {(one.pool, one.volume) for one in record.volumes if one.alias != "disk-system"}
     data |= {
         (disk.pool, disk.volume)
         for disk in (*running, *defined)
         if disk.alias not in ("disk-system", "cdrom-seed")
     }
     assert not deleted & data, "a data disk"
-    disks = [one.disk for one in memory.retired]
-    if memory.replacement is not None:
-        disks += [memory.replacement.to, memory.replacement.back]
+    disks = [one.disk for one in record.retired]
+    if record.replacement is not None:
+        disks += [record.replacement.to, record.replacement.back]
     stood_on = {owner.base, *(disk.base for disk in disks)}
     assert not {volume for _, volume in deleted} & {*stood_on, ""}, "a base"
 
@@ -279,8 +279,8 @@ def test_a_plan_comes_of_anything_and_deletes_nothing_that_anybody_needs(
     guest, observed = seen
     domain = observed.domain
     owner = domain.ownership if domain is not None else None
-    memory = owner.memory if owner is not None else Memory()
-    made = plan(guest, observed, memory, now, ME)
+    record = owner.record if owner is not None else GuestRecord()
+    made = plan(guest, observed, record, now, ME)
     orphaned = plan_orphan(
         guest.name, domain, observed.fleet, now, ME, problems=problems, failure=observed.failure
     )

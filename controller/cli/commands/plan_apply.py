@@ -67,7 +67,7 @@ def _differs(status: GuestStatus) -> bool:
     if orphaned is None or domain is None or domain.ownership is None:
         return status.plan.differs
     if orphaned.reason == "DocumentVanished":
-        ends = domain.ownership.memory.deletion_policy in ("Stop", "Delete")
+        ends = domain.ownership.record.deletion_policy in ("Stop", "Delete")
         return ends and status.plan.printable is not Printable.STOPPED
     return orphaned.status is Status.TRUE
 

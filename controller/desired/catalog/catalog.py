@@ -15,7 +15,7 @@ from types import MappingProxyType
 from controller.desired.catalog.conflicts import find_clashes
 from controller.desired.catalog.loader import Load, Loader, loaders_of
 from controller.desired.catalog.places import covering
-from controller.desired.catalog.remembered import Memory
+from controller.desired.catalog.remembered import RememberedFile
 from controller.desired.catalog.resolve import GuestResolver, effective_image
 from controller.desired.catalog.snapshot import ScanResult, Snapshot, changed_guests, changed_images
 from controller.desired.catalog.vanished import Belief, Verdict
@@ -83,8 +83,8 @@ class Catalog:
         )
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        memory = Memory(root, remembered, writable=patient)
-        self._belief = Belief(root, memory, patient=patient)
+        record = RememberedFile(root, remembered, writable=patient)
+        self._belief = Belief(root, record, patient=patient)
         self._snapshot = Snapshot()
         self._documents: dict[Key, LoadedDocument] = {}
         self._images: dict[str, tuple[LoadedDocument, EffectiveImage]] = {}

@@ -36,7 +36,7 @@ class _Stored(BaseModel):
     mounts: list[str]
 
 
-class Memory:
+class RememberedFile:
     """The file ``path`` about the directory ``root``; with None it is remembered nowhere."""
 
     def __init__(self, root: Path, path: Path | None, *, writable: bool = True) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from controller.desired.catalog.loader import Load
 from controller.desired.catalog.places import Loss, Places
-from controller.desired.catalog.remembered import Memory, Remembered
+from controller.desired.catalog.remembered import Remembered, RememberedFile
 from controller.desired.text.parse import Key
 from controller.desired.text.problems import Problem
 from controller.errors import PermanentError
@@ -66,14 +66,14 @@ class Belief:
     ``patient`` off believes the first pass: for a look that ends no guest.
     """
 
-    def __init__(self, root: Path, memory: Memory, *, patient: bool = True) -> None:
+    def __init__(self, root: Path, record: RememberedFile, *, patient: bool = True) -> None:
         self._root = root
-        self._memory = memory
+        self._memory = record
         self._patient = patient
         self._devices: tuple[int | None, ...] | None = None
         self._approved = False
         self._last = Verdict()
-        known = memory.read()
+        known = record.read()
         self._known: dict[Key, str] = {("Guest", name): at for name, at in known.guests.items()}
         self._released: set[Key] = {("Guest", name) for name in known.released}
         self._places = Places(known.mounts)

@@ -4,7 +4,7 @@ Asked before a file is deleted for good, so it errs towards "used": what cannot 
 what is named in any form, by path or by pool and volume, live or stored, counts. A definition that
 is not running names only the top of a disk's chain; so the files below it are looked up too.
 
-What a guest's memory names, disks that are retired or to come with their kernels, is used too, but
+What a guest's record names, disks that are retired or to come with their kernels, is used too, but
 told apart (``FileUses.remembered``): when such a disk may go is for its guest to say.
 
 Only pools tell what a file stands on. Of a disk that lies in none that runs, that is not known;
@@ -28,7 +28,7 @@ from controller.observed.qemu_arguments import QEMU_NAMESPACE
 
 _PATH = re.compile(r'(?:^|[=,:"])(/[^",]+)')
 """A path in an argument of QEMU's: alone, as ``key=PATH``, in JSON."""
-_MEMORY = ""  # stands for guests' memory among users: no domain has that name
+_MEMORY = ""  # stands for guests' records among users: no domain has that name
 _TIMEOUT = 60.0
 _CHUNK = 200  # domains or files looked at under one deadline
 _GONE = frozenset(
@@ -55,7 +55,7 @@ def file_paths(link: HostLink) -> frozenset[str]:
     """Every path that a domain of the host names or stands on, as the host writes it.
 
     Disks' sources with all that is below them, kernels, initrds, firmware, and the same of disks
-    that a guest's memory names. Raises as a call does.
+    that a guest's record names. Raises as a call does.
     """
     uses = file_uses(link)
     return uses.remembered.union(uses.users)
@@ -148,19 +148,19 @@ def _note_source(source: ET.Element, into: Named) -> tuple[set[str], set[tuple[s
 
 
 def note_remembered(xml: str, into: Named) -> None:
-    """Adds what the memory of a guest names, in its domain's XML; nothing of a foreign one."""
+    """Adds what the record of a guest names, in its domain's XML; nothing of a foreign one."""
     ownership = parse_domain(xml).ownership
     if ownership is None:
         return
-    memory = ownership.memory
-    disks = [retired.disk for retired in memory.retired]
-    if memory.replacement is not None:
-        disks += [memory.replacement.to, memory.replacement.back]
+    record = ownership.record
+    disks = [retired.disk for retired in record.retired]
+    if record.replacement is not None:
+        disks += [record.replacement.to, record.replacement.back]
     for disk in disks:
         into.paths.update(path for path in (disk.kernel, disk.initrd) if path)
         # The base, too: an overlay that is not made yet stands on it already.
         into.volumes.update((disk.pool, name) for name in (disk.volume, disk.base) if name)
-    into.volumes.update(one.place for one in memory.volumes)
+    into.volumes.update(one.place for one in record.volumes)
 
 
 def _read(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.observed.domain import DomainConfig, DomainView, Memory, Ownership
+from controller.observed.domain import DomainConfig, DomainView, GuestRecord, Ownership
 from controller.observed.guest import Observed
 from controller.planning.adoption.match import Adoption, match
 from controller.planning.compare.changes import FieldChange, medium
@@ -78,14 +78,14 @@ def plan_adoption(
         digest="",
         spec="",
         created=now,
-        memory=Memory(
+        record=GuestRecord(
             controller=policy.controller,
             deletion_policy=desired.spec.deletion_policy,
             **placed(adoption.adopted.config),
         ),
     )
     adopted = replace(adoption.adopted, ownership=owner)
-    after = plan(desired, replace(observed, domain=adopted), owner.memory, now, policy)
+    after = plan(desired, replace(observed, domain=adopted), owner.record, now, policy)
     return AdoptionPlan(
         desired,
         domain,

@@ -45,7 +45,7 @@ def outdated(
             return None
         moved = FieldChange("image.base", owner.base, ready, Change.REPLACE)
         return Outdated(ready, of_image or (moved,))
-    taken_out = owner.memory.refused != "" and owner.memory.refused != owner.base and not ready
+    taken_out = owner.record.refused != "" and owner.record.refused != owner.base and not ready
     if of_image or taken_out:
         return Outdated(ready or "", of_image)
     return None

@@ -30,7 +30,7 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
         f"{disk_path(disk.alias)} is {medium(disk)}, the base of an image, on which the disks of"
         " other guests stand: what it writes spoils them, and no guest is made from that base"
     )
-    noted = next((one for one in domain.memory.volumes if one.alias == disk.alias), None)
+    noted = next((one for one in domain.record.volumes if one.alias == disk.alias), None)
     name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
     pool = pools.get(noted.pool if noted is not None else disk.pool)
     own = shlex.quote(volume_path(pool, f"{_stem(name)}-own.qcow2"))
@@ -48,7 +48,7 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
 
 def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) -> str:
     """Of one of ``moved_disks``: where it is, and how it comes back, where it can."""
-    noted = next(one for one in domain.memory.volumes if one.alias == alias)
+    noted = next(one for one in domain.record.volumes if one.alias == alias)
     disk = _other(domain, noted)
     message = (
         f"{disk_path(alias)} is on {_where(disk)}, not on {noted.pool}/{noted.volume}: a snapshot"

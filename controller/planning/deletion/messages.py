@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from controller.observed.domain import DomainView, Memory
+from controller.observed.domain import DomainView, GuestRecord
 from controller.observed.guest import Fleet
 from controller.planning.conditions import (
     Condition,
@@ -62,10 +62,10 @@ def invalid(name: str, domain: DomainView, problems: tuple[str, ...]) -> Plan:
     return left(name, domain, false(C.ORPHANED, "DocumentInvalid", message), synced=synced)
 
 
-def others(name: str, domain: DomainView, memory: Memory) -> Plan:
+def others(name: str, domain: DomainView, record: GuestRecord) -> Plan:
     """Another daemon looks after it."""
     message = (
-        f"it has no document here, and another daemon looks after it ({memory.controller});"
+        f"it has no document here, and another daemon looks after it ({record.controller});"
         f" {as_it_is(domain)}"
     )
     return left(name, domain, false(C.ORPHANED, "OtherController", message))

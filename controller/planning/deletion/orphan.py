@@ -8,7 +8,7 @@ goes last, so whatever cuts a deletion off, its metadata says that there is more
 
 from dataclasses import dataclass, replace
 
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.observed.guest import Failure, Fleet
 from controller.planning.conditions import (
     Condition,
@@ -43,10 +43,10 @@ from controller.planning.power.starting import NOT_TRIED
 from controller.planning.power.stopping import StopFor, Stopping, asked_to_stop, stop
 from controller.planning.power.suspending import suspended
 from controller.planning.steps import (
-    RecordMemory,
     SetAutostart,
     Step,
     UndefineDomain,
+    UpdateRecord,
     remember,
     step_name,
 )
@@ -58,21 +58,21 @@ SHUTDOWN_TIMEOUT = 120.0
 _GONE = "its document is gone"
 
 
-def returned(memory: Memory) -> RecordMemory | None:
+def returned(record: GuestRecord) -> UpdateRecord | None:
     """What to write down of a guest whose document is there, None for nothing.
 
     One that was asked to shut down goes down: a request cannot be taken back. So it is stopped for
     a cold boot from then on, and started again.
     """
     changes: dict[str, object] = {}
-    if memory.orphaned_since is not None:
+    if record.orphaned_since is not None:
         changes["orphaned_since"] = None
-    if memory.deletion_approved is not None:
+    if record.deletion_approved is not None:
         changes["deletion_approved"] = None
-    if memory.deletion_blocked:
+    if record.deletion_blocked:
         changes["deletion_blocked"] = False
-    if memory.stop_for == StopFor.DELETE:
-        changes["stop_for"] = StopFor.RESTART.value if memory.stop_run is not None else ""
+    if record.stop_for == StopFor.DELETE:
+        changes["stop_for"] = StopFor.RESTART.value if record.stop_run is not None else ""
     return remember(**changes) if changes else None
 
 
@@ -97,30 +97,30 @@ def plan_orphan(
     if not domain.ours:
         message = f"domain {domain.name} ({domain.uuid}) is not Guestkeeper's; it is left alone"
         return Plan(guest=name, sentence=f"doing nothing: {message}")
-    memory = domain.memory
-    alone = memory.suspended or fleet.suspended
-    seen = _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure)
-    if memory.deleting:
+    record = domain.record
+    alone = record.suspended or fleet.suspended
+    seen = _Orphan(name, domain, record, fleet, now, policy, shutdown_timeout, failure)
+    if record.deleting:
         made = finish_deletion(
             name, domain, now, policy, shutdown_timeout=shutdown_timeout, failure=failure
         )
     elif problems:
-        made = goes_on(invalid(name, domain, problems), going_on(domain, memory, now, policy))
-    elif of_another(memory, policy):
-        made = others(name, domain, memory)
+        made = goes_on(invalid(name, domain, problems), going_on(domain, record, now, policy))
+    elif of_another(record, policy):
+        made = others(name, domain, record)
     elif alone:
         message = f"{_GONE}; nothing is done while it is suspended"
         made = left(name, domain, true(C.ORPHANED, "DocumentVanished", message))
-    elif not _believed(memory, fleet, policy):
-        made = goes_on(doubtful(name, domain, fleet), going_on(domain, memory, now, policy))
+    elif not _believed(record, fleet, policy):
+        made = goes_on(doubtful(name, domain, fleet), going_on(domain, record, now, policy))
     else:
         made = seen.plan()
     if failure is not None:
         made = _hold(made, failure, now)
     if not alone:
         return made
-    told = _believed(memory, fleet, policy) and not problems and seen.is_over()
-    return suspended(made, memory, (remember(deletion_blocked=True),) if told else ())
+    told = _believed(record, fleet, policy) and not problems and seen.is_over()
+    return suspended(made, record, (remember(deletion_blocked=True),) if told else ())
 
 
 def finish_deletion(
@@ -136,11 +136,11 @@ def finish_deletion(
 
     Disks may be gone already, so there is no way back; with a document the guest is made anew then.
     """
-    memory = domain.memory
-    if of_another(memory, policy):
-        return others(name, domain, memory)
+    record = domain.record
+    if of_another(record, policy):
+        return others(name, domain, record)
     fleet = Fleet()
-    return _Orphan(name, domain, memory, fleet, now, policy, shutdown_timeout, failure).delete()
+    return _Orphan(name, domain, record, fleet, now, policy, shutdown_timeout, failure).delete()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class _Orphan:
 
     name: str
     domain: DomainView
-    memory: Memory
+    record: GuestRecord
     fleet: Fleet
     now: float
     policy: Policy
@@ -158,14 +158,14 @@ class _Orphan:
 
     def plan(self) -> Plan:
         noted: dict[str, object] = {}
-        since = self.memory.orphaned_since
+        since = self.record.orphaned_since
         if since is None or self._of_another_clock(since):
             since = noted["orphaned_since"] = self.now
         if self.is_over():
             noted["deletion_blocked"] = True
-        end = ending(self.memory, self.policy, self.fleet.last_policy)
+        end = ending(self.record, self.policy, self.fleet.last_policy)
         if end is Ending.RETAIN:
-            if self.memory.controller != self.policy.controller:
+            if self.record.controller != self.policy.controller:
                 noted = {}  # whoever does look after it would take that back again, and so on
             message = f"{_GONE}; deletionPolicy Retain: {as_it_is(self.domain)}, unmanaged"
             return self._waits("DocumentVanished", message, noted)
@@ -194,14 +194,14 @@ class _Orphan:
         """Is it one of too many, and is that not written down yet?"""
         return (
             self.fleet.deletions > self.fleet.max_deletions
-            and not self.memory.deletion_blocked
-            and not approved(self.memory)
+            and not self.record.deletion_blocked
+            and not approved(self.record)
             and is_ending(self.domain, self.policy, self.fleet.last_policy)
         )
 
     def _is_blocked(self) -> bool:
         """Once it was one of too many it stays so, however many are left of them."""
-        fleet, held = self.fleet, self.memory.deletion_blocked
+        fleet, held = self.fleet, self.record.deletion_blocked
         over = fleet.deletions > fleet.max_deletions or fleet.unheard != ""
         return (over or held) and awaits_approval(self.domain, self.policy, fleet.last_policy)
 
@@ -209,13 +209,13 @@ class _Orphan:
         """Off once, and left: whoever starts it afterwards wants it to run."""
         steps: tuple[Step, ...] = (SetAutostart(False),) if self.domain.autostart else ()
         why_not = hindrance(self.domain)
-        if was_stopped(self.domain, self.memory):
+        if was_stopped(self.domain, self.record):
             message = f"{_GONE}; it was stopped, and started again since: it is left running"
             return self._left(true(C.ORPHANED, "DocumentVanished", message))
         if why_not:
             return self._held(why_not)
         if is_off(self.domain):
-            if self.memory.stop_for != StopFor.DELETE or self.memory.shutdown_requested is None:
+            if self.record.stop_for != StopFor.DELETE or self.record.shutdown_requested is None:
                 wish = remember(
                     shutdown_requested=self.now, stop_for=StopFor.DELETE.value, stop_run=None
                 )
@@ -246,7 +246,7 @@ class _Orphan:
                 way.recheck_at,
                 printable=Printable.TERMINATING,
             )
-        mark = () if self.memory.deleting else (remember(deleting=True),)
+        mark = () if self.record.deleting else (remember(deleting=True),)
         volumes = tuple(doomed_volumes(self.domain))
         message = "deletionPolicy Delete: deleting its system disk and its domain; data disks stay"
         nowhere = out_of_reach(self.domain)
@@ -261,12 +261,12 @@ class _Orphan:
     def _down(self) -> Stopping:
         # libvirt's ids of runs begin anew with the host: what was asked before this daemon is not.
         since = self.policy.daemon_started
-        asked = asked_to_stop(self.domain, self.memory, StopFor.DELETE, since=since)
+        asked = asked_to_stop(self.domain, self.record, StopFor.DELETE, since=since)
         if self.domain.state is DomainState.SHUTDOWN and not asked:
             return Stopping((), "it is shutting down", self.now + 5)
         return stop(
             self.domain,
-            self.memory,
+            self.record,
             StopFor.DELETE,
             timeout=self.timeout,
             now=self.now,
@@ -275,7 +275,7 @@ class _Orphan:
         )
 
     def _held(self, why: str) -> Plan:
-        what = "its deletion has begun" if self.memory.deleting else _GONE
+        what = "its deletion has begun" if self.record.deleting else _GONE
         message = f"{what}, but nothing is done to it now: {why}"
         return self._left(true(C.ORPHANED, "DeletionHeld", message), (), self.now + 30)
 
@@ -291,7 +291,7 @@ class _Orphan:
         """
         steps = (remember(**noted),) if noted else ()
         made = self._left(true(C.ORPHANED, reason, message), steps, recheck_at)
-        return goes_on(made, going_on(self.domain, self.memory, self.now, self.policy))
+        return goes_on(made, going_on(self.domain, self.record, self.now, self.policy))
 
     def _left(
         self,
@@ -306,12 +306,12 @@ class _Orphan:
         )
 
 
-def _believed(memory: Memory, fleet: Fleet, policy: Policy) -> bool:
+def _believed(record: GuestRecord, fleet: Fleet, policy: Policy) -> bool:
     """Is its document really gone? An empty directory says that of those it was approved for."""
     if not fleet.empty:
         return not fleet.uncertain
-    harmless = not fleet.uncertain and ending(memory, policy, fleet.last_policy) is Ending.RETAIN
-    return harmless or approved(memory)
+    harmless = not fleet.uncertain and ending(record, policy, fleet.last_policy) is Ending.RETAIN
+    return harmless or approved(record)
 
 
 def _hold(made: Plan, failure: Failure, now: float) -> Plan:

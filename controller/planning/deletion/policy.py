@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.planning.plan import Policy
 from controller.planning.power.stopping import StopFor
 
@@ -21,26 +21,26 @@ _ENDINGS = {one.value: one for one in Ending}
 _MILDEST_FIRST = tuple(Ending)
 
 
-def ending(memory: Memory, policy: Policy, last: str = "") -> Ending:
+def ending(record: GuestRecord, policy: Policy, last: str = "") -> Ending:
     """Whoever did not look after it, or knows no policy of it, leaves it as it is.
 
     ``last`` is the policy of its document as that was last read, '' where that was never read. The
     domain may know of an earlier one only, so the milder of the two counts.
     """
-    if memory.controller != policy.controller:
+    if record.controller != policy.controller:
         return Ending.RETAIN
-    noted = _ENDINGS.get(memory.deletion_policy, Ending.RETAIN)
+    noted = _ENDINGS.get(record.deletion_policy, Ending.RETAIN)
     return min(noted, _ENDINGS.get(last, noted), key=_MILDEST_FIRST.index)
 
 
-def of_another(memory: Memory, policy: Policy) -> bool:
+def of_another(record: GuestRecord, policy: Policy) -> bool:
     """Does another daemon look after it?"""
-    return memory.controller not in ("", policy.controller)
+    return record.controller not in ("", policy.controller)
 
 
-def approved(memory: Memory) -> bool:
+def approved(record: GuestRecord) -> bool:
     """Did an operator approve this very disappearance?"""
-    since, when = memory.orphaned_since, memory.deletion_approved
+    since, when = record.orphaned_since, record.deletion_approved
     return since is not None and when is not None and when >= since
 
 
@@ -50,11 +50,11 @@ def is_ending(domain: DomainView, policy: Policy, last: str = "") -> bool:
     Also one that is suspended, which may be resumed, and one that was approved: that others were
     told to go is no leave for the rest. ``last`` as in ``ending``.
     """
-    memory = domain.memory
-    end = ending(memory, policy, last)
+    record = domain.record
+    end = ending(record, policy, last)
     if end is Ending.RETAIN:
         return False
-    return end is Ending.DELETE or not (is_off(domain) or was_stopped(domain, memory))
+    return end is Ending.DELETE or not (is_off(domain) or was_stopped(domain, record))
 
 
 def awaits_approval(domain: DomainView, policy: Policy, last: str = "") -> bool:
@@ -62,8 +62,8 @@ def awaits_approval(domain: DomainView, policy: Policy, last: str = "") -> bool:
 
     ``last`` as in ``ending``.
     """
-    memory = domain.memory
-    return is_ending(domain, policy, last) and not memory.suspended and not approved(memory)
+    record = domain.record
+    return is_ending(domain, policy, last) and not record.suspended and not approved(record)
 
 
 def is_off(domain: DomainView) -> bool:
@@ -71,16 +71,16 @@ def is_off(domain: DomainView) -> bool:
     return domain.state in _OFF and domain.live is None and domain.run is None
 
 
-def was_stopped(domain: DomainView, memory: Memory) -> bool:
+def was_stopped(domain: DomainView, record: GuestRecord) -> bool:
     """Does it run though it was stopped since its document is gone: did somebody start it?"""
-    asked, since = memory.shutdown_requested, memory.orphaned_since
+    asked, since = record.shutdown_requested, record.orphaned_since
     return (
         domain.state.active
-        and memory.stop_for == StopFor.DELETE
+        and record.stop_for == StopFor.DELETE
         and asked is not None
         and since is not None
         and asked >= since
-        and memory.stop_run != domain.run
+        and record.stop_run != domain.run
     )
 
 

@@ -8,7 +8,7 @@ definition has.
 from dataclasses import dataclass
 
 from controller.desired.schema.documents import RunStrategy
-from controller.observed.domain import DomainView, Memory
+from controller.observed.domain import DomainView, GuestRecord
 from controller.planning.deletion.policy import is_off
 from controller.planning.plan import Policy
 from controller.planning.power.starting import decide_start
@@ -27,32 +27,32 @@ class GoingOn:
     recheck_at: float | None = None
 
 
-def going_on(domain: DomainView, memory: Memory, now: float, policy: Policy) -> GoingOn:
+def going_on(domain: DomainView, record: GuestRecord, now: float, policy: Policy) -> GoingOn:
     """What is left to do after a stop of ours; nothing where there was none, or of another daemon.
 
     That it was seen to run ends it: whoever stops it from then on wants it to be off.
     """
-    if memory.controller != policy.controller:
+    if record.controller != policy.controller:
         return GoingOn()
     if not is_off(domain):
-        return GoingOn(_seen_running(domain, memory))
-    if not memory.starting and memory.stop_for not in _TO_GO_ON:
+        return GoingOn(_seen_running(domain, record))
+    if not record.starting and record.stop_for not in _TO_GO_ON:
         return GoingOn()
     # No run strategy is known: what starts a guest that is started by hand only was promised.
-    start = decide_start(RunStrategy.MANUAL, domain, memory, now)
+    start = decide_start(RunStrategy.MANUAL, domain, record, now)
     if start.due is None:
         return GoingOn()
     if now < start.due:
         return GoingOn((), f"{start.why}, which waits", start.due)
-    return GoingOn((start.step(memory),), f"{start.why}; starting it")
+    return GoingOn((start.step(record),), f"{start.why}; starting it")
 
 
-def _seen_running(domain: DomainView, memory: Memory) -> tuple[Step, ...]:
+def _seen_running(domain: DomainView, record: GuestRecord) -> tuple[Step, ...]:
     if domain.run is None or not domain.state.active:
         return ()
     noted: dict[str, object] = {}
-    if memory.starting:
+    if record.starting:
         noted["starting"] = False
-    if memory.stop_for in _TO_GO_ON and memory.stop_run != domain.run:
-        noted |= stop_is_over(memory.stop_for, memory)
+    if record.stop_for in _TO_GO_ON and record.stop_run != domain.run:
+        noted |= stop_is_over(record.stop_for, record)
     return (remember(**noted),) if noted else ()

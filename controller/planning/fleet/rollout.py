@@ -29,11 +29,11 @@ class Peer:
 
     @property
     def replacing(self) -> bool:
-        return self.owner.memory.replacement is not None
+        return self.owner.record.replacement is not None
 
     @property
     def failed(self) -> bool:
-        return self.base != "" and self.owner.memory.refused == self.base
+        return self.base != "" and self.owner.record.refused == self.base
 
     @property
     def waiting(self) -> bool:
@@ -55,12 +55,12 @@ class Queue:
 
 def is_able(domain: DomainView) -> bool:
     """Can the domain's system disk be replaced, as far as the domain itself says?"""
-    memory = domain.ownership.memory if domain.ownership is not None else None
+    record = domain.ownership.record if domain.ownership is not None else None
     return (
-        memory is not None
+        record is not None
         and domain.state in _TAKES_A_DISK
         and not domain.running_job
-        and not (memory.suspended or memory.deleting or memory.rollback)
+        and not (record.suspended or record.deleting or record.rollback)
     )
 
 
@@ -68,7 +68,7 @@ def queue_of(peers: Iterable[Peer]) -> Queue:
     """Where the roll-out stands."""
     ordered = sorted(peers, key=lambda peer: peer.name)
     return Queue(
-        {peer.name: peer.owner.memory.refused_why for peer in ordered if peer.failed},
+        {peer.name: peer.owner.record.refused_why for peer in ordered if peer.failed},
         tuple(peer.name for peer in ordered if peer.replacing),
         tuple(peer.name for peer in ordered if peer.waiting),
     )

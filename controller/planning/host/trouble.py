@@ -186,7 +186,7 @@ def _changed(pool: str, base: str, writers: tuple[str, ...], *, again: bool) -> 
 
 
 def _system_pool(observed: Observed, domain: DomainView) -> str:
-    for one in domain.memory.volumes:
+    for one in domain.record.volumes:
         if one.alias == SYSTEM:
             return one.pool
     disk = domain.config.disk(SYSTEM)

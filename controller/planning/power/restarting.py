@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
-from controller.observed.domain import DomainView, Memory
+from controller.observed.domain import DomainView, GuestRecord
 from controller.planning.compare.changes import FieldChange
 from controller.planning.power.maintenance_windows import window_now
 from controller.planning.power.stopping import StopFor, asked_to_stop
@@ -28,7 +28,7 @@ def restart_key(changes: tuple[FieldChange, ...]) -> str:
 def decide_restart(
     desired: EffectiveGuest,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     staged: tuple[FieldChange, ...],
     now: float,
     since: float,
@@ -37,9 +37,9 @@ def decide_restart(
     """For a running domain; ``staged`` are the changes that only a cold boot applies. ``since``: as
     for ``asked_to_stop``; ``ahead``: as ``Observed.clock_ahead``.
     """
-    if asked_to_stop(domain, memory, StopFor.RESTART, since=since):
+    if asked_to_stop(domain, record, StopFor.RESTART, since=since):
         return RestartDecision("it is on its way down for a cold boot")
-    if memory.restart_requested is not None:
+    if record.restart_requested is not None:
         return RestartDecision("an operator asked for a cold boot")
     if not staged:
         return RestartDecision()
@@ -47,7 +47,7 @@ def decide_restart(
     policy = desired.spec.update_policy
     if policy.restart != "Automatic":
         return RestartDecision(waits=f"to apply it: {again}")
-    if memory.restarted_for == restart_key(staged):
+    if record.restarted_for == restart_key(staged):
         return RestartDecision(
             waits=f"a cold boot did not apply it, so it is not booted again; to try: {again}"
         )

@@ -10,7 +10,7 @@ of what was promised.
 from dataclasses import dataclass
 
 from controller.desired.schema.documents import RunStrategy
-from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.observed.domain import DomainState, DomainView, GuestRecord, StateReason
 from controller.observed.guest import Failure
 from controller.planning.power.stopping import NOT_STOPPED, StopFor
 from controller.planning.steps import StartDomain
@@ -45,7 +45,7 @@ class StartDecision:
     attempts: int
     """Which start in a row it is."""
 
-    def step(self, memory: Memory) -> StartDomain:
+    def step(self, record: GuestRecord) -> StartDomain:
         """The start; once it was tried, whatever it was stopped for is over."""
         noted = {
             "start_attempts": self.attempts,
@@ -54,8 +54,8 @@ class StartDecision:
             "restart_requested": None,
             **NOT_STOPPED,
         }
-        if memory.stop_key:
-            noted["restarted_for"] = memory.stop_key
+        if record.stop_key:
+            noted["restarted_for"] = record.stop_key
         return StartDomain(self.why, tuple(noted.items()))
 
 
@@ -73,24 +73,24 @@ def backoff(attempts: int) -> float:
 
 
 def decide_start(
-    strategy: RunStrategy, domain: DomainView, memory: Memory, now: float
+    strategy: RunStrategy, domain: DomainView, record: GuestRecord, now: float
 ) -> StartDecision:
     """For a domain that is shut off or crashed. One that we stopped for a cold boot starts."""
-    why = _why_start(strategy, domain.reason, finished=memory.finished)
-    last = memory.last_start_attempt
-    attempts = memory.start_attempts
-    stopped = memory.stopped_at
+    why = _why_start(strategy, domain.reason, finished=record.finished)
+    last = record.last_start_attempt
+    attempts = record.start_attempts
+    stopped = record.stopped_at
     if domain.reason is StateReason.MIGRATED:
         return StartDecision(None, "it was migrated to another host", attempts)
     if strategy is RunStrategy.HALTED:
         why = ""
-    elif memory.stop_for and stopped is not None and abs(now - stopped) < STOP_FORGET:
-        why = _WHY_AGAIN.get(memory.stop_for, why)
-        if memory.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
+    elif record.stop_for and stopped is not None and abs(now - stopped) < STOP_FORGET:
+        why = _WHY_AGAIN.get(record.stop_for, why)
+        if record.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
             why = ""
         if last is None or last <= stopped:
             last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
-    elif (memory.starting and attempts < _PROMISED) or _wished(memory, now):
+    elif (record.starting and attempts < _PROMISED) or _wished(record, now):
         why = why or "it was about to be started"
     if not why:
         reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"
@@ -128,9 +128,9 @@ def unable_to_start(domain: DomainView, failure: Failure | None) -> tuple[str, s
     return "StartFailed", f"{message} why"
 
 
-def _wished(memory: Memory, now: float) -> bool:
+def _wished(record: GuestRecord, now: float) -> bool:
     """Did an operator ask for a cold boot, not long ago, of which this is the half?"""
-    asked = memory.restart_requested
+    asked = record.restart_requested
     return asked is not None and abs(now - asked) < STOP_FORGET
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from controller.observed.domain import DomainView, Memory
+from controller.observed.domain import DomainView, GuestRecord
 from controller.observed.guest import Failure
 from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
 
@@ -27,16 +27,16 @@ NOT_STOPPED: Mapping[str, Any] = MappingProxyType(
         "stop_key": "",
     }
 )
-"""The fields of ``Memory`` that say it was asked to shut down, where that is over."""
+"""The fields of ``GuestRecord`` that say it was asked to shut down, where that is over."""
 
 
-def stop_is_over(stop_for: str, memory: Memory) -> dict[str, Any]:
+def stop_is_over(stop_for: str, record: GuestRecord) -> dict[str, Any]:
     """What to write down of a guest that runs anew since it was to be stopped for that."""
     noted = dict(NOT_STOPPED)
     if stop_for == StopFor.RESTART:
         noted["restart_requested"] = None
-        if memory.stop_key:
-            noted["restarted_for"] = memory.stop_key
+        if record.stop_key:
+            noted["restarted_for"] = record.stop_key
     return noted
 
 
@@ -58,25 +58,27 @@ class Stopping:
     recheck_at: float
 
 
-def asked_to_stop(domain: DomainView, memory: Memory, why: StopFor, *, since: float = 0.0) -> bool:
+def asked_to_stop(
+    domain: DomainView, record: GuestRecord, why: StopFor, *, since: float = 0.0
+) -> bool:
     """Was this very run of the domain asked to shut down for this?
 
     ``since`` (epoch seconds) is when the daemon started: of runs before it only libvirt's id is
     known, which begins anew when the host is booted. So what was asked before is asked again.
     """
-    asked = memory.shutdown_requested
+    asked = record.shutdown_requested
     began = max(since, domain.started_at or 0.0)
     return (
-        memory.stop_for == why
+        record.stop_for == why
         and asked is not None
         and asked >= began
-        and memory.stop_run == domain.run
+        and record.stop_run == domain.run
     )
 
 
 def stop(
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     why: StopFor,
     *,
     timeout: float,
@@ -92,7 +94,7 @@ def stop(
     run is none; nor is one from the future, by another clock, nor one of long
     ago. None of them may cost a guest its orderly shutdown.
     """
-    asked = memory.shutdown_requested
+    asked = record.shutdown_requested
     old = asked is not None and not 0 <= now - asked < timeout + _FORGOTTEN
     refused = (
         failure is not None and failure.step == "ShutdownDomain" and failure.at >= (asked or 0)
@@ -103,8 +105,8 @@ def stop(
             f"ShutdownDomain failed: {failure.message}; it is tried again later",
             failure.retry_at,
         )
-    if not asked_to_stop(domain, memory, why, since=since) or asked is None or old or refused:
-        noted = _decided(domain, memory, why, key, now)
+    if not asked_to_stop(domain, record, why, since=since) or asked is None or old or refused:
+        noted = _decided(domain, record, why, key, now)
         return Stopping(
             (*noted, ShutdownDomain(domain.run)), "asking it to shut down", now + timeout
         )
@@ -116,16 +118,16 @@ def stop(
 
 
 def _decided(
-    domain: DomainView, memory: Memory, why: StopFor, key: str, now: float
+    domain: DomainView, record: GuestRecord, why: StopFor, key: str, now: float
 ) -> tuple[Step, ...]:
     """What is written down before it is asked; nothing where that stands there already."""
-    fresh = memory.stop_wanted is not None and 0 <= now - memory.stop_wanted < _FORGOTTEN
-    known = (memory.stop_for, memory.stop_run, memory.stop_key) == (why.value, domain.run, key)
-    if fresh and known and memory.shutdown_requested is None:
+    fresh = record.stop_wanted is not None and 0 <= now - record.stop_wanted < _FORGOTTEN
+    known = (record.stop_for, record.stop_run, record.stop_key) == (why.value, domain.run, key)
+    if fresh and known and record.shutdown_requested is None:
         return ()
     wanted: dict[str, Any] = {"stop_for": why.value, "stop_run": domain.run, "stop_wanted": now}
-    if memory.stop_key != key:
+    if record.stop_key != key:
         wanted["stop_key"] = key
-    if memory.shutdown_requested is not None:
+    if record.shutdown_requested is not None:
         wanted["shutdown_requested"] = None
     return (remember(**wanted),)

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-from controller.observed.domain import Memory
+from controller.observed.domain import GuestRecord
 from controller.planning.conditions import ConditionType, Health, true
 from controller.planning.plan import Plan
-from controller.planning.steps import RecordMemory
+from controller.planning.steps import UpdateRecord
 
 
-def suspended(made: Plan, memory: Memory, noted: tuple[RecordMemory, ...] = ()) -> Plan:
+def suspended(made: Plan, record: GuestRecord, noted: tuple[UpdateRecord, ...] = ()) -> Plan:
     """``made``, of which nothing is done: an operator wants the guest left alone.
 
     ``noted`` is written down all the same: what has to be known of the guest later on.
     """
-    resume = f"guestkeeper resume {made.guest}" if memory.suspended else "guestkeeper resume --all"
+    resume = f"guestkeeper resume {made.guest}" if record.suspended else "guestkeeper resume --all"
     message = f"suspended by an operator; to go on: {resume}"
     return replace(
         made,

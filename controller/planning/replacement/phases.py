@@ -19,7 +19,7 @@ from controller.observed.domain import (
     DomainConfig,
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -69,12 +69,12 @@ _ENDED = (
 # --- A replacement under way ----------------------------------------------------------------------
 
 
-def is_begun(memory: Memory) -> bool:
+def is_begun(record: GuestRecord) -> bool:
     """Was the guest asked to stop for another system disk? That it is to be asked is only meant."""
-    going = memory.replacement
+    going = record.replacement
     if going is None or going.phase is ReplacePhase.PREPARING:
         return False
-    asked = memory.shutdown_requested is not None and memory.stop_for == StopFor.REPLACE
+    asked = record.shutdown_requested is not None and record.stop_for == StopFor.REPLACE
     return asked or going.phase is not ReplacePhase.STOPPING
 
 
@@ -82,7 +82,7 @@ def plan_replacement(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     usual: Plan,
     now: float,
     policy: Policy,
@@ -91,11 +91,11 @@ def plan_replacement(
 
     For a domain that runs or is off; others (paused, shutting down) are waited for.
     """
-    going = memory.replacement
+    going = record.replacement
     assert going is not None  # noqa: S101 - the caller looked
     off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
-    view = _View(desired, observed, domain, memory, going, usual, now, policy)
-    if not is_begun(memory):
+    view = _View(desired, observed, domain, record, going, usual, now, policy)
+    if not is_begun(record):
         return view.prepare(off=off)
     match going.phase:
         case ReplacePhase.PREPARING | ReplacePhase.STOPPING if off:
@@ -121,7 +121,7 @@ class _View:
     desired: EffectiveGuest
     observed: Observed
     domain: DomainView
-    memory: Memory
+    record: GuestRecord
     going: Replacement
     usual: Plan
     now: float
@@ -150,7 +150,7 @@ class _View:
             return self._waiting(message, self.now + 10)
         windows = self.desired.spec.update_policy.maintenance_windows
         window = window_now(windows, self.now, observed.clock_ahead)
-        if not (off or window.open or going.why == "rollback" or self.memory.approved_now):
+        if not (off or window.open or going.why == "rollback" or self.record.approved_now):
             return self._waiting("its maintenance window is over", window.changes_at)
         bad = self._spoiled()
         if bad:
@@ -199,7 +199,7 @@ class _View:
     def _drop(self, *, made: bool) -> Iterator[Step]:
         """What was made beside is taken away again."""
         to = self.going.to
-        if made and may_delete(self.domain, self.memory, *to.place):
+        if made and may_delete(self.domain, self.record, *to.place):
             yield DeleteVolume(to.pool, to.volume, "another image is wanted")
         seed = self._seed()
         if seed is not None and seed in self.observed.volumes and not holds_seed(self.domain):
@@ -225,7 +225,7 @@ class _View:
         """Nothing of it is done now, and everything else goes on. Whoever shuts the guest down
         from now on wants it to be off.
         """
-        meant = self.domain.run is not None and self.memory.stop_for == StopFor.REPLACE
+        meant = self.domain.run is not None and self.record.stop_for == StopFor.REPLACE
         called_off = (remember(**NOT_STOPPED),) if meant else ()
         return self._told(message, *called_off, *self.usual.steps, recheck_at=recheck_at)
 
@@ -238,12 +238,12 @@ class _View:
     def _halting(self, timeout: float) -> Stopping:
         since = self.policy.daemon_started
         return stop(
-            self.domain, self.memory, StopFor.REPLACE,
+            self.domain, self.record, StopFor.REPLACE,
             timeout=timeout, now=self.now, since=since, failure=self.observed.failure,
         )  # fmt: skip
 
     def swap(self) -> Plan:
-        asked = self._watched(self.memory.shutdown_requested or self.going.since)
+        asked = self._watched(self.record.shutdown_requested or self.going.since)
         failure = self.observed.failure
         deadline = asked + self.desired.spec.update_policy.progress_deadline
         if self.domain.saved:
@@ -264,7 +264,7 @@ class _View:
             seeded=going.why == "image",
         )  # fmt: skip
         strategy = self.desired.spec.run_strategy
-        starts = decide_start(strategy, self.domain, self.memory, self.now).due is not None
+        starts = decide_start(strategy, self.domain, self.record, self.now).due is not None
         stays_off = strategy is RunStrategy.HALTED or (cold and not starts)
         noted: dict[str, Any] = placed(config)
         if stays_off:
@@ -279,7 +279,7 @@ class _View:
     def _start(self, **noted: Any) -> Iterator[Step]:
         yield StartDomain("its system disk was replaced")
         # Afterwards: what the host refused for now is no start that failed.
-        attempts = self.memory.start_attempts + 1
+        attempts = self.record.start_attempts + 1
         if self.going.phase is not ReplacePhase.CONFIRMING:
             attempts = 1
         yield remember(start_attempts=attempts, last_start_attempt=self.now, **noted)
@@ -294,7 +294,7 @@ class _View:
             owner,
             new=False,
             marks=(("base", disk.base), ("digest", "")),
-            memory=tuple(noted.items()),
+            record=tuple(noted.items()),
             why=why,
         )
 
@@ -313,7 +313,7 @@ class _View:
                 return self._told(failure.message, recheck_at=failure.retry_at, down=True)
             begins = replace(self.going, swapped_at=self.now)
             return self._told("starting it", *self._start(replacement=begins), down=True)
-        if self.memory.start_attempts >= STARTS:
+        if self.record.start_attempts >= STARTS:
             return self._give_up(f"it went off again ({self.domain.reason})")
         if refused and failure is not None and failure.attempts >= STARTS:
             return self._give_up(f"it cannot be started: {failure.message}")
@@ -365,7 +365,7 @@ class _View:
         retired = RetiredDisk(going.back, self._kept_from(), why_kept)
         why = f"an operator went back from it to {going.to.base}" if back else ""
         return {
-            "retired": (*self.memory.retired, retired),
+            "retired": (*self.record.retired, retired),
             "refused": going.back.base if back else "",
             "refused_why": why,
         }
@@ -376,7 +376,7 @@ class _View:
             "refused": self.going.to.base,
             "refused_why": why,
             "retired": (
-                *self.memory.retired,
+                *self.record.retired,
                 RetiredDisk(self.going.to, self._kept_from(), "failed"),
             ),
         }

@@ -1,7 +1,7 @@
 """System disks of a guest, past and to come: what a replacement begins with, and what it leaves.
 
 A volume cannot be renamed through libvirt, so each new system disk has a name of its own, and the
-one that was taken out is listed in the guest's memory until its time is over.
+one that was taken out is listed in the guest's record until its time is over.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from controller.observed.domain import (
     DiskConfig,
     DomainConfig,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -24,7 +24,7 @@ from controller.observed.guest import Observed
 from controller.observed.image import ImageView
 from controller.planning.differences import waits_alone
 from controller.planning.plan import Policy
-from controller.planning.steps import DeleteRetired, RecordMemory, Step, remember
+from controller.planning.steps import DeleteRetired, Step, UpdateRecord, remember
 from controller.planning.volumes.deletable import may_delete
 from controller.planning.wanted.domain import SEED, SYSTEM, seed_volume
 from controller.planning.wanted.names import volume_name
@@ -50,8 +50,8 @@ def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
 
 
 def begin(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, image: ImageView, now: float
-) -> RecordMemory:
+    desired: EffectiveGuest, domain: DomainView, record: GuestRecord, image: ImageView, now: float
+) -> UpdateRecord:
     """Writes down that the guest gets a disk of ``image``, which is READY.
 
     The volume is named by the second, so it is never taken for one that an earlier attempt left.
@@ -69,28 +69,28 @@ def begin(
         initrd=image.initrd_path or "",
         args=boot.args if boot is not None and image.kernel_path else "",
     )
-    agent = memory.agent_seen or domain.agent_connected
+    agent = record.agent_seen or domain.agent_connected
     began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, agent)
     return remember(replacement=began)
 
 
-def rollback_disk(memory: Memory) -> RetiredDisk | None:
+def rollback_disk(record: GuestRecord) -> RetiredDisk | None:
     """The disk that a rollback puts in: the last one that worked."""
-    good = [disk for disk in memory.retired if disk.why != "failed"]
+    good = [disk for disk in record.retired if disk.why != "failed"]
     return max(good, key=lambda disk: disk.since, default=None)
 
 
-def begin_rollback(domain: DomainView, memory: Memory, now: float) -> RecordMemory:
+def begin_rollback(domain: DomainView, record: GuestRecord, now: float) -> UpdateRecord:
     """Writes down that the guest gets its last retired disk back; or that there is none."""
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    last = rollback_disk(memory)
+    last = rollback_disk(record)
     if last is None:
         return remember(rollback=False)
     back = current_disk(domain, base=owner.base)
-    agent = memory.agent_seen or domain.agent_connected
+    agent = record.agent_seen or domain.agent_connected
     began = Replacement(last.disk, back, "rollback", ReplacePhase.PREPARING, now, agent)
-    rest = tuple(disk for disk in memory.retired if disk != last)
+    rest = tuple(disk for disk in record.retired if disk != last)
     return remember(replacement=began, rollback=False, retired=rest)
 
 
@@ -121,7 +121,7 @@ def expired(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     now: float,
     policy: Policy,
 ) -> tuple[list[Step], float | None]:
@@ -131,15 +131,15 @@ def expired(
     and by what an earlier daemon wrote down only after a while (``SEEN``). Of those that did not
     come up only the last is kept, for somebody to look at.
     """
-    if memory.replacement is not None:
+    if record.replacement is not None:
         return [], None
     ttl = desired.spec.update_policy.retired_disk_ttl
-    back = rollback_disk(memory) if memory.rollback else None
-    failed = [one for one in memory.retired if one.why == "failed"]
+    back = rollback_disk(record) if record.rollback else None
+    failed = [one for one in record.retired if one.why == "failed"]
     steps: list[Step] = []
     later: list[float] = []
-    for one in memory.retired:
-        if one == back or not may_delete(domain, memory, *one.disk.place):
+    for one in record.retired:
+        if one == back or not may_delete(domain, record, *one.disk.place):
             continue
         superseded = one in failed[:-1]
         ends = one.since + ttl + max(0.0, -observed.clock_ahead)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema.documents import RunStrategy
 from controller.desired.schema.quantities import format_size
-from controller.observed.domain import Memory, Ownership
+from controller.observed.domain import GuestRecord, Ownership
 from controller.observed.guest import Observed
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
@@ -221,7 +221,7 @@ def _create(
         spec="",
         created=now,
         base=_base_of(observed.volumes.get(volumes[0].place), image),
-        memory=Memory(
+        record=GuestRecord(
             controller=policy.controller,
             deletion_policy=desired.spec.deletion_policy,
             **placed(config),

@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.desired.effective import EffectiveGuest
 from controller.desired.schema.documents import RunStrategy
-from controller.observed.domain import DomainView, Memory, Ownership
+from controller.observed.domain import DomainView, GuestRecord, Ownership
 from controller.observed.guest import Observed
 from controller.observed.inside import InsideView
 from controller.planning.compare.changes import FieldChange, spec_document
@@ -39,8 +39,8 @@ from controller.planning.steps import (
     DeleteSeed,
     EjectSeed,
     RecordApplied,
-    RecordMemory,
     Step,
+    UpdateRecord,
     remember,
 )
 from controller.planning.wanted.domain import SEED, holds_seed, seed_volume, unused_seed
@@ -92,30 +92,30 @@ def _fields(changes: tuple[FieldChange, ...]) -> str:
 
 
 def upkeep(
-    desired: EffectiveGuest, domain: DomainView, memory: Memory, policy: Policy
-) -> RecordMemory | None:
+    desired: EffectiveGuest, domain: DomainView, record: GuestRecord, policy: Policy
+) -> UpdateRecord | None:
     """What the domain has to know of its guest at any time, for when the document is gone; and what
     is over: a wish to stop another run of it, an absence.
     """
-    back = returned(memory)
+    back = returned(record)
     noted: dict[str, Any] = dict(back.changes) if back is not None else {}
-    if memory.controller != policy.controller:
+    if record.controller != policy.controller:
         noted["controller"] = policy.controller
-    if memory.deletion_policy != desired.spec.deletion_policy:
+    if record.deletion_policy != desired.spec.deletion_policy:
         noted["deletion_policy"] = desired.spec.deletion_policy
     if domain.run is None:
         return remember(**noted) if noted else None
-    stop_for = noted.get("stop_for", memory.stop_for)
-    if memory.replacement is None and stop_for:
+    stop_for = noted.get("stop_for", record.stop_for)
+    if record.replacement is None and stop_for:
         wanted = stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
-        over = domain.started_at is not None and (memory.stopped_at or 0) < domain.started_at
-        if memory.stop_run != domain.run or over or not wanted:
-            noted |= stop_is_over(stop_for, memory)
-    if memory.starting:
+        over = domain.started_at is not None and (record.stopped_at or 0) < domain.started_at
+        if record.stop_run != domain.run or over or not wanted:
+            noted |= stop_is_over(stop_for, record)
+    if record.starting:
         noted["starting"] = False
-    if memory.finished:  # somebody started it again
+    if record.finished:  # somebody started it again
         noted["finished"] = False
-    if domain.agent_connected and not memory.agent_seen:
+    if domain.agent_connected and not record.agent_seen:
         noted["agent_seen"] = True
     return remember(**noted) if noted else None
 
@@ -124,7 +124,7 @@ def plan_running(
     desired: EffectiveGuest,
     observed: Observed,
     domain: DomainView,
-    memory: Memory,
+    record: GuestRecord,
     now: float,
     policy: Policy,
 ) -> Plan:
@@ -133,21 +133,21 @@ def plan_running(
     inside = plan_inside(desired, observed, domain, now)
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
-    change = decide_change(desired, observed, domain, memory, todo, now, policy)
+    change = decide_change(desired, observed, domain, record, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, inside)
     steps: list[Step] = []
-    kept = upkeep(desired, domain, memory, policy)
+    kept = upkeep(desired, domain, record, policy)
     if kept is not None:
         steps.append(kept)
     steps += _long_last(todo.steps, before=True)
     steps += _remove_seed(desired, observed, domain, inside, policy)
     if sync is Sync.SYNCED and owner.digest != desired.digest and not holds_seed(domain):
         steps.append(_record(desired, owner))
-    over, expires_at = expired(desired, observed, domain, memory, now, policy)
+    over, expires_at = expired(desired, observed, domain, record, now, policy)
     steps += over
-    if memory.restarted_for and not todo.restart and memory.replacement is None:
+    if record.restarted_for and not todo.restart and record.replacement is None:
         steps.append(remember(restarted_for=""))
-    if _called_off(memory, change):
+    if _called_off(record, change):
         steps.append(remember(**NOT_STOPPED))
     long = _long_last(todo.steps, before=False)
     if long:
@@ -220,15 +220,15 @@ def plan_running(
     )
 
 
-def _called_off(memory: Memory, change: ChangeDecision) -> bool:
+def _called_off(record: GuestRecord, change: ChangeDecision) -> bool:
     """Was it to be stopped for a while, was never asked to, and is it not to be any more?
 
     Whoever shuts it down from then on wants it to be off.
     """
     return (
-        memory.stop_for in (StopFor.RESTART, StopFor.REPLACE)
-        and memory.shutdown_requested is None
-        and memory.replacement is None
+        record.stop_for in (StopFor.RESTART, StopFor.REPLACE)
+        and record.shutdown_requested is None
+        and record.replacement is None
         and change.reason != "Restarting"
     )
 

@@ -6,7 +6,7 @@ calls a data disk stays, even where the other calls it a system disk.
 
 from collections.abc import Iterator
 
-from controller.observed.domain import DomainView, Memory, SystemDisk
+from controller.observed.domain import DomainView, GuestRecord, SystemDisk
 from controller.planning.steps import DeleteVolume
 from controller.planning.wanted.domain import SEED, SYSTEM
 from controller.planning.wanted.names import volume_name
@@ -18,43 +18,43 @@ def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
     What any other disk of it is on is left out, whatever the metadata says; so are bases. What was
     written down counts: another volume that the definition names is somebody else's doing.
     """
-    memory = domain.memory
+    record = domain.record
     kept = set(_kept(domain))
-    bases = _bases(domain, memory)
-    for pool, volume, why in _candidates(domain, memory):
+    bases = _bases(domain, record)
+    for pool, volume, why in _candidates(domain, record):
         if pool and volume and (pool, volume) not in kept and volume not in bases:
             kept.add((pool, volume))
             yield DeleteVolume(pool, volume, why)
 
 
-def may_delete(domain: DomainView, memory: Memory, pool: str, volume: str) -> bool:
+def may_delete(domain: DomainView, record: GuestRecord, pool: str, volume: str) -> bool:
     """Is that a volume that a guest which stays can do without?
 
     Not so is whatever its definition, its running domain or its metadata has in use, be it called a
-    retired disk too, nor a base of any of its system disks. ``memory`` is the domain's.
+    retired disk too, nor a base of any of its system disks. ``record`` is the domain's.
     """
-    used = {one.place for one in memory.volumes}
-    if memory.replacement is not None:
-        used.add(memory.replacement.back.place)
+    used = {one.place for one in record.volumes}
+    if record.replacement is not None:
+        used.add(record.replacement.back.place)
     for config in (domain.config, domain.live):
         for disk in config.disks if config is not None else ():
             used.add((disk.pool, disk.volume or ""))
-    free = (pool, volume) not in used and volume not in _bases(domain, memory)
+    free = (pool, volume) not in used and volume not in _bases(domain, record)
     return free and pool != "" and volume != ""
 
 
-def _bases(domain: DomainView, memory: Memory) -> set[str]:
-    bases = {disk.base for disk in _system_disks(memory)}
+def _bases(domain: DomainView, record: GuestRecord) -> set[str]:
+    bases = {disk.base for disk in _system_disks(record)}
     if domain.ownership is not None:
         bases.add(domain.ownership.base)
     return bases
 
 
-def _candidates(domain: DomainView, memory: Memory) -> Iterator[tuple[str, str, str]]:
-    system = _system_volume(domain, memory)
+def _candidates(domain: DomainView, record: GuestRecord) -> Iterator[tuple[str, str, str]]:
+    system = _system_volume(domain, record)
     if system is not None:
         yield *system, "the system disk of a deleted guest"
-    for disk in _system_disks(memory):
+    for disk in _system_disks(record):
         yield disk.pool, disk.volume, "another system disk of a deleted guest"
     seed = volume_name(domain.name, domain.uuid, "seed", "iso")
     for drive in domain.config.disks:
@@ -66,8 +66,8 @@ def _candidates(domain: DomainView, memory: Memory) -> Iterator[tuple[str, str, 
             yield system[0], seed, "the cloud-init seed of a deleted guest"  # ejected just now
 
 
-def _system_volume(domain: DomainView, memory: Memory) -> tuple[str, str] | None:
-    for one in memory.volumes:
+def _system_volume(domain: DomainView, record: GuestRecord) -> tuple[str, str] | None:
+    for one in record.volumes:
         if one.alias == SYSTEM:
             return one.pool, one.volume
     for disk in domain.config.disks:
@@ -76,18 +76,18 @@ def _system_volume(domain: DomainView, memory: Memory) -> tuple[str, str] | None
     return None
 
 
-def _system_disks(memory: Memory) -> Iterator[SystemDisk]:
+def _system_disks(record: GuestRecord) -> Iterator[SystemDisk]:
     """Those beside the one that is in."""
-    if memory.replacement is not None:
-        yield memory.replacement.to
-        yield memory.replacement.back
-    for retired in memory.retired:
+    if record.replacement is not None:
+        yield record.replacement.to
+        yield record.replacement.back
+    for retired in record.retired:
         yield retired.disk
 
 
 def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
     """What its data disks and media are on."""
-    for one in domain.memory.volumes:
+    for one in domain.record.volumes:
         if one.alias != SYSTEM:
             yield one.pool, one.volume
     for config in (domain.config, domain.live):
@@ -98,7 +98,7 @@ def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
 
 def out_of_reach(domain: DomainView) -> str:
     """The path of a system disk that libvirt knows no volume of; '' where it knows one."""
-    system = _system_volume(domain, domain.memory)
+    system = _system_volume(domain, domain.record)
     return system[1] if system is not None and not system[0] else ""
 
 

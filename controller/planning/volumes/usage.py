@@ -61,7 +61,7 @@ class Users:
 
     ``domains``: those of ours; what the last says of a volume counts. ``paths``: every path that
     any domain names or stands on, with the names of those domains; without, where it is only a
-    guest's memory that names it. ``expected``: by guest, the disks that its document wants and that
+    guest's record that names it. ``expected``: by guest, the disks that its document wants and that
     may be there (``system``, ``seed``, data disks' names); None for whatever disk. ``others``:
     volumes of other hosts. ``unknown`` says why not all users are known, ``hidden`` what may stand
     on volumes and cannot be looked into; '' where all is known. ``ttl``: by guest, the seconds for
@@ -158,17 +158,17 @@ _USES = {"system": Use.SYSTEM, "seed": Use.SEED}
 def _of_domains(users: Users) -> Iterator[_Named]:
     """What our domains name. The last word on a volume wins: a disk that is in is in."""
     for domain in users.domains:
-        memory = domain.ownership.memory if domain.ownership is not None else None
-        if memory is None:
+        record = domain.ownership.record if domain.ownership is not None else None
+        if record is None:
             continue
         ttl = (users.ttl or {}).get(domain.name)
-        for retired in memory.retired:
+        for retired in record.retired:
             until = retired.since + ttl if ttl is not None else None
             yield _system(domain.name, retired.disk, Use.RETIRED, until)
-        if memory.replacement is not None:
-            yield _system(domain.name, memory.replacement.to, Use.REPLACEMENT)
-            yield _system(domain.name, memory.replacement.back, Use.REPLACEMENT)
-        for one in memory.volumes:
+        if record.replacement is not None:
+            yield _system(domain.name, record.replacement.to, Use.REPLACEMENT)
+            yield _system(domain.name, record.replacement.back, Use.REPLACEMENT)
+        for one in record.volumes:
             use, name = _disk_use(one.alias)
             yield _Named(one.pool, one.volume, use, domain.name, name)
         for config in (domain.live, domain.config):

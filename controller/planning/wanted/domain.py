@@ -20,8 +20,8 @@ from controller.observed.domain import (
     DiskVolume,
     DomainConfig,
     DomainView,
+    GuestRecord,
     IoTune,
-    Memory,
     NicAddress,
     NicConfig,
 )
@@ -63,7 +63,7 @@ def wanted_volumes(
         moved = moved_disks(domain)
         there |= {
             one.alias: one.place
-            for one in owner.memory.volumes
+            for one in owner.record.volumes
             if one.alias not in moved or one.alias not in there
         }
 
@@ -102,19 +102,19 @@ def moved_disks(domain: DomainView) -> tuple[str, ...]:
     running = _places(domain.live) if domain.live is not None else defined
     return tuple(
         one.alias
-        for one in owner.memory.volumes
+        for one in owner.record.volumes
         if running.get(one.alias, defined.get(one.alias)) not in (None, one.place)
     )
 
 
 def placed(
-    config: DomainConfig, memory: Memory | None = None, moved: Collection[str] = ()
+    config: DomainConfig, record: GuestRecord | None = None, moved: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What is written down of a definition with it: fields of ``Memory``.
+    """What is written down of a definition with it: fields of ``GuestRecord``.
 
-    Of ``moved`` disks what ``memory`` has stays.
+    Of ``moved`` disks what ``record`` has stays.
     """
-    kept = {one.alias: one for one in memory.volumes} if memory is not None else {}
+    kept = {one.alias: one for one in record.volumes} if record is not None else {}
     return {
         "volumes": tuple(
             kept[disk.alias]
@@ -215,7 +215,7 @@ def _disks(
     runs = {disk.alias: disk for disk in live.disks} if live is not None else {}
     owner = domain.ownership if domain is not None else None
     moved = moved_disks(domain) if domain is not None else ()
-    written = owner.memory.volumes if owner is not None else ()
+    written = owner.record.volumes if owner is not None else ()
     noted = {one.alias: one for one in written if one.alias not in moved}
     specs: tuple[schema.SystemDisk | schema.Disk, ...]
     specs = (guest.spec.system_disk, *guest.spec.disks)
@@ -359,7 +359,7 @@ def wanted_nics(
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     there = {has.alias: has.mac for has in domain.config.nics} if domain else {}
     if domain is not None and domain.ownership is not None:
-        there |= {one.alias: one.mac for one in domain.ownership.memory.macs}
+        there |= {one.alias: one.mac for one in domain.ownership.record.macs}
     return tuple(_nic(nic, uid, there) for nic in guest.spec.interfaces)
 
 

@@ -20,7 +20,7 @@ from controller.desired.answers import ksvalidator
 from controller.desired.text.problems import Problem
 from controller.errors import PermanentError
 from controller.loop.status import GuestStatus, StatusStore
-from controller.observed.domain import Memory
+from controller.observed.domain import GuestRecord
 from controller.observed.guest import Fleet
 from controller.observed.host import HostView, PoolView
 from controller.planning.deletion.orphan import plan_orphan
@@ -241,7 +241,7 @@ def test_a_plan_shows_fields_classes_and_steps_and_exits_1(
 def an_orphan(policy: str, **fleet: Any) -> GuestStatus:
     seen, now = Fleet(**fleet), make.NOW
     guest = make.a_guest("old1", deletionPolicy=policy)
-    domain = make.a_domain(guest, memory=Memory(orphaned_since=now))
+    domain = make.a_domain(guest, record=GuestRecord(orphaned_since=now))
     made = plan_orphan("old1", domain, seen, now, make.POLICY)
     return StatusStore().put(None, make.observed(domain, fleet=seen), made, now)
 

@@ -12,7 +12,7 @@ from controller.cli.terminal import output as terminal
 from controller.cli.terminal import prompts as asking
 from controller.observed.domain import (
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -33,11 +33,11 @@ pytestmark = pytest.mark.usefixtures("daemon")
 NEW = "gk-base-debian12-new.qcow2"
 
 
-def memory(world: World, name: str) -> Memory:
+def memory(world: World, name: str) -> GuestRecord:
     domain = world.metadata.domain("local", name)
     assert domain is not None
     assert domain.ownership is not None
-    return domain.ownership.memory
+    return domain.ownership.record
 
 
 def shows(world: World, domain: DomainView, **seen: Any) -> None:
@@ -51,7 +51,7 @@ def shows(world: World, domain: DomainView, **seen: Any) -> None:
 
 def a_server(world: World, **memory: Any) -> DomainView:
     guest = world.snapshot.guests["web1"]
-    return make.a_domain(guest, memory=Memory(**memory), started_at=world.now - 60)
+    return make.a_domain(guest, record=GuestRecord(**memory), started_at=world.now - 60)
 
 
 def person(monkeypatch: pytest.MonkeyPatch, *, agrees: bool) -> list[str]:
@@ -196,7 +196,7 @@ def test_what_is_to_be_approved_has_to_be_said(cli: Cli, arguments: list[str], t
 def orphans(world: World) -> None:
     for name, policy in (("old2", "Delete"), ("old3", "Stop")):
         guest = make.a_guest(name, deletionPolicy=policy)
-        domain = make.a_domain(guest, memory=Memory(orphaned_since=world.now))
+        domain = make.a_domain(guest, record=GuestRecord(orphaned_since=world.now))
         fleet = Fleet(deletions=12)
         made = plan_orphan(name, domain, fleet, world.now, make.POLICY)
         world.store.put(guest, make.observed(domain, fleet=fleet), made, world.now)

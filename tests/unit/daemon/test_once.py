@@ -12,7 +12,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.loop.status import GuestStatus, StatusStore
 from controller.observed.domain import (
     DomainState,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     StateReason,
@@ -43,7 +43,7 @@ def told(guest: EffectiveGuest, **seen: Any) -> GuestStatus:
 def remembering(
     guest: EffectiveGuest, state: DomainState = DomainState.RUNNING, **memory: Any
 ) -> Any:
-    return make.a_domain(guest, state, memory=Memory(**memory), started_at=make.NOW - 60)
+    return make.a_domain(guest, state, record=GuestRecord(**memory), started_at=make.NOW - 60)
 
 
 def as_wanted() -> GuestStatus:
@@ -83,8 +83,8 @@ def with_every_other_suspended() -> GuestStatus:
 
 def off_and_waiting_for_approval() -> GuestStatus:
     guest = make.a_guest(runStrategy="Halted")
-    memory = Memory(finished=True)
-    domain = make.a_domain(guest, DomainState.SHUTOFF, StateReason.SHUTDOWN, memory=memory)
+    record = GuestRecord(finished=True)
+    domain = make.a_domain(guest, DomainState.SHUTOFF, StateReason.SHUTDOWN, record=record)
     return told(guest, image=NEWER, domain=domain)
 
 

@@ -14,7 +14,7 @@ from controller.loop.status import StatusStore
 from controller.observed.domain import (
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     NicConfig,
     Replacement,
     ReplacePhase,
@@ -69,11 +69,11 @@ def told() -> Iterator[Told]:
 
 
 def off(reason: StateReason = StateReason.SHUTDOWN, **memory: Any) -> DomainView:
-    return make.a_domain(GUEST, DomainState.SHUTOFF, reason, memory=Memory(**memory))
+    return make.a_domain(GUEST, DomainState.SHUTOFF, reason, record=GuestRecord(**memory))
 
 
 def running(live: Any = None, **memory: Any) -> DomainView:
-    domain = make.a_domain(GUEST, memory=Memory(**memory))
+    domain = make.a_domain(GUEST, record=GuestRecord(**memory))
     return replace(domain, live=live(domain.live)) if live is not None else domain
 
 
@@ -115,7 +115,7 @@ def replacing(phase: ReplacePhase, why: str = "image") -> DomainView:
 def cold_swap(domain: DomainView) -> steps.DefineDomain:
     assert domain.ownership is not None
     noted = (("replacement", None), ("approved", ""))
-    return steps.DefineDomain(domain.config, domain.ownership, new=False, memory=noted)
+    return steps.DefineDomain(domain.config, domain.ownership, new=False, record=noted)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_end_of_a_replacement_is_counted_and_timed(
 ) -> None:
     domain = replacing(phase, why)
     told.did(domain, remember(start_attempts=1))
-    told.did(domain, remember(replacement=domain.ownership.memory.replacement))  # type: ignore[union-attr]
+    told.did(domain, remember(replacement=domain.ownership.record.replacement))  # type: ignore[union-attr]
     assert told.counted("guest_replacements_total") == {}
     told.did(domain, remember(replacement=None, approved="", refused=refused))
     assert told.counted("guest_replacements_total") == {f'result="{result}"': 1}
@@ -215,17 +215,17 @@ def test_what_a_document_changed_is_no_drift(told: Told) -> None:
 
 def gone(told: Told, **fleet: Any) -> None:
     seen = Fleet(**fleet)
-    memory = Memory(orphaned_since=NOW - 5)
-    domain = make.a_domain(make.a_guest(deletionPolicy="Delete"), memory=memory)
+    record = GuestRecord(orphaned_since=NOW - 5)
+    domain = make.a_domain(make.a_guest(deletionPolicy="Delete"), record=record)
     made = plan_orphan("web1", domain, seen, NOW, make.POLICY)
     told.store.put(GUEST, make.observed(domain, fleet=seen), made, NOW)
 
 
 def there(told: Told, **seen: Any) -> None:
     domain = seen.pop("domain", None) or running()
-    memory = domain.ownership.memory
+    record = domain.ownership.record
     observed = make.observed(domain, inside=make.an_inside(GUEST), **seen)
-    made = plan(GUEST, observed, memory, NOW, make.POLICY)
+    made = plan(GUEST, observed, record, NOW, make.POLICY)
     told.store.put(GUEST, observed, made, NOW)
 
 

@@ -76,7 +76,7 @@ def web1(disk: DiskConfig) -> DomainView:
 def deleted(view: DomainView) -> DomainView:
     owner = view.ownership
     assert owner is not None
-    return replace(view, ownership=replace(owner, memory=replace(owner.memory, deleting=True)))
+    return replace(view, ownership=replace(owner, record=replace(owner.record, deleting=True)))
 
 
 @pytest.fixture

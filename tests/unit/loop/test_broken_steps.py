@@ -94,7 +94,7 @@ class Run:
         if domain is None:
             return volumes, None
         assert domain.ownership is not None
-        memory = domain.ownership.memory
+        record = domain.ownership.record
         return (
             volumes,
             domain.state,
@@ -102,7 +102,7 @@ class Run:
             domain.autostart,
             domain.ownership.digest,
             domain.ownership.base,
-            (memory.restart_requested, memory.replacement, memory.suspended, memory.deleting),
+            (record.restart_requested, record.replacement, record.suspended, record.deleting),
         )
 
 

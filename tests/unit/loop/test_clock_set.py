@@ -84,12 +84,12 @@ def retired(ttl: str = "7d") -> Site:
     site = Site(guest(updatePolicy={"replace": "Automatic", "retiredDiskTTL": ttl}))
     site.world.base = NEW
     site.settle()
-    assert len(site.memory.retired) == 1
+    assert len(site.record.retired) == 1
     return site
 
 
 def kept(site: Site) -> bool:
-    return bool(site.memory.retired)
+    return bool(site.record.retired)
 
 
 @pytest.mark.parametrize("by", [8 * DAY, 80 * DAY])
@@ -171,8 +171,8 @@ def test_a_replacement_has_its_whole_time_to_become_ready(by: float) -> None:
     site.world.base = NEW
     site.world.broken.add(NEW)
     passes(site, 12, step=0.1)
-    assert site.memory.replacement is not None
-    assert site.memory.replacement.swapped_at is not None
+    assert site.record.replacement is not None
+    assert site.record.replacement.swapped_at is not None
     site.world.ahead += by
     for _ in range(18):
         site.world.now += 30
@@ -189,7 +189,7 @@ def test_a_deadline_from_a_clock_that_was_ahead_is_no_deadline_of_next_week() ->
     site.world.base = NEW
     site.world.broken.add(NEW)
     passes(site, 12, step=0.1)
-    going = site.memory.replacement
+    going = site.record.replacement
     assert going is not None
     assert going.swapped_at is not None
     wishes(site, replacement=replace(going, swapped_at=going.swapped_at + 7 * DAY))

@@ -94,13 +94,13 @@ def test_an_approved_replacement_comes_to_its_end_and_the_other_disks_keep_their
     paths = site.paths()
     assert paths["disk-data"] == "/pool/" + (site.before.config.disks[1].volume or "")
     assert paths["disk-system"] == ""
-    (retired,) = site.memory.retired
+    (retired,) = site.record.retired
     old = site.before.config.disks[0]
     assert retired.disk.place == ("default", old.volume)
     site.daemon.executor.record("local", "web1", rollback=True)
     site.settle()
     assert site.system() == old.volume
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
 
 
 def test_another_title_leaves_every_path_as_it_is() -> None:
@@ -135,7 +135,7 @@ def test_a_disk_that_could_not_be_put_in_again_as_it_is_stays_in(wish: str) -> N
     assert found is not None
     assert found.reason == "ChangeRefused"
     assert "<encryption>" in found.message
-    assert not site.memory.rollback
+    assert not site.record.rollback
 
 
 def test_the_service_of_a_guest_on_paths_is_looked_after() -> None:

@@ -13,7 +13,7 @@ from controller.desired.effective import EffectiveGuest
 from controller.desired.text.problems import Problem
 from controller.errors import HostUnreachableError, TransientError
 from controller.loop.fleet import Fleets, Limit
-from controller.observed.domain import DomainState, DomainView, Memory
+from controller.observed.domain import DomainState, DomainView, GuestRecord
 from controller.observed.guest import Fleet
 from tests.factories import NOW, POLICY, a_domain, a_guest
 
@@ -60,7 +60,7 @@ class World:
         owner = domain.ownership
         assert owner is not None
         self.domains[host][name] = replace(
-            domain, ownership=replace(owner, memory=Memory(**fields))
+            domain, ownership=replace(owner, record=GuestRecord(**fields))
         )
 
     def wants(self, *guests: EffectiveGuest, **fields: Any) -> None:

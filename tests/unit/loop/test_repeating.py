@@ -58,8 +58,8 @@ def never_noted(site: Site) -> EffectiveGuest:
     real = site.world.set_ownership
 
     def set_ownership(host: str, name: str, ownership: Ownership) -> None:
-        memory = replace(ownership.memory, agent_seen=False)
-        real(host, name, replace(ownership, memory=memory))
+        record = replace(ownership.record, agent_seen=False)
+        real(host, name, replace(ownership, record=record))
 
     site.world.set_ownership = set_ownership  # type: ignore[method-assign]
     set_ownership("local", "web1", site.domain.ownership)  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_a_guest_that_is_stopped_and_started_a_lot_is_not_held_up() -> None:
         site.world.stop("web1", StateReason.SHUTDOWN)
         passes(site, 6, step=1.0)
         assert site.domain.state is DomainState.RUNNING
-        assert not site.memory.starting
+        assert not site.record.starting
 
 
 def test_a_disappeared_guest_that_cannot_be_powered_off_is_told_too() -> None:
@@ -239,7 +239,7 @@ def test_a_start_that_nobody_knows_the_end_of_waits_longer_each_time() -> None:
     site.world.calls.clear()
     an_hour(site)
     assert FREE < len(site.world.calls) <= OFTEN
-    assert site.memory.start_attempts <= 1
+    assert site.record.start_attempts <= 1
 
 
 def test_a_host_that_refuses_is_asked_again_ever_later_until_it_does_not() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from controller.errors import PermanentError
-from controller.observed.domain import DomainState, DomainView, Memory, StateReason
+from controller.observed.domain import DomainState, DomainView, GuestRecord, StateReason
 from controller.observed.guest import Fleet
 from controller.planning.conditions import ConditionType, Printable
 from controller.planning.plan import Plan
@@ -44,10 +44,10 @@ class Site:
         return self.world.domains["web1"]
 
     @property
-    def memory(self) -> Memory:
+    def record(self) -> GuestRecord:
         owner = self.domain.ownership
         assert owner is not None
-        return owner.memory
+        return owner.record
 
     @property
     def plan(self) -> Plan:
@@ -115,9 +115,9 @@ def test_an_approved_replacement_costs_one_stop_and_one_start() -> None:
     assert site.domain.ownership.base == NEW
     first = [e for e in site.world.effects if e.startswith(("create_volume", "shutdown"))]
     assert first[0].startswith("create_volume"), "the disk is made beside the running guest"
-    (retired,) = site.memory.retired
+    (retired,) = site.record.retired
     assert (retired.disk.volume, retired.why) == (site.before.config.disks[0].volume, "replaced")
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
 
 
 def test_an_automatic_one_needs_nobody() -> None:
@@ -137,8 +137,8 @@ def test_a_disk_that_does_not_come_up_gives_way_to_the_old_one_and_is_not_tried_
     assert site.system() == site.before.config.disks[0].volume
     assert site.reason() == "ReplaceFailed"
     assert site.plan.printable is Printable.HEALTHY
-    assert [one.why for one in site.memory.retired] == ["failed"]
-    assert site.memory.refused == NEW
+    assert [one.why for one in site.record.retired] == ["failed"]
+    assert site.record.refused == NEW
     effects = len(site.world.effects)
     site.settle()
     assert len(site.world.effects) == effects, "tried once"
@@ -149,7 +149,7 @@ def test_a_refused_base_is_tried_again_when_an_operator_approves_it() -> None:
     site.world.base = NEW
     site.world.broken.add(NEW)
     site.settle()
-    (failed,) = site.memory.retired
+    (failed,) = site.record.retired
     site.world.broken.clear()
     site.approve()
     assert site.plan.settled
@@ -194,7 +194,7 @@ def test_rollback_brings_the_old_disk_back_and_the_new_one_is_not_taken_again() 
     assert site.downs() == ["shutdown", "start"]
     assert site.system() == site.before.config.disks[0].volume
     assert site.reason() == "ReplaceFailed"
-    assert [one.why for one in site.memory.retired] == ["rolled-back"]
+    assert [one.why for one in site.record.retired] == ["rolled-back"]
 
 
 def test_retired_disks_are_deleted_when_their_time_is_over() -> None:
@@ -206,7 +206,7 @@ def test_retired_disks_are_deleted_when_their_time_is_over() -> None:
     site.world.now += 3601
     site.settle()
     assert ("default", old) not in site.world.volumes_there
-    assert site.memory.retired == ()
+    assert site.record.retired == ()
     assert ("default", site.system()) in site.world.volumes_there
 
 
@@ -230,10 +230,10 @@ def test_an_image_that_changes_again_meanwhile_is_not_installed() -> None:
     site.settle()
     site.daemon.executor.record("local", "web1", approved=NEW)
     site.daemon.reconcile("web1")  # begun, nothing made yet
-    assert site.memory.replacement is not None
+    assert site.record.replacement is not None
     site.world.base = "gk-base-debian12-newest.qcow2"
     site.settle()
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
     assert site.plan.replace_to == "gk-base-debian12-newest.qcow2"
     assert site.downs()[-1:] == ["start"]
     assert site.system() == site.before.config.disks[0].volume
@@ -346,12 +346,12 @@ def test_a_kill_at_any_effect_ends_in_the_new_or_the_old_state(
         site.daemon = Daemon(site.world, site.documents)
         site.settle()
         site.check_kept()
-        assert site.memory.replacement is None, at
+        assert site.record.replacement is None, at
         assert site.plan.printable is Printable.HEALTHY, (at, site.plan.sentence)
         made = {e.split()[1] for e in site.world.effects if e.startswith("create_volume")}
         there = {name for _, name in site.world.volumes_there}
         assert made <= there, "a disk was lost"
-        known = {one.disk.volume for one in site.memory.retired}
+        known = {one.disk.volume for one in site.record.retired}
         assert there - {d.volume for d in site.domain.config.disks} == known, "a disk leaked"
         assert site.domain.ownership is not None
         ends.add(site.domain.ownership.base)
@@ -377,7 +377,7 @@ def replacing(world: FakeWorld) -> list[str]:
     return [
         name
         for name, domain in world.domains.items()
-        if domain.ownership is not None and domain.ownership.memory.replacement is not None
+        if domain.ownership is not None and domain.ownership.record.replacement is not None
     ]
 
 

@@ -13,7 +13,7 @@ from controller.errors import HostBusyError, PermanentError, TransientError
 from controller.observed.domain import (
     DomainConfig,
     DomainState,
-    Memory,
+    GuestRecord,
     Ownership,
     ReplacePhase,
     RetiredDisk,
@@ -49,7 +49,7 @@ AUTOMATIC = {"replace": "Automatic"}
 def until(site: Site, phase: ReplacePhase, *, state: DomainState = DomainState.RUNNING) -> None:
     for _ in range(60):
         site.daemon.reconcile("web1")
-        going = site.memory.replacement
+        going = site.record.replacement
         if going is not None and going.phase is phase and site.domain.state is state:
             return
     raise AssertionError(f"{phase} was not reached: {site.plan.sentence}")
@@ -142,7 +142,7 @@ def test_it_is_not_stopped_once_its_window_is_over(held: str) -> None:
     wishes(site, suspended=False)
     site.world.effects.clear()
     passes(site, 20, step=10.0)
-    assert site.memory.replacement is not None
+    assert site.record.replacement is not None
     assert site.downs() == []
     site.world.now += 18 * 3600
     site.settle()
@@ -196,8 +196,8 @@ def test_an_adopted_raw_disk_gives_way_to_one_that_is_told_to_be_qcow2() -> None
     has = site.domain
     assert has.live is not None
     assert has.ownership is not None
-    memory = replace(has.ownership.memory, **placed(raw(has.config)))
-    owner = replace(has.ownership, memory=memory)
+    record = replace(has.ownership.record, **placed(raw(has.config)))
+    owner = replace(has.ownership, record=record)
     site.world.domains["web1"] = replace(
         has, config=raw(has.config), live=raw(has.live), ownership=owner
     )
@@ -221,7 +221,7 @@ def test_an_image_that_is_never_the_same_twice_leaves_no_disks_behind() -> None:
         passes(site, 2, step=2.0)
     site.settle()
     in_use = {disk.volume for disk in site.domain.config.disks}
-    assert volumes(site) - in_use == {one.disk.volume for one in site.memory.retired}
+    assert volumes(site) - in_use == {one.disk.volume for one in site.record.retired}
 
 
 def test_a_disk_that_was_made_and_is_not_wanted_any_more_is_not_lost_sight_of() -> None:
@@ -231,15 +231,15 @@ def test_a_disk_that_was_made_and_is_not_wanted_any_more_is_not_lost_sight_of() 
     site.world.kill_at = (len(site.world.effects), "after")
     with pytest.raises(KilledError):
         site.daemon.reconcile("web1")
-    assert site.memory.replacement is not None
-    made = site.memory.replacement.to.volume
+    assert site.record.replacement is not None
+    made = site.record.replacement.to.volume
     assert made in volumes(site)
     site.world.base = "gk-base-debian12-newest.qcow2"
     site.world.fail["delete_volume"] = TransientError("busy", reason="Busy")
     site.daemon = Daemon(site.world, site.documents)
     passes(site, 6, step=1.0)
-    assert site.memory.replacement is not None
-    assert site.memory.replacement.to.volume == made, "not forgotten while it is there"
+    assert site.record.replacement is not None
+    assert site.record.replacement.to.volume == made, "not forgotten while it is there"
     site.world.fail.clear()
     site.world.now += 1000
     site.settle()
@@ -293,7 +293,7 @@ def test_a_definition_that_is_refused_leaves_it_on_its_old_disk_and_not_off() ->
     passes(site, 60, step=300.0)
     assert site.domain.state is DomainState.RUNNING
     assert site.system() == old
-    assert "XML error" in site.memory.refused_why
+    assert "XML error" in site.record.refused_why
 
 
 class Saving(FakeWorld):
@@ -443,8 +443,8 @@ def test_a_good_disk_is_not_given_up_for_a_time_in_which_nobody_looked(
     new = confirming(site)
     unseen(site)
     site.settle()
-    assert site.system() == new, site.memory.refused_why
-    assert site.memory.replacement is None
+    assert site.system() == new, site.record.refused_why
+    assert site.record.replacement is None
 
 
 @pytest.mark.parametrize("before", ["it crashed", "it boots"])
@@ -487,7 +487,7 @@ def test_a_guest_to_be_halted_meanwhile_is_not_started() -> None:
     site.world.effects.clear()
     passes(site, 20, step=30.0)
     assert site.downs() == []
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
 
 
 def test_a_job_that_is_done_is_not_run_again_for_a_new_disk() -> None:
@@ -523,8 +523,8 @@ def test_after_a_failed_replacement_it_takes_a_corrected_document() -> None:
     confirming(site)
     site.documents.guests["web1"] = on_network("gone")
     passes(site, 60, step=120.0)
-    assert site.memory.replacement is None
-    assert site.memory.refused == NEW
+    assert site.record.replacement is None
+    assert site.record.refused == NEW
     assert site.domain.state is DomainState.SHUTOFF
     site.documents.guests["web1"] = on_network("default")
     passes(site, 30, step=300.0)
@@ -548,7 +548,7 @@ def test_starts_are_paced_where_the_old_disk_does_not_come_up_either() -> None:
     site.world.start = start  # type: ignore[method-assign]
     site.world.effects.clear()
     passes(site, 300, step=30.0)
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
     assert site.plan.printable is Printable.CRASH_LOOP
     assert 3 < site.downs().count("start") < 30
 
@@ -562,7 +562,7 @@ def test_disks_that_did_not_come_up_do_not_pile_up() -> None:
         site.world.now += 5
         wishes(site, refused="", refused_why="")
     site.settle()
-    (last,) = site.memory.retired
+    (last,) = site.record.retired
     assert volumes(site) == {
         last.disk.volume,
         *(disk.volume for disk in site.before.config.disks),
@@ -612,7 +612,7 @@ def test_a_rollback_to_a_disk_that_is_gone_ends_and_says_so() -> None:
         passes(site, 1)
         sentences.append(site.plan.sentence)
     assert any(f"volume default/{old} is gone" in one for one in sentences)
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
     assert site.system() != old
     site.settle()
 
@@ -666,11 +666,11 @@ def test_a_retired_disk_is_remembered_until_it_is_gone() -> None:
     site.world.now += 3601
     site.world.fail["delete_volume"] = TransientError("busy", reason="Busy")
     passes(site, 4, step=0.0)
-    assert [one.disk.volume for one in site.memory.retired] == [old]
+    assert [one.disk.volume for one in site.record.retired] == [old]
     site.world.fail.clear()
     site.world.now += 400
     site.settle()
-    assert site.memory.retired == ()
+    assert site.record.retired == ()
     assert old not in volumes(site)
 
 
@@ -681,7 +681,7 @@ def test_a_retired_disk_that_another_stands_on_stays() -> None:
     site.world.now += 3601
     site.settle()
     assert old in volumes(site)
-    assert [one.disk.volume for one in site.memory.retired] == [old]
+    assert [one.disk.volume for one in site.record.retired] == [old]
 
 
 def test_what_is_written_down_as_a_data_disk_is_never_deleted_as_a_retired_one() -> None:
@@ -692,15 +692,15 @@ def test_what_is_written_down_as_a_data_disk_is_never_deleted_as_a_retired_one()
     torn_out = replace(domain.config, disks=rest)
     assert domain.ownership is not None
     disk = SystemDisk(data.pool, data.volume or "")
-    memory: Memory = replace(
-        domain.ownership.memory, retired=(RetiredDisk(disk, NOW - 10**7, "replaced"),)
+    record: GuestRecord = replace(
+        domain.ownership.record, retired=(RetiredDisk(disk, NOW - 10**7, "replaced"),)
     )
     seen = observed(
         replace(domain, config=torn_out, live=torn_out),
         image=a_ready_image(),
         inside=an_inside(wanted),
     )
-    made = plan(wanted, seen, memory, NOW, POLICY)
+    made = plan(wanted, seen, record, NOW, POLICY)
     assert not {"DeleteVolume", "DeleteRetired"} & {step_name(step) for step in made.steps}
 
 
@@ -728,7 +728,7 @@ def test_what_the_host_lacks_takes_no_new_disk_out_again() -> None:
     site.settle()
     assert site.base() == NEW
     assert site.plan.is_true(ConditionType.READY)
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
 
 
 # --- Meant to be stopped, and never asked ---------------------------------------------------------
@@ -750,11 +750,11 @@ def test_what_was_never_asked_to_stop_is_called_off_like_before() -> None:
     site.world.fail.clear()
     site.world.effects.clear()
     passes(site, 10)
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
     assert site.downs() == []
     assert not [name for name in volumes(site) if "system-" in name], "nothing is left of it"
     assert site.plan.settled
-    assert site.memory.stop_for == ""
+    assert site.record.stop_for == ""
 
 
 def test_what_was_never_asked_to_stop_is_not_asked_once_its_window_is_over() -> None:
@@ -829,7 +829,7 @@ def test_a_guest_that_is_halted_meanwhile_is_promised_no_start_on_its_old_disk()
     site.world.fail["define"] = PermanentError("no", reason="InvalidDomain")
     site.documents.guests["web1"] = guest(runStrategy="Halted", updatePolicy=policy)
     passes(site, 30, step=600)
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
     site.world.fail.clear()
     site.world.effects.clear()
     site.documents.guests["web1"] = guest(runStrategy="Manual")
@@ -844,10 +844,10 @@ def test_a_start_that_the_host_did_not_try_sends_no_disk_back(reason: str) -> No
     site.world.fail["start"] = TransientError("cannot acquire state change lock", reason=reason)
     until(site, ReplacePhase.CONFIRMING, state=DomainState.SHUTOFF)
     passes(site, 40, step=60.0)
-    going = site.memory.replacement
+    going = site.record.replacement
     assert going is not None
-    assert (going.phase, site.memory.start_attempts) == (ReplacePhase.CONFIRMING, 0)
+    assert (going.phase, site.record.start_attempts) == (ReplacePhase.CONFIRMING, 0)
     assert "cannot acquire state change lock" in site.plan.sentence
     site.world.fail.clear()
     passes(site, 60, step=10.0)
-    assert (site.base(), site.memory.replacement) == (NEW, None)
+    assert (site.base(), site.record.replacement) == (NEW, None)

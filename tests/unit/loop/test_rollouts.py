@@ -50,8 +50,8 @@ class World:
     def remembers(self, name: str, **changes: Any) -> None:
         domain = self.domains[name]
         assert domain.ownership is not None
-        memory = replace(domain.ownership.memory, **changes)
-        self.domains[name] = replace(domain, ownership=replace(domain.ownership, memory=memory))
+        record = replace(domain.ownership.record, **changes)
+        self.domains[name] = replace(domain, ownership=replace(domain.ownership, record=record))
 
     def begins(self, name: str) -> None:
         disk = SystemDisk("default", name)

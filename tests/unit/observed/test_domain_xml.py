@@ -9,15 +9,15 @@ from controller.observed.domain import (
     LIBVIRT_USER,
     DiskConfig,
     DomainConfig,
-    Memory,
+    GuestRecord,
     NicConfig,
     Ownership,
 )
 from controller.observed.domain_xml import (
     parse_config,
     parse_domain,
-    parse_memory,
     parse_ownership,
+    parse_record,
 )
 from controller.observed.host import PoolView
 from controller.observed.locating import located
@@ -87,7 +87,7 @@ def test_what_is_no_xml_is_a_value_error() -> None:
 
 
 def test_ownership_is_read_with_and_without_prefixes() -> None:
-    wanted = Ownership("u", "web1", 7, "d", '{"a":1}', Memory(2, 1.5))
+    wanted = Ownership("u", "web1", 7, "d", '{"a":1}', GuestRecord(2, 1.5))
     memory = '{"start_attempts":2,"last_start_attempt":1.5}'
     head = {"uid": "u", "name": "web1", "generation": "7", "digest": "d"}
     for prefix in ("", "gk:"):
@@ -103,26 +103,31 @@ def test_a_broken_element_still_means_that_it_is_ours(inner: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "memory"),
+    ("document", "record"),
     [
-        ({"start_attempts": 3, "from_the_future": {"a": 1}}, Memory(start_attempts=3)),
-        ({"start_attempts": "3", "last_start_attempt": 5}, Memory(last_start_attempt=5.0)),
-        ({"start_attempts": True, "shutdown_requested": False}, Memory()),
-        ({"last_start_attempt": None}, Memory()),
-        ({"last_start_attempt": 10**400, "start_attempts": 3}, Memory(start_attempts=3)),
-        ({"start_attempts": 10**400, "last_start_attempt": 5.5}, Memory(last_start_attempt=5.5)),
-        ({"last_start_attempt": float("nan"), "start_attempts": 3}, Memory(start_attempts=3)),
-        ({"shutdown_requested": float("-inf"), "start_attempts": 3}, Memory(start_attempts=3)),
-        ("text", Memory()),
-        (None, Memory()),
+        ({"start_attempts": 3, "from_the_future": {"a": 1}}, GuestRecord(start_attempts=3)),
+        ({"start_attempts": "3", "last_start_attempt": 5}, GuestRecord(last_start_attempt=5.0)),
+        ({"start_attempts": True, "shutdown_requested": False}, GuestRecord()),
+        ({"last_start_attempt": None}, GuestRecord()),
+        ({"last_start_attempt": 10**400, "start_attempts": 3}, GuestRecord(start_attempts=3)),
+        (
+            {"start_attempts": 10**400, "last_start_attempt": 5.5},
+            GuestRecord(last_start_attempt=5.5),
+        ),
+        ({"last_start_attempt": float("nan"), "start_attempts": 3}, GuestRecord(start_attempts=3)),
+        ({"shutdown_requested": float("-inf"), "start_attempts": 3}, GuestRecord(start_attempts=3)),
+        ("text", GuestRecord()),
+        (None, GuestRecord()),
     ],
 )
-def test_memory_takes_what_it_knows_and_leaves_the_rest(document: object, memory: Memory) -> None:
-    assert parse_memory(json.dumps(document)) == memory
+def test_memory_takes_what_it_knows_and_leaves_the_rest(
+    document: object, record: GuestRecord
+) -> None:
+    assert parse_record(json.dumps(document)) == record
 
 
 def test_memory_of_bottomless_json_is_empty() -> None:
-    assert parse_memory("[" * 100_000) == Memory()
+    assert parse_record("[" * 100_000) == GuestRecord()
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "soon", ""])

@@ -1,4 +1,4 @@
-"""A guest's memory comes back from JSON as it went in, and a broken part costs that part only."""
+"""A guest's record comes back from JSON as it went in, and a broken part costs that part only."""
 
 import json
 from dataclasses import replace
@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.observed.domain import (
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
     SystemDisk,
 )
-from controller.observed.domain_xml import parse_memory
+from controller.observed.domain_xml import parse_record
 from controller.observed.stored import stored_text
 
 OLD = SystemDisk("gk", "web1-system.qcow2", "base-1", "/pool/k", "/pool/i", "root=/dev/vda")
 NEW = SystemDisk("gk", "web1-6a9c2f31-system-1.qcow2")
-FULL = Memory(
+FULL = GuestRecord(
     start_attempts=2,
     suspended=True,
     replacement=Replacement(NEW, OLD, "image", ReplacePhase.CONFIRMING, 5.0, swapped_at=6.5),
@@ -29,7 +29,7 @@ FULL = Memory(
 times = st.floats(0, 4e9)
 disks = st.from_type(SystemDisk)
 memories = st.builds(
-    Memory,
+    GuestRecord,
     start_attempts=st.integers(0, 10**6),
     last_start_attempt=st.none() | times,
     stop_run=st.none() | st.integers(0, 2**31),
@@ -51,13 +51,13 @@ memories = st.builds(
 
 
 @given(memories)
-def test_memory_comes_back(memory: Memory) -> None:
-    assert parse_memory(stored_text(memory)) == memory
+def test_memory_comes_back(record: GuestRecord) -> None:
+    assert parse_record(stored_text(record)) == record
 
 
 def test_what_is_a_default_is_not_written() -> None:
-    assert stored_text(Memory()) == "{}"
-    assert stored_text(Memory(retired=(RetiredDisk(NEW, 1.0, "failed"),))) == (
+    assert stored_text(GuestRecord()) == "{}"
+    assert stored_text(GuestRecord(retired=(RetiredDisk(NEW, 1.0, "failed"),))) == (
         '{"retired":[{"disk":{"pool":"gk","volume":"web1-6a9c2f31-system-1.qcow2"},'
         '"since":1.0,"why":"failed"}]}'
     )
@@ -89,4 +89,4 @@ def test_a_broken_part_costs_that_part_only(
     for step in path[:-1]:
         part = part[step]
     part[path[-1]] = value
-    assert parse_memory(json.dumps(document)) == replace(FULL, **left)  # type: ignore[arg-type]
+    assert parse_record(json.dumps(document)) == replace(FULL, **left)  # type: ignore[arg-type]

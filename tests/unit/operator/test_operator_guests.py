@@ -11,7 +11,7 @@ from controller.errors import GuestkeeperError, HostUnreachableError, PermanentE
 from controller.observed.domain import (
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -34,10 +34,10 @@ class Office(World):
 
     def has(self, name: str = "web1", domain: DomainView | None = None, **fields: Any) -> None:
         """A guest of that document; by default it runs and is as wanted."""
-        memory, seen = fields.pop("memory", None), fields.pop("seen", {})
+        memory, seen = fields.pop("record", None), fields.pop("seen", {})
         guest = make.a_guest(name, **fields)
         self.guests(*self.snapshot.guests.values(), guest)
-        domain = domain or make.a_domain(guest, memory=memory, started_at=self.now - 60)
+        domain = domain or make.a_domain(guest, record=memory, started_at=self.now - 60)
         inside = make.an_inside(guest, looked_at=self.now)
         a_status(guest, make.observed(domain, inside=inside, **seen), self.store, self.now)
 
@@ -45,16 +45,16 @@ class Office(World):
         """A guest whose document is gone."""
         guest = make.a_guest(name, deletionPolicy=policy)
         known = {"orphaned_since": self.now - 60, **memory}
-        domain = make.a_domain(guest, memory=Memory(**known), started_at=self.now)
+        domain = make.a_domain(guest, record=GuestRecord(**known), started_at=self.now)
         fleet = Fleet(deletions=12)
         made = plan_orphan(name, domain, fleet, self.now, make.POLICY)
         self.store.put(guest, make.observed(domain, fleet=fleet), made, self.now)
 
-    def memory(self, name: str = "web1") -> Memory:
+    def record(self, name: str = "web1") -> GuestRecord:
         domain = self.metadata.domain("local", name)
         assert domain is not None
         assert domain.ownership is not None
-        return domain.ownership.memory
+        return domain.ownership.record
 
     def events(self, name: str) -> list[str]:
         assert self.journal.flush()
@@ -132,7 +132,7 @@ def test_a_guest_that_was_never_looked_at_is_told_so(office: Office, wish: str) 
 
 @pytest.mark.parametrize("wish", ["restart", "approve", "rollback", "retry"])
 def test_nothing_is_done_to_a_suspended_guest(office: Office, wish: str) -> None:
-    office.has(memory=Memory(suspended=True))
+    office.has(record=GuestRecord(suspended=True))
     assert office.refusal(wish, "web1").endswith("first: guestkeeper resume web1")
     office.has("web2")
     office.fleet.suspended = True
@@ -149,7 +149,7 @@ def test_nothing_is_done_to_a_guest_without_a_document(office: Office, wish: str
 def test_a_replacement_under_way_comes_first(office: Office, wish: str) -> None:
     disk = SystemDisk("default", "web1-system.qcow2")
     going = Replacement(disk, disk, "image", ReplacePhase.CONFIRMING, office.now)
-    office.has(memory=Memory(replacement=going))
+    office.has(record=GuestRecord(replacement=going))
     assert "is under way (confirming)" in office.refusal(wish, "web1")
 
 
@@ -159,13 +159,13 @@ def test_a_replacement_under_way_comes_first(office: Office, wish: str) -> None:
 def test_a_suspended_guest_is_left_alone_until_it_is_resumed(office: Office) -> None:
     office.has()
     assert "to go on: guestkeeper resume web1" in office.requests.suspend("web1")
-    assert office.memory().suspended
+    assert office.record().suspended
     status = office.store.get("web1")
     assert status is not None
     assert status.plan.is_true(ConditionType.SUSPENDED)
     assert "already" in office.requests.suspend("web1")
     assert "looked after again" in office.requests.resume("web1")
-    assert not office.memory().suspended
+    assert not office.record().suspended
     assert office.reconciled == ["web1", "web1"]
     assert office.events("web1") == ["GuestSuspended", "GuestResumed"]
 
@@ -173,19 +173,19 @@ def test_a_suspended_guest_is_left_alone_until_it_is_resumed(office: Office) -> 
 def test_an_orphan_can_be_suspended(office: Office) -> None:
     office.lost()
     office.requests.suspend("old1")
-    assert office.memory("old1").suspended
+    assert office.record("old1").suspended
 
 
 def test_what_is_not_suspended_cannot_be_resumed(office: Office) -> None:
     office.has()
     assert office.refusal("resume", "web1").startswith("web1 is not suspended")
     assert office.refusal("resume_all") == "the guests are not suspended as a whole"
-    office.has("web2", memory=Memory(suspended=True))
+    office.has("web2", record=GuestRecord(suspended=True))
     assert office.refusal("resume_all").endswith("to go on with web2: guestkeeper resume web2")
 
 
 def test_all_guests_are_suspended_and_resumed_at_once(office: Office) -> None:
-    office.has(memory=Memory(suspended=True))
+    office.has(record=GuestRecord(suspended=True))
     office.has("web2")
     assert "guestkeeper resume --all" in office.requests.suspend_all()
     assert office.fleet.suspended
@@ -212,7 +212,7 @@ def test_a_cold_boot_is_asked_for(office: Office) -> None:
     assert office.requests.restart("web1") == (
         "web1 is asked to shut down now (it has 90 s), and started again"
     )
-    assert office.memory().restart_requested == office.now
+    assert office.record().restart_requested == office.now
     assert office.reconciled == ["web1"]
     assert office.events("web1") == ["RestartRequested"]
 
@@ -249,7 +249,7 @@ def outdated(office: Office, **fields: Any) -> None:
 def test_the_base_of_the_present_plan_is_approved(office: Office) -> None:
     outdated(office)
     assert NEW in office.requests.approve("web1", NEW)
-    assert (office.memory().approved, office.memory().approved_now) == (NEW, False)
+    assert (office.record().approved, office.record().approved_now) == (NEW, False)
     assert office.events("web1") == ["ReplacementApproved"]
     status = office.store.get("web1")
     assert status is not None
@@ -260,7 +260,7 @@ def test_an_approval_waits_for_the_window_unless_it_says_now(office: Office) -> 
     outdated(office, updatePolicy={"maintenanceWindows": NIGHTLY})
     assert "guestkeeper approve web1 --now" in office.requests.approve("web1", NEW)
     assert "as soon as" not in office.requests.approve("web1", NEW, now=True)
-    assert office.memory().approved_now
+    assert office.record().approved_now
 
 
 @pytest.mark.parametrize("shown", ["gk-base-debian12-older.qcow2", ""])
@@ -277,9 +277,9 @@ def test_where_nothing_waits_nothing_is_approved(office: Office) -> None:
 
 
 def test_what_failed_can_be_approved_again(office: Office) -> None:
-    outdated(office, memory=Memory(refused=NEW, refused_why="not ready"))
+    outdated(office, record=GuestRecord(refused=NEW, refused_why="not ready"))
     office.requests.approve("web1", NEW)
-    assert office.memory().approved == NEW
+    assert office.record().approved == NEW
 
 
 # --- rollback, retry ------------------------------------------------------------------------------
@@ -295,26 +295,26 @@ def test_the_last_disk_that_worked_comes_back(office: Office) -> None:
         retired("two", 2, "replaced"),
         retired("three", 3, "failed"),
     )
-    office.has(memory=Memory(retired=disks))
+    office.has(record=GuestRecord(retired=disks))
     assert "boots from default/two" in office.requests.rollback("web1")
-    assert office.memory().rollback
+    assert office.record().rollback
     assert office.events("web1") == ["RollbackRequested"]
 
 
 def test_without_an_earlier_disk_there_is_no_way_back(office: Office) -> None:
     office.has()
     assert office.refusal("rollback", "web1").endswith("to go back to: none is kept")
-    office.has("web2", memory=Memory(retired=(retired("one", 1, "failed"),)))
+    office.has("web2", record=GuestRecord(retired=(retired("one", 1, "failed"),)))
     assert office.refusal("rollback", "web2").endswith("the one that is kept did not come up")
 
 
 def test_a_base_that_failed_is_tried_again(office: Office) -> None:
     failed = {"refused": NEW, "refused_why": "not ready within 900 s"}
-    office.has(memory=Memory(**failed))
+    office.has(record=GuestRecord(**failed))
     assert "guestkeeper approve web1" in office.requests.retry("web1")
-    assert (office.memory().refused, office.memory().refused_why) == ("", "")
+    assert (office.record().refused, office.record().refused_why) == ("", "")
     automatic = {"updatePolicy": {"replace": "Automatic"}}
-    office.has("web2", memory=Memory(**failed), **automatic)
+    office.has("web2", record=GuestRecord(**failed), **automatic)
     assert "once more" in office.requests.retry("web2")
     assert office.events("web2") == ["RetryRequested"]
 
@@ -342,10 +342,10 @@ def test_the_ends_of_orphans_are_approved(office: Office) -> None:
     )
     assert told["old2"].startswith("old2 is stopped once its document was gone")
     for name in ("old1", "old2"):
-        memory = office.memory(name)
-        assert memory.deletion_approved == office.now
-        assert memory.orphaned_since == office.now - 60
-    assert office.memory("old3").deletion_approved is None
+        record = office.record(name)
+        assert record.deletion_approved == office.now
+        assert record.orphaned_since == office.now - 60
+    assert office.record("old3").deletion_approved is None
     assert office.requests.deletions() == []
     assert office.believed == 1
 
@@ -376,8 +376,8 @@ def test_of_an_empty_directory_every_guest_is_asked_about(office: Office) -> Non
     ]
     told = office.requests.approve_deletions(())
     assert told["web2"] == "web2 stays as it is, and nobody looks after it"
-    assert office.memory().orphaned_since == office.memory().deletion_approved == office.now
-    assert office.memory("web2").deletion_approved is None
+    assert office.record().orphaned_since == office.record().deletion_approved == office.now
+    assert office.record("web2").deletion_approved is None
     assert office.believed == 1
 
 
@@ -390,8 +390,8 @@ def test_of_a_lost_place_its_guests_are_asked_about_and_only_they(office: Office
     assert [one.guest for one in office.requests.deletions()] == ["web1", "web2"]
     assert list(office.requests.approve_deletions(["web2"])) == ["web2"]
     assert (office.believed, office.meant) == (1, ["web2"])
-    assert office.memory("web1").deletion_approved is None
-    assert office.memory("web2").deletion_approved == office.now
+    assert office.record("web1").deletion_approved is None
+    assert office.record("web2").deletion_approved == office.now
 
 
 def test_what_cannot_be_known_to_be_gone_is_not_approved(
@@ -420,4 +420,4 @@ def test_guests_of_other_hosts_keep_their_place(office: Office) -> None:
     seen = replace(make.observed(make.a_domain(guest)), host=make.a_host(name="far"))
     a_status(guest, seen, office.store, office.now)
     office.requests.suspend("far1")
-    assert office.memory("far1").suspended
+    assert office.record("far1").suspended

@@ -9,7 +9,7 @@ import pytest
 from controller.desired.catalog.snapshot import Snapshot
 from controller.desired.text.problems import Problem
 from controller.errors import TransientError
-from controller.observed.domain import DomainView, Memory, RetiredDisk, SystemDisk
+from controller.observed.domain import DomainView, GuestRecord, RetiredDisk, SystemDisk
 from controller.observed.file_uses import FileUses
 from controller.observed.host import HostView, PoolView, VolumeView
 from controller.operator.volumes import VolumeRequests
@@ -87,7 +87,7 @@ def a_view(
 
 def a_server(*retired: str) -> DomainView:
     disks = tuple(RetiredDisk(SystemDisk("fast", one), 100.0, "replaced") for one in retired)
-    return make.a_domain(GUEST, memory=Memory(retired=disks))
+    return make.a_domain(GUEST, record=GuestRecord(retired=disks))
 
 
 def a_pool_of_each(domain: DomainView) -> dict[str, list[VolumeView]]:

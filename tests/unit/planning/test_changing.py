@@ -7,7 +7,7 @@ import pytest
 
 from controller.desired.effective import EffectiveGuest
 from controller.errors import TransientError
-from controller.observed.domain import DomainConfig, DomainState, Memory, StateReason
+from controller.observed.domain import DomainConfig, DomainState, GuestRecord, StateReason
 from controller.observed.guest import Fleet, Observed
 from controller.planning.conditions import ConditionType
 from controller.planning.planner import plan
@@ -89,7 +89,7 @@ def test_a_second_wish_that_comes_while_the_first_is_fulfilled_is_not_lost() -> 
     site.world.effects.clear()
     site.settle()
     assert site.downs() == ["start", "shutdown", "start"]
-    assert site.memory.restart_requested is None
+    assert site.record.restart_requested is None
 
 
 def test_a_disk_too_small_for_its_new_image_is_refused_at_once() -> None:
@@ -98,7 +98,7 @@ def test_a_disk_too_small_for_its_new_image_is_refused_at_once() -> None:
     assert domain.ownership is not None
     image = a_ready_image(base=NEW, capacity=4 * 2**30)
     seen = observed(domain, image=image, inside=an_inside(small))
-    made = plan(small, seen, domain.ownership.memory, NOW, POLICY)
+    made = plan(small, seen, domain.ownership.record, NOW, POLICY)
     synced = made.condition(ConditionType.SYNCED)
     assert synced is not None
     assert (synced.reason, made.steps) == ("ChangeRefused", ())
@@ -120,16 +120,16 @@ def test_what_a_new_disk_waits_for(
     fields: dict[str, Any], memory: dict[str, Any], fleet: Fleet, reason: str
 ) -> None:
     wanted = guest(updatePolicy=fields)
-    domain = a_domain(wanted, DomainState.RUNNING, memory=Memory(**memory))
+    domain = a_domain(wanted, DomainState.RUNNING, record=GuestRecord(**memory))
     assert domain.ownership is not None
     seen = observed(domain, image=a_ready_image(base=NEW), inside=an_inside(wanted), fleet=fleet)
-    made = plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+    made = plan(wanted, seen, domain.ownership.record, NOW, POLICY)
     synced = made.condition(ConditionType.SYNCED)
     assert synced is not None
     assert synced.reason == reason
     assert bool(made.steps) is (reason == "Replacing")
     while_busy = replace(seen, domain=replace(domain, running_job=True))
-    assert plan(wanted, while_busy, domain.ownership.memory, NOW, POLICY).steps == ()
+    assert plan(wanted, while_busy, domain.ownership.record, NOW, POLICY).steps == ()
 
 
 def test_a_system_disk_that_somebody_made_a_snapshot_of_is_not_replaced() -> None:
@@ -147,7 +147,7 @@ def test_a_system_disk_that_somebody_made_a_snapshot_of_is_not_replaced() -> Non
     site.settle()
     assert site.downs() == ["start"]
     assert site.reason() == "DiskMoved"
-    assert site.memory.replacement is None
+    assert site.record.replacement is None
 
 
 # --- What would not come up again is not stopped --------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_request_that_the_host_refused_is_no_reason_to_start_it_later() -> Non
     site.world.fail["shutdown"] = TransientError("a job runs", reason="JobRunning")
     site.documents.guests["web1"] = guest(**policy, **STAGED)
     passes(site, 5, step=1.0)
-    assert (site.memory.stop_for, site.memory.shutdown_requested) == ("", None)
+    assert (site.record.stop_for, site.record.shutdown_requested) == ("", None)
     site.world.fail.clear()
     site.world.effects.clear()
     site.world.now += 3600

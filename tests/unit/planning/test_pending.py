@@ -49,7 +49,7 @@ def edited(
 def kept(domain: DomainView, **fields: object) -> Plan:
     assert domain.ownership is not None
     seen = observed(domain, image=a_ready_image(), inside=an_inside(GUEST), **fields)
-    return plan(GUEST, seen, domain.ownership.memory, NOW, POLICY)
+    return plan(GUEST, seen, domain.ownership.record, NOW, POLICY)
 
 
 def reason(made: Plan) -> str:
@@ -102,7 +102,7 @@ def test_a_long_action_does_not_hide_that_its_image_is_another(state: ImageState
         operation=Operation("LookInside", NOW),
     )
     assert domain.ownership is not None
-    made = plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+    made = plan(wanted, seen, domain.ownership.record, NOW, POLICY)
     assert made.sync is Sync.OUT_OF_SYNC
     assert reason(made) == ("ReplaceRequired" if ready else "ImageOutdated")
     assert made.steps == (), "nothing is recorded as applied"

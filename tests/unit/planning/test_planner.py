@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.observed.domain import BootConfig, DomainState, Memory, StateReason
+from controller.observed.domain import BootConfig, DomainState, GuestRecord, StateReason
 from controller.observed.guest import Failure, Observed, Operation
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.observed.host import PoolView, VolumeView
@@ -35,8 +35,8 @@ GUEST = a_guest(services=(WEB,))
 def planned(guest=GUEST, seen: Observed | None = None, **kwargs) -> Plan:  # type: ignore[no-untyped-def]
     seen = seen or observed()
     owner = seen.domain.ownership if seen.domain else None
-    memory = owner.memory if owner else Memory()
-    return plan(guest, seen, memory, NOW, POLICY, **kwargs)
+    record = owner.record if owner else GuestRecord()
+    return plan(guest, seen, record, NOW, POLICY, **kwargs)
 
 
 def names(made: Plan) -> list[str]:
@@ -202,7 +202,7 @@ def test_a_guest_that_sleeps_is_told_how_to_wake_it() -> None:
 def test_run_strategies(strategy: str, why: StateReason, starts: bool) -> None:
     guest = a_guest(services=(WEB,), runStrategy=strategy)
     made = planned(guest, observed(a_domain(guest, DomainState.SHUTOFF, why)))
-    finished = ["RecordMemory"] if why is StateReason.SHUTDOWN else []
+    finished = ["UpdateRecord"] if why is StateReason.SHUTDOWN else []
     assert names(made) == (["StartDomain"] if starts else finished)
     assert made.printable is (Printable.STARTING if starts else Printable.STOPPED)
 
@@ -215,8 +215,8 @@ def test_run_strategies(strategy: str, why: StateReason, starts: bool) -> None:
 def test_starts_back_off_and_the_count_is_forgotten(
     attempts: int, ago: float, starts: bool
 ) -> None:
-    memory = Memory(attempts, NOW - ago)
-    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    record = GuestRecord(attempts, NOW - ago)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, record=record)
     made = planned(seen=observed(domain))
     assert ("StartDomain" in names(made)) is starts
     if not starts:
@@ -225,25 +225,25 @@ def test_starts_back_off_and_the_count_is_forgotten(
 
 
 def test_after_an_hour_the_count_begins_at_one_again() -> None:
-    memory = Memory(9, NOW - 3600)
-    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    record = GuestRecord(9, NOW - 3600)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, record=record)
     start = planned(seen=observed(domain)).steps[0]
     assert dict(start.noted)["start_attempts"] == 1  # type: ignore[union-attr]
 
 
 def test_a_finished_guest_is_not_rerun_when_libvirt_has_forgotten_why_it_is_off() -> None:
     guest = a_guest(services=(WEB,), runStrategy="RerunOnFailure")
-    finished = Memory(finished=True)
-    off = a_domain(guest, DomainState.SHUTOFF, StateReason.OTHER, memory=finished)
+    finished = GuestRecord(finished=True)
+    off = a_domain(guest, DomainState.SHUTOFF, StateReason.OTHER, record=finished)
     assert planned(guest, observed(off)).steps == ()
-    again = planned(guest, running(guest, domain=a_domain(guest, memory=finished)))
-    assert names(again) == ["RecordMemory"]
+    again = planned(guest, running(guest, domain=a_domain(guest, record=finished)))
+    assert names(again) == ["UpdateRecord"]
 
 
 def test_an_orderly_shutdown_is_no_failed_start_unless_it_comes_at_once() -> None:
     def off(ago: float):  # type: ignore[no-untyped-def]
-        memory = Memory(4, NOW - ago)
-        shut = a_domain(GUEST, DomainState.SHUTOFF, StateReason.SHUTDOWN, memory=memory)
+        record = GuestRecord(4, NOW - ago)
+        shut = a_domain(GUEST, DomainState.SHUTOFF, StateReason.SHUTDOWN, record=record)
         return planned(seen=observed(shut))
 
     assert names(off(61)) == ["StartDomain"]
@@ -252,22 +252,22 @@ def test_an_orderly_shutdown_is_no_failed_start_unless_it_comes_at_once() -> Non
 
 
 def test_a_clock_set_back_keeps_no_guest_down() -> None:
-    memory = Memory(5, NOW + 10_000_000)
-    dead = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, memory=memory)
+    record = GuestRecord(5, NOW + 10_000_000)
+    dead = a_domain(GUEST, DomainState.SHUTOFF, StateReason.CRASHED, record=record)
     assert "StartDomain" in names(planned(seen=observed(dead)))
 
 
 @pytest.mark.parametrize(("asked", "run"), [(NOW - 130, 0), (NOW + 500, 1)])
 def test_a_request_of_another_run_or_another_clock_pulls_no_plug(asked: float, run: int) -> None:
     guest = a_guest(runStrategy="Halted")
-    memory = Memory(shutdown_requested=asked, stop_for="halt", stop_run=run)
-    made = planned(guest, observed(a_domain(guest, memory=memory)))
-    assert names(made) == ["RecordMemory", "ShutdownDomain"]
+    record = GuestRecord(shutdown_requested=asked, stop_for="halt", stop_run=run)
+    made = planned(guest, observed(a_domain(guest, record=record)))
+    assert names(made) == ["UpdateRecord", "ShutdownDomain"]
 
 
 def test_a_guest_that_runs_again_forgets_an_earlier_wish_to_halt() -> None:
-    memory = Memory(shutdown_requested=NOW - 50, stop_for="halt", stop_run=0)
-    made = planned(seen=running(domain=a_domain(GUEST, memory=memory)))
+    known = GuestRecord(shutdown_requested=NOW - 50, stop_for="halt", stop_run=0)
+    made = planned(seen=running(domain=a_domain(GUEST, record=known)))
     (record,) = made.steps
     assert dict(record.changes) == {  # type: ignore[union-attr]
         "stop_for": "",
@@ -282,14 +282,14 @@ def test_halting_asks_waits_and_then_pulls_the_plug() -> None:
     guest = a_guest(runStrategy="Halted", shutdownTimeout="60s")
 
     def asked(ago: float) -> Plan:
-        memory = Memory(shutdown_requested=NOW - ago, stop_for="halt", stop_run=1)
-        seen = observed(a_domain(guest, memory=memory))
+        record = GuestRecord(shutdown_requested=NOW - ago, stop_for="halt", stop_run=1)
+        seen = observed(a_domain(guest, record=record))
         assert seen.domain is not None
         assert seen.domain.ownership is not None
-        memory = seen.domain.ownership.memory
-        return plan(guest, seen, memory, NOW, replace(POLICY, daemon_started=NOW - 500))
+        record = seen.domain.ownership.record
+        return plan(guest, seen, record, NOW, replace(POLICY, daemon_started=NOW - 500))
 
-    assert names(planned(guest, observed(a_domain(guest)))) == ["RecordMemory", "ShutdownDomain"]
+    assert names(planned(guest, observed(a_domain(guest)))) == ["UpdateRecord", "ShutdownDomain"]
     assert asked(30).steps == ()
     assert names(asked(61)) == ["DestroyDomain"]
 

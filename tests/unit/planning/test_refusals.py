@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import DomainState, GuestRecord, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.planning.conditions import Health, Printable
@@ -32,13 +32,13 @@ def failed(step: str, reason: str, *, retry_in: float = 5.0) -> Failure:
     return Failure(step, reason, f"{reason} and what helps", NOW - 1, 1, NOW + retry_in, "")
 
 
-def planned(failure: Failure, *, memory: Memory | None = None, **fields: Any) -> Plan:
+def planned(failure: Failure, *, record: GuestRecord | None = None, **fields: Any) -> Plan:
     applied = fields.pop("applied", True)
-    domain = a_domain(GUEST, memory=memory, applied=applied)
+    domain = a_domain(GUEST, record=record, applied=applied)
     seen: Observed = observed(
         domain, image=a_ready_image(), failure=replace(failure, digest=GUEST.digest), **fields
     )
-    return plan(GUEST, seen, domain.memory, NOW, POLICY)
+    return plan(GUEST, seen, domain.record, NOW, POLICY)
 
 
 def said(made: Plan, kind: str) -> tuple[str, str]:
@@ -80,16 +80,16 @@ def test_probes_that_fail_while_the_file_systems_are_frozen_say_nothing() -> Non
 
 
 def test_a_cold_boot_waits_while_the_file_systems_are_frozen() -> None:
-    wished = Memory(restart_requested=NOW - 2)
+    wished = GuestRecord(restart_requested=NOW - 2)
     inside = an_inside(GUEST)
     for step in ("LookInside", "ShutdownDomain"):
         frozen = failed(step, "FilesystemsFrozen")
-        made = planned(frozen, memory=wished, inside=inside)
+        made = planned(frozen, record=wished, inside=inside)
         assert not any(isinstance(one, ShutdownDomain) for one in made.steps)
         assert made.recheck_at == frozen.retry_at
-        thawed = planned(replace(frozen, retry_at=NOW - 1), memory=wished, inside=inside)
+        thawed = planned(replace(frozen, retry_at=NOW - 1), record=wished, inside=inside)
         assert any(isinstance(one, (ShutdownDomain, LookInside)) for one in thawed.steps)
-    made = planned(failed("LookInside", "FilesystemsFrozen"), memory=wished, inside=inside)
+    made = planned(failed("LookInside", "FilesystemsFrozen"), record=wished, inside=inside)
     assert said(made, "Synced") == ("False", "FilesystemsFrozen")
 
 
@@ -102,12 +102,12 @@ HOST_LACKS = sorted(
 
 
 def off(failure: Failure | None, why: StateReason = StateReason.FAILED, *, tried: int = 2) -> Plan:
-    memory = Memory(start_attempts=tried, last_start_attempt=NOW - 1 if tried else None)
-    domain = a_domain(GUEST, DomainState.SHUTOFF, why, memory=memory)
+    record = GuestRecord(start_attempts=tried, last_start_attempt=NOW - 1 if tried else None)
+    domain = a_domain(GUEST, DomainState.SHUTOFF, why, record=record)
     if failure is not None:
         failure = replace(failure, digest=GUEST.digest)
     return plan(
-        GUEST, observed(domain, image=a_ready_image(), failure=failure), domain.memory, NOW, POLICY
+        GUEST, observed(domain, image=a_ready_image(), failure=failure), domain.record, NOW, POLICY
     )
 
 

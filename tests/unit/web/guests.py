@@ -5,7 +5,7 @@ from typing import Any
 
 from controller.loop.fleet import Orphan
 from controller.loop.status import GuestStatus, StatusStore
-from controller.observed.domain import DomainView, Memory
+from controller.observed.domain import DomainView, GuestRecord
 from controller.planning.conditions import ConditionType
 from controller.planning.deletion.orphan import awaits_approval, plan_orphan
 from controller.planning.planner import plan
@@ -62,12 +62,12 @@ class Metadata:
     def put(self, status: GuestStatus, domain: DomainView) -> None:
         observed = replace(status.observed, domain=domain)
         owner = domain.ownership
-        memory = owner.memory if owner is not None else Memory()
+        record = owner.record if owner is not None else GuestRecord()
         guest = status.guest
         if guest is None or status.plan.condition(ConditionType.ORPHANED) is not None:
             made = plan_orphan(status.name, domain, observed.fleet, self.now, make.POLICY)
         else:
-            made = plan(guest, observed, memory, self.now, make.POLICY)
+            made = plan(guest, observed, record, self.now, make.POLICY)
         self.store.put(guest, observed, made, self.now)
 
     def domain(self, host: str, name: str) -> DomainView | None:
@@ -76,7 +76,7 @@ class Metadata:
 
 
 def remembering(domain: DomainView, **changes: Any) -> DomainView:
-    """``domain`` with these fields of its ``Memory``."""
+    """``domain`` with these fields of its ``GuestRecord``."""
     owner = domain.ownership
     assert owner is not None
-    return replace(domain, ownership=replace(owner, memory=replace(owner.memory, **changes)))
+    return replace(domain, ownership=replace(owner, record=replace(owner.record, **changes)))

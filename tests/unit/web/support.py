@@ -13,7 +13,7 @@ from controller.desired.text.problems import Problem
 from controller.journal.journal import Journal
 from controller.loop.holds import Holds
 from controller.loop.status import GuestStatus, StatusStore
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import DomainState, GuestRecord, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.observed.health import ProbeStatus, ProbeView
 from controller.operator.answers import VolumesSeen
@@ -38,9 +38,9 @@ LAN = {"name": "lan", "user": {"forwards": ["127.0.0.1:18080:80/tcp"]}}
 def a_status(guest: EffectiveGuest, seen: Observed, store: StatusStore, now: float) -> GuestStatus:
     """Puts what the real planner says."""
     owner = seen.domain.ownership if seen.domain is not None else None
-    memory = owner.memory if owner is not None else Memory()
+    record = owner.record if owner is not None else GuestRecord()
     policy = replace(make.POLICY, daemon_started=now - 1000)
-    made = plan(guest, seen, memory, now, policy)
+    made = plan(guest, seen, record, now, policy)
     return store.put(guest, seen, made, now)
 
 
@@ -179,8 +179,8 @@ def a_world() -> World:
     a_status(web1, healthy, world.store, now)
     a_status(web2, broken, world.store, now)
     old1 = make.a_guest("old1")
-    missing = Memory(orphaned_since=now)
-    gone = make.observed(make.a_domain(old1, memory=missing, started_at=now))
+    missing = GuestRecord(orphaned_since=now)
+    gone = make.observed(make.a_domain(old1, record=missing, started_at=now))
     assert gone.domain is not None
     made = plan_orphan("old1", gone.domain, gone.fleet, now, make.POLICY)
     world.store.put(old1, gone, made, now)
@@ -223,8 +223,8 @@ def unable_to_start(world: World, name: str = "web2") -> None:
 def _stopped_again(world: World, name: str, reason: StateReason, failure: Failure | None) -> None:
     guest = world.snapshot.guests[name]
     now = make.NOW
-    memory = Memory(start_attempts=3, last_start_attempt=now - 5)
-    domain = make.a_domain(guest, DomainState.SHUTOFF, reason, memory=memory)
+    record = GuestRecord(start_attempts=3, last_start_attempt=now - 5)
+    domain = make.a_domain(guest, DomainState.SHUTOFF, reason, record=record)
     a_status(guest, make.observed(domain, failure=failure), world.store, now)
 
 

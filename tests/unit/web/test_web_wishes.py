@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from controller.observed.domain import (
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -101,7 +101,7 @@ def test_what_is_to_be_approved_is_shown_before(http: httpx.Client, world: World
 
 def an_orphan(world: World, name: str, policy: str = "Delete") -> None:
     guest = make.a_guest(name, deletionPolicy=policy)
-    domain = make.a_domain(guest, memory=Memory(orphaned_since=world.now))
+    domain = make.a_domain(guest, record=GuestRecord(orphaned_since=world.now))
     fleet = Fleet(deletions=12)
     made = plan_orphan(name, domain, fleet, world.now, make.POLICY)
     world.store.put(guest, make.observed(domain, fleet=fleet), made, world.now)
@@ -130,14 +130,14 @@ def test_deletions_are_listed_and_approved_by_name(http: httpx.Client, world: Wo
 
 def test_a_replacement_and_retired_disks_are_told(http: httpx.Client, world: World) -> None:
     old, new = SystemDisk("default", "old", "base-1"), SystemDisk("fast", "new", "base-2")
-    memory = Memory(
+    record = GuestRecord(
         replacement=Replacement(new, old, "image", ReplacePhase.CONFIRMING, world.now),
         retired=(RetiredDisk(SystemDisk("default", "older"), world.now, "replaced"),),
         refused="base-0",
         refused_why="not ready",
     )
     guest = world.snapshot.guests["web1"]
-    seen = make.observed(make.a_domain(guest, memory=memory))
+    seen = make.observed(make.a_domain(guest, record=record))
     a_status(guest, seen, world.store, world.now)
     told = item(http, "web1")
     assert told["printable"] == "Replacing"

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from controller.hypervisor.storage.file_usage import Named, note_named, note_remembered
 from controller.observed.domain import (
     DiskVolume,
-    Memory,
+    GuestRecord,
     Ownership,
     Replacement,
     ReplacePhase,
@@ -37,13 +37,13 @@ XML = """<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1
 def test_what_the_memory_of_a_guest_names_is_noted() -> None:
     old = SystemDisk("gk", "old", "base-1", "/k1", "/i1")
     new = SystemDisk("gk", "new", "base-2", "/k2")
-    memory = Memory(
+    record = GuestRecord(
         replacement=Replacement(new, old, "image", ReplacePhase.PREPARING, 1.0),
         retired=(RetiredDisk(SystemDisk("gk", "older", kernel="/k0"), 1.0, "replaced"),),
         volumes=(DiskVolume("disk-data", "big", "data"),),
     )
     root = ET.fromstring("<domain><metadata/></domain>")
-    root[0].append(ownership_element(Ownership("u", "web1", 1, "", "", memory)))
+    root[0].append(ownership_element(Ownership("u", "web1", 1, "", "", record)))
     named = Named()
     note_named(ET.tostring(root, encoding="unicode"), named)
     assert named == Named(), "no device of its domain is on them"

@@ -18,8 +18,8 @@ from controller.observed.domain import (
     BootConfig,
     DiskConfig,
     DomainConfig,
+    GuestRecord,
     IoTune,
-    Memory,
     NicConfig,
     Ownership,
 )
@@ -69,7 +69,9 @@ LARGE = DomainConfig(
     ),
     title="A & <B>",
 )
-OURS = Ownership("uid-1", "db-1", 3, "sha256:abc", '{"memory":"4Gi","ä":"<&>"}', Memory(2, 1.5))
+OURS = Ownership(
+    "uid-1", "db-1", 3, "sha256:abc", '{"memory":"4Gi","ä":"<&>"}', GuestRecord(2, 1.5)
+)
 
 
 FULL = replace(
@@ -252,7 +254,7 @@ ownerships = st.builds(
     digest=st.text(string.hexdigits, max_size=64),
     spec=texts,
     memory=st.builds(
-        Memory,
+        GuestRecord,
         start_attempts=st.integers(0, 10**6),
         last_start_attempt=st.none() | st.floats(0, 4e9),
         shutdown_requested=st.none() | st.floats(0, 4e9),

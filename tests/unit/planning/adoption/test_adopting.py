@@ -443,12 +443,12 @@ def test_a_domain_that_is_as_written_is_adopted_without_a_change() -> None:
     owner = made.step.ownership
     assert (owner.uid, owner.name, owner.generation, owner.digest) == (UUID, "web1", 1, "")
     assert (owner.created, owner.base, owner.spec) == (NOW, "", "")
-    assert (owner.memory.controller, owner.memory.deletion_policy) == ("me", "Retain")
-    assert [(one.alias, one.volume) for one in owner.memory.volumes] == [
+    assert (owner.record.controller, owner.record.deletion_policy) == ("me", "Retain")
+    assert [(one.alias, one.volume) for one in owner.record.volumes] == [
         ("disk-system", "web1.img"),
         ("disk-data", "data.qcow2"),
     ]
-    assert [(one.alias, one.mac) for one in owner.memory.macs] == [("nic-lan", LAN.mac)]
+    assert [(one.alias, one.mac) for one in owner.record.macs] == [("nic-lan", LAN.mac)]
     assert [(place, alias) for place, _, alias in told_places(made)] == [
         ("vda", "disk-system"),
         ("vdb", "disk-data"),

@@ -326,7 +326,7 @@ def test_a_domain_of_ours_with_that_document_plans_nothing(tmp_path: Path) -> No
     owner = domain.ownership
     assert owner is not None
     again = loaded(tmp_path, exported(domain, image=None).text)
-    made = plan(again, Observed(HOST, domain), owner.memory, NOW, POLICY)
+    made = plan(again, Observed(HOST, domain), owner.record, NOW, POLICY)
     assert [c.path for c in made.changes if not c.path.endswith(".size")] == []
 
 

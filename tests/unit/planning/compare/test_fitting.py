@@ -33,7 +33,7 @@ def domain_of(around: Surroundings, *, running: bool = True, **fields: Any) -> D
 
 def planned(domain: DomainView, **fields: Any):  # type: ignore[no-untyped-def]
     wanted = a_guest(**(BEFORE | fields))
-    return plan(wanted, observed(domain, image=a_ready_image()), domain.memory, NOW, POLICY)
+    return plan(wanted, observed(domain, image=a_ready_image()), domain.record, NOW, POLICY)
 
 
 def synced(made) -> tuple[str, str]:  # type: ignore[no-untyped-def]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from controller.observed.domain import Memory
+from controller.observed.domain import GuestRecord
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState, ImageView
 from controller.planning.conditions import Health, Printable, Sync
@@ -34,7 +34,7 @@ STALLED = a_ready_image(
 
 
 def planned(seen: Observed) -> Plan:
-    return plan(GUEST, seen, Memory(), NOW, POLICY)
+    return plan(GUEST, seen, GuestRecord(), NOW, POLICY)
 
 
 def running(image: ImageView | None, base: str = OLD, guest=GUEST) -> Plan:  # type: ignore[no-untyped-def]
@@ -43,7 +43,7 @@ def running(image: ImageView | None, base: str = OLD, guest=GUEST) -> Plan:  # t
     assert domain.ownership is not None
     owner = replace(domain.ownership, base=base)
     seen = observed(replace(domain, ownership=owner), inside=an_inside(guest), image=image)
-    return plan(GUEST, seen, owner.memory, NOW, POLICY)
+    return plan(GUEST, seen, owner.record, NOW, POLICY)
 
 
 def says(made: Plan, type: str) -> str:

@@ -10,7 +10,7 @@ from controller.observed.domain import (
     DiskVolume,
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -28,7 +28,7 @@ from controller.planning.deletion.policy import (
     is_ending,
 )
 from controller.planning.plan import Plan
-from controller.planning.steps import RecordMemory, StartDomain, remember, step_name
+from controller.planning.steps import StartDomain, UpdateRecord, remember, step_name
 from controller.planning.volumes.deletable import doomed_volumes, may_delete
 from tests.factories import NOW, POLICY, a_domain, a_guest, an_image
 
@@ -53,7 +53,7 @@ def an_orphan(
     assert owner is not None
     return replace(
         domain,
-        ownership=replace(owner, memory=Memory(**fields)),
+        ownership=replace(owner, record=GuestRecord(**fields)),
         run=run if state.active else None,
     )
 
@@ -75,7 +75,7 @@ def changed(made: Plan) -> dict[str, Any]:
     return {
         key: value
         for step in made.steps
-        if isinstance(step, RecordMemory)
+        if isinstance(step, UpdateRecord)
         for key, value in step.changes
     }
 
@@ -186,10 +186,10 @@ def test_that_it_was_one_of_too_many_is_written_down_until_it_is_back() -> None:
     assert planned(an_orphan(), fleet=Fleet(deletions=1, unheard="b")).steps == ()
     approved_since = an_orphan(deletion_blocked=True, deletion_approved=GONE)
     assert names(planned(approved_since, fleet=Fleet(deletions=2))) == [
-        "RecordMemory",
+        "UpdateRecord",
         "ShutdownDomain",
     ]
-    assert returned(Memory(deletion_blocked=True)) == remember(deletion_blocked=False)
+    assert returned(GuestRecord(deletion_blocked=True)) == remember(deletion_blocked=False)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_an_approved_deletion_goes_on_once_its_grace_is_over(fleet: Fleet) -> No
     waiting = planned(an_orphan(since=NOW - 10, deletion_approved=NOW - 5), fleet=fleet)
     assert waiting.steps == ()
     due = planned(an_orphan(deletion_approved=GONE), fleet=fleet)
-    assert names(due) == ["RecordMemory", "ShutdownDomain"]
+    assert names(due) == ["UpdateRecord", "ShutdownDomain"]
 
 
 def test_approval_does_not_help_a_directory_that_cannot_be_read() -> None:
@@ -336,8 +336,8 @@ def test_in_an_empty_directory_that_is_meant_a_retained_guest_is_let_go(state: D
     ("step", "state", "left"),
     [
         ("ShutdownDomain", DomainState.RUNNING, []),
-        ("DeleteVolume", DomainState.SHUTOFF, ["RecordMemory"]),
-        ("UndefineDomain", DomainState.SHUTOFF, ["RecordMemory", "DeleteVolume"]),
+        ("DeleteVolume", DomainState.SHUTOFF, ["UpdateRecord"]),
+        ("UndefineDomain", DomainState.SHUTOFF, ["UpdateRecord", "DeleteVolume"]),
     ],
 )
 def test_what_failed_waits_and_what_follows_it_waits_with_it(
@@ -361,7 +361,7 @@ ASKED = {"shutdown_requested": NOW - 20, "stop_for": "delete", "stop_run": 7}
 )
 def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Printable) -> None:
     asking = planned(an_orphan(policy))
-    assert names(asking) == ["RecordMemory", "ShutdownDomain"]
+    assert names(asking) == ["UpdateRecord", "ShutdownDomain"]
     assert changed(asking) == {
         "stop_for": "delete",
         "stop_run": 7,
@@ -377,7 +377,7 @@ def test_it_is_asked_waited_for_and_then_powered_off(policy: str, printable: Pri
 def test_a_request_of_before_the_daemon_started_costs_nobody_an_orderly_shutdown() -> None:
     late = replace(ME, daemon_started=NOW - 10)
     made = plan_orphan("web1", an_orphan(**ASKED), Fleet(), NOW + 101, late)
-    assert names(made) == ["RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["UpdateRecord", "ShutdownDomain"]
 
 
 def test_the_documents_own_timeout_counts_where_it_is_known() -> None:
@@ -411,7 +411,7 @@ def test_a_guest_found_off_counts_as_stopped_and_whoever_starts_it_keeps_it() ->
 
 def test_a_stopped_guest_does_not_come_back_with_its_host() -> None:
     made = planned(replace(an_orphan("Stop"), autostart=True))
-    assert names(made) == ["SetAutostart", "RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["SetAutostart", "UpdateRecord", "ShutdownDomain"]
 
 
 # --- Delete ---------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_no_plan_both_stops_a_guest_and_deletes_its_disks() -> None:
 def test_volumes_go_before_the_domain_and_after_it_is_written_down() -> None:
     domain = an_orphan(state=DomainState.SHUTOFF)
     made = planned(domain)
-    assert names(made) == ["RecordMemory", "DeleteVolume", "UndefineDomain"]
+    assert names(made) == ["UpdateRecord", "DeleteVolume", "UndefineDomain"]
     assert changed(made) == {"deleting": True}
     assert deleted(made) == [f"web1-{domain.uuid[:8]}-system.qcow2"]
     assert orphaned(made) == ("True", "Deleting")
@@ -458,7 +458,7 @@ def test_a_deletion_that_began_waits_for_an_operator_and_is_never_another_daemon
 
 def test_one_that_was_started_while_it_is_deleted_is_stopped_first() -> None:
     made = finish_deletion("web1", an_orphan(deleting=True), NOW, ME)
-    assert names(made) == ["RecordMemory", "ShutdownDomain"]
+    assert names(made) == ["UpdateRecord", "ShutdownDomain"]
 
 
 def disk(volume: str, base: str = "gk-base-x.qcow2") -> SystemDisk:
@@ -520,9 +520,9 @@ def test_of_a_guest_that_stays_nothing_goes_that_it_uses() -> None:
     system = next(one.volume for one in domain.config.disks if one.alias == "disk-system")
     kept = ("data.qcow2", "gk-base-old.qcow2", "gk-base-x.qcow2", owner.base, "back.qcow2", "")
     for volume in (*kept, system or ""):
-        assert not may_delete(domain, owner.memory, "default", volume), volume
+        assert not may_delete(domain, owner.record, "default", volume), volume
     for volume in ("old.qcow2", "next.qcow2"):
-        assert may_delete(domain, owner.memory, "default", volume), volume
+        assert may_delete(domain, owner.record, "default", volume), volume
 
 
 def test_a_base_is_never_deleted_with_a_guest() -> None:
@@ -561,8 +561,8 @@ def test_the_seed_goes_and_a_medium_that_somebody_put_into_its_drive_does_not() 
 
 
 def test_a_guest_that_was_never_away_has_nothing_written_down() -> None:
-    assert returned(Memory()) is None
-    assert returned(Memory(stop_for="halt", shutdown_requested=NOW)) is None
+    assert returned(GuestRecord()) is None
+    assert returned(GuestRecord(stop_for="halt", shutdown_requested=NOW)) is None
 
 
 @pytest.mark.parametrize(
@@ -580,14 +580,14 @@ def test_a_guest_that_was_never_away_has_nothing_written_down() -> None:
 def test_a_guest_that_came_back_forgets_that_it_was_gone(
     memory: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    assert returned(Memory(**memory)) == remember(**changes)
+    assert returned(GuestRecord(**memory)) == remember(**changes)
 
 
 def test_only_who_looked_after_it_ends_it() -> None:
-    memory = Memory(controller="me", deletion_policy="Delete")
-    assert ending(memory, ME) is Ending.DELETE
-    assert ending(replace(memory, controller="you"), ME) is Ending.RETAIN
-    assert ending(replace(memory, controller=""), ME) is Ending.RETAIN
+    record = GuestRecord(controller="me", deletion_policy="Delete")
+    assert ending(record, ME) is Ending.DELETE
+    assert ending(replace(record, controller="you"), ME) is Ending.RETAIN
+    assert ending(replace(record, controller=""), ME) is Ending.RETAIN
 
 
 @pytest.mark.parametrize(
@@ -628,13 +628,13 @@ def test_the_guard_counts_also_what_needs_no_word_of_an_operator(memory: dict[st
 def test_the_milder_of_what_is_noted_and_what_was_last_read_counts(
     noted: str, last: str, counts: str
 ) -> None:
-    assert ending(Memory(controller="me", deletion_policy=noted), ME, last) == counts
+    assert ending(GuestRecord(controller="me", deletion_policy=noted), ME, last) == counts
 
 
 def test_an_approval_is_of_the_disappearance_it_followed() -> None:
-    assert approved(Memory(orphaned_since=5, deletion_approved=5))
-    assert not approved(Memory(orphaned_since=5, deletion_approved=4))
-    assert not approved(Memory(deletion_approved=4))
+    assert approved(GuestRecord(orphaned_since=5, deletion_approved=5))
+    assert not approved(GuestRecord(orphaned_since=5, deletion_approved=4))
+    assert not approved(GuestRecord(deletion_approved=4))
 
 
 def test_every_condition_of_a_doubtful_orphan_is_unknown_but_whether_it_runs() -> None:

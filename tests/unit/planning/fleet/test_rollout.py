@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.observed.domain import DomainState, Memory, Replacement, ReplacePhase
+from controller.observed.domain import DomainState, GuestRecord, Replacement, ReplacePhase
 from controller.planning.fleet.rollout import Peer, hold_in, is_able, queue_of
 from tests.factories import NOW, a_domain, a_guest
 from tests.unit.planning.deletion.test_orphans import disk
@@ -14,7 +14,7 @@ NEW = "gk-base-debian12-new.qcow2"
 
 
 def peer(name: str, *, able: bool = True, base: str = NEW, **memory: Any) -> Peer:
-    owner = a_domain(a_guest(name), memory=Memory(**memory)).ownership
+    owner = a_domain(a_guest(name), record=GuestRecord(**memory)).ownership
     assert owner is not None
     return Peer(name, owner, base, automatic=True, able=able)
 
@@ -76,5 +76,5 @@ def test_who_is_about_to_go_counts_and_who_was_passed_over_does_not() -> None:
 def test_what_stands_in_the_way(
     changes: dict[str, Any], memory: dict[str, Any], able: bool
 ) -> None:
-    domain = a_domain(a_guest("a"), memory=Memory(**memory))
+    domain = a_domain(a_guest("a"), record=GuestRecord(**memory))
     assert is_able(replace(domain, **changes)) is able

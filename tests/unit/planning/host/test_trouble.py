@@ -33,7 +33,7 @@ C = ConditionType
 GUEST = a_guest(services=(a_service(probes=()),), systemDisk={"size": "10Gi"})
 BASE = "gk-base-debian12-0123456789ab.qcow2"
 NOTED = "/pool/" + next(
-    one.volume for one in a_domain(GUEST).memory.volumes if one.alias == "disk-system"
+    one.volume for one in a_domain(GUEST).record.volumes if one.alias == "disk-system"
 )
 
 
@@ -60,7 +60,7 @@ def planned(domain: DomainView, **fields: object) -> Plan:
     based = replace(domain, ownership=replace(owner, base=BASE))
     fields.setdefault("image", a_ready_image(base=BASE, base_path=f"/pool/{BASE}"))
     seen = observed(based, inside=an_inside(GUEST), **fields)
-    return plan(GUEST, seen, based.memory, NOW, POLICY)
+    return plan(GUEST, seen, based.record, NOW, POLICY)
 
 
 def told(made: Plan, type: ConditionType) -> tuple[Status, str]:
@@ -154,11 +154,11 @@ def test_guests_on_a_base_that_somebody_writes_to_are_told_of_it() -> None:
 @pytest.mark.parametrize("spoilt", [{"changed_at": NOW}, {"written_by": ("stranger",)}])
 def test_no_guest_is_made_from_a_base_that_was_written_to(spoilt: dict[str, object]) -> None:
     image = a_ready_image(base=BASE, **spoilt)
-    made = plan(GUEST, observed(image=image), a_domain(GUEST).memory, NOW, POLICY)
+    made = plan(GUEST, observed(image=image), a_domain(GUEST).record, NOW, POLICY)
     assert made.steps == ()
     assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
     good = plan(
-        GUEST, observed(image=a_ready_image(base=BASE)), a_domain(GUEST).memory, NOW, POLICY
+        GUEST, observed(image=a_ready_image(base=BASE)), a_domain(GUEST).record, NOW, POLICY
     )
     assert [step for step in good.steps if isinstance(step, CreateVolume)]
 
@@ -169,7 +169,7 @@ def test_no_system_disk_is_replaced_by_one_of_a_base_that_was_written_to() -> No
     other = "gk-base-debian13-0123456789ab.qcow2"
     image = a_ready_image(name="debian13", base=other, changed_at=NOW)
     seen = observed(domain, image=image, inside=an_inside(wanted))
-    made = plan(wanted, seen, domain.memory, NOW, POLICY)
+    made = plan(wanted, seen, domain.record, NOW, POLICY)
     assert made.steps == ()
     assert told(made, C.SYNCED) == (Status.FALSE, "BaseChanged")
 
@@ -180,7 +180,7 @@ AUTOMATIC = {"replace": "Automatic"}
 def test_an_installed_base_is_not_told_to_be_uploaded_anew() -> None:
     guest = a_guest(image=an_install_image())
     image = a_ready_image(name="rocky9", base=BASE, changed_at=NOW)
-    made = plan(guest, observed(image=image), a_domain(GUEST).memory, NOW, POLICY)
+    made = plan(guest, observed(image=image), a_domain(GUEST).record, NOW, POLICY)
     assert told(made, C.READY) == (Status.FALSE, "BaseChanged")
     assert "vol-delete" not in made.sentence
 
@@ -225,7 +225,7 @@ def test_a_guest_whose_pool_cannot_be_had_runs_on_and_is_told(
     assert told(made, C.RUNNING) == (Status.TRUE, "DomainRunning")
     assert made.health is Health.DEGRADED
     assert command in made.sentence
-    new = plan(GUEST, observed(host=a_host(pools=pools)), a_domain(GUEST).memory, NOW, POLICY)
+    new = plan(GUEST, observed(host=a_host(pools=pools)), a_domain(GUEST).record, NOW, POLICY)
     assert told(new, C.READY) == (Status.FALSE, reason)
     assert new.steps == ()
 
@@ -322,7 +322,7 @@ def test_a_network_that_is_down_is_told(networks: dict[str, bool] | None, reason
     seen = observed(
         domain, host=a_host(networks=networks), inside=an_inside(guest), image=a_ready_image()
     )
-    made = plan(guest, seen, domain.memory, NOW, POLICY)
+    made = plan(guest, seen, domain.record, NOW, POLICY)
     if not reason:
         assert made.health is Health.HEALTHY
         return
@@ -340,8 +340,8 @@ def test_a_replacement_does_not_go_back_for_what_happened_to_the_host() -> None:
     owner = site.world.domains["web1"].ownership
     assert owner is not None
     assert owner.base == site.world.base
-    assert owner.memory.replacement is None
-    assert owner.memory.refused == ""
+    assert owner.record.replacement is None
+    assert owner.record.refused == ""
 
 
 # --- A suspended guest whose domain somebody took away --------------------------------------------

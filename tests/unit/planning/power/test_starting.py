@@ -12,7 +12,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import DomainState, GuestRecord, StateReason
 from controller.planning.conditions import Printable
 from controller.planning.plan import Plan
 from controller.planning.planner import plan
@@ -27,10 +27,10 @@ STRATEGIES = ["Always", "RerunOnFailure", "Manual", "Halted"]
 
 def of(strategy: str, reason: StateReason, **memory: Any) -> Plan:
     wanted = a_guest(runStrategy=strategy)
-    domain = a_domain(wanted, DomainState.SHUTOFF, reason, memory=Memory(**memory))
+    domain = a_domain(wanted, DomainState.SHUTOFF, reason, record=GuestRecord(**memory))
     assert domain.ownership is not None
     seen = observed(domain, image=a_ready_image())
-    return plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+    return plan(wanted, seen, domain.ownership.record, NOW, POLICY)
 
 
 def starts(made: Plan) -> bool:
@@ -42,7 +42,7 @@ def test_a_crashed_domain_whose_qemu_is_kept_is_powered_off_before_it_is_started
     domain = a_domain(wanted, DomainState.CRASHED, StateReason.PANICKED)
     assert domain.ownership is not None
     kept = replace(domain, live=domain.config, run=7)
-    made = plan(wanted, observed(kept), domain.ownership.memory, NOW, POLICY)
+    made = plan(wanted, observed(kept), domain.ownership.record, NOW, POLICY)
     assert [step_name(step) for step in made.steps] == ["DestroyDomain"]
 
 
@@ -141,18 +141,18 @@ def test_a_start_that_was_refused_is_none_and_breaks_no_promise(
     wishes(site, restart_requested=site.world.now)
     site.world.fail["start"] = error
     site.daemon.reconcile("web1")
-    attempts = site.memory.start_attempts
+    attempts = site.record.start_attempts
     for _ in range(8):  # as often as any promise is kept
         site.daemon = Daemon(site.world, site.documents)
         passes(site, 20, step=60.0)
     assert site.domain.state is DomainState.SHUTOFF
-    assert site.memory.start_attempts == attempts
+    assert site.record.start_attempts == attempts
     assert site.plan.printable is not Printable.CRASH_LOOP
     site.world.fail.clear()
     site.world.now += 400
     passes(site, 10, step=10.0)
     assert site.domain.state is DomainState.RUNNING
-    assert site.memory.restart_requested is None
+    assert site.record.restart_requested is None
 
 
 def test_a_start_that_was_tried_and_failed_counts() -> None:
@@ -162,7 +162,7 @@ def test_a_start_that_was_tried_and_failed_counts() -> None:
     wishes(site, restart_requested=site.world.now)
     site.world.fail["start"] = PermanentError("no such device", reason="StartFailed")
     passes(site, 60, step=60.0)
-    assert site.memory.start_attempts == 3, "as often as a promise is kept"
+    assert site.record.start_attempts == 3, "as often as a promise is kept"
     assert site.plan.printable is Printable.STOPPED
 
 

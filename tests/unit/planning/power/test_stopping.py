@@ -12,7 +12,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.observed.domain import DomainState, Memory, StateReason
+from controller.observed.domain import DomainState, GuestRecord, StateReason
 from controller.observed.guest import Observed
 from controller.planning.planner import plan
 from controller.planning.power.stopping import StopFor, asked_to_stop, stop
@@ -22,7 +22,7 @@ from tests.fakes import Daemon
 from tests.unit.loop.test_replacing import Site, guest
 from tests.unit.loop.test_replacing_hard import passes, vanishes, wishes
 
-ASK, WAIT, PLUG = ["RecordMemory", "ShutdownDomain"], [], ["DestroyDomain"]
+ASK, WAIT, PLUG = ["UpdateRecord", "ShutdownDomain"], [], ["DestroyDomain"]
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_a_request_counts_from_its_moment_until_long_after_its_deadline(
     ago: float, steps: list[str]
 ) -> None:
     domain = a_domain(a_guest(), started_at=None)
-    memory = Memory(stop_for="restart", shutdown_requested=NOW - ago, stop_run=1)
-    made = stop(domain, memory, StopFor.RESTART, timeout=120, now=NOW)
+    record = GuestRecord(stop_for="restart", shutdown_requested=NOW - ago, stop_run=1)
+    made = stop(domain, record, StopFor.RESTART, timeout=120, now=NOW)
     assert [step_name(step) for step in made.steps] == steps
 
 
@@ -53,17 +53,17 @@ def test_only_a_request_to_this_very_run_for_this_very_purpose_counts(
     why: StopFor, run: int, started_at: float | None, since: float, asked: bool
 ) -> None:
     domain = replace(a_domain(a_guest(), started_at=started_at), run=run)
-    memory = Memory(stop_for="restart", shutdown_requested=NOW - 100, stop_run=1)
-    assert asked_to_stop(domain, memory, why, since=since) is asked
+    record = GuestRecord(stop_for="restart", shutdown_requested=NOW - 100, stop_run=1)
+    assert asked_to_stop(domain, record, why, since=since) is asked
 
 
 def test_a_guest_that_its_rebooted_host_started_is_asked_anew() -> None:
     wanted = a_guest(runStrategy="Halted", autostart=True)
-    memory = Memory(stop_for="halt", shutdown_requested=NOW - 130, stop_run=1)
-    domain = a_domain(wanted, memory=memory, started_at=NOW - 20)
+    record = GuestRecord(stop_for="halt", shutdown_requested=NOW - 130, stop_run=1)
+    domain = a_domain(wanted, record=record, started_at=NOW - 20)
     assert domain.ownership is not None
     seen = observed(domain, image=a_ready_image())
-    made = plan(wanted, seen, domain.ownership.memory, NOW, POLICY)
+    made = plan(wanted, seen, domain.ownership.record, NOW, POLICY)
     assert [step_name(step) for step in made.steps] == ASK
 
 
@@ -72,7 +72,7 @@ def test_a_reboot_of_its_host_is_the_cold_boot_that_it_was_asked_for() -> None:
     wishes(site, restart_requested=site.world.now)
     site.world.deaf.add("web1")
     site.daemon.reconcile("web1")
-    assert site.memory.stop_for == "restart"
+    assert site.record.stop_for == "restart"
     site.world.now += 20
     site.world.stop("web1", StateReason.OTHER)
     site.world.runs = 0  # libvirt counts its runs anew
@@ -141,7 +141,7 @@ def test_a_guest_that_was_not_asked_for_an_hour_serves_on_and_is_asked_then(
     passes(site, 200, step=20.0)
     assert site.domain.state is DomainState.RUNNING
     assert site.downs() == []
-    assert site.memory.shutdown_requested is None
+    assert site.record.shutdown_requested is None
     site.world.fail.clear()
     site.world.now += 400
     passes(site, 10, step=20.0)
@@ -160,7 +160,7 @@ def test_it_has_its_whole_time_from_when_the_call_came_back() -> None:
 
     site.world.shutdown = slow  # type: ignore[method-assign]
     site.daemon.reconcile("web1")
-    assert site.memory.shutdown_requested == site.world.now
+    assert site.record.shutdown_requested == site.world.now
     site.world.now += 119
     site.daemon.reconcile("web1")
     assert site.domain.state is DomainState.RUNNING
@@ -196,10 +196,10 @@ def test_a_cold_boot_that_was_called_off_before_it_was_asked_for_leaves_nothing_
     boots = {"updatePolicy": {"restart": "Automatic"}, "cpu": {"vcpus": 1, "max": 8}}
     site.documents.guests["web1"] = guest(runStrategy="Manual", **boots)
     passes(site, 5, step=2.0)
-    assert site.memory.stop_for == "restart"
+    assert site.record.stop_for == "restart"
     site.documents.guests["web1"] = guest(runStrategy="Manual", cpu={"vcpus": 1, "max": 8})
     passes(site, 5, step=2.0)
-    assert site.memory.stop_for == ""
+    assert site.record.stop_for == ""
     site.world.stop("web1", StateReason.SHUTDOWN)  # by whoever uses it
     site.world.fail.clear()
     passes(site, 5, step=30.0)

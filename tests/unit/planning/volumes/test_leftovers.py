@@ -10,7 +10,7 @@ from controller.observed.domain import (
     DiskVolume,
     DomainState,
     DomainView,
-    Memory,
+    GuestRecord,
     Replacement,
     ReplacePhase,
     RetiredDisk,
@@ -46,7 +46,7 @@ def a_server(**memory: Any) -> DomainView:
     guest = make.a_guest(
         disks=[{"name": "data", "size": "1Gi"}], cdroms=[{"name": "tools", "volume": "tools.iso"}]
     )
-    return make.a_domain(guest, memory=Memory(**memory))
+    return make.a_domain(guest, record=GuestRecord(**memory))
 
 
 def test_the_disks_of_a_guest_are_told_by_what_they_are() -> None:
