@@ -153,20 +153,20 @@ def _why_started(domain: DomainView) -> str:
 def _replacement_ended(domain: DomainView | None, step: Step) -> tuple[str, float] | None:
     """How, and when it began, where ``step`` wrote down its end."""
     owner = domain.ownership if domain is not None else None
-    going = owner.record.replacement if owner is not None else None
+    ongoing = owner.record.replacement if owner is not None else None
     match step:
         case steps.UpdateRecord(changes=noted) | steps.DefineDomain(record=noted):
             changes = dict(noted)
-            if going is None or changes.get("replacement", going) is not None:
+            if ongoing is None or changes.get("replacement", ongoing) is not None:
                 return None
         case _:
             return None
-    swapped = isinstance(step, steps.DefineDomain) or going.phase is not ReplacePhase.PREPARING
+    swapped = isinstance(step, steps.DefineDomain) or ongoing.phase is not ReplacePhase.PREPARING
     if not swapped:
-        return "cancelled", going.since
-    if changes.get("refused") == going.to.base:
-        return "failed", going.since
-    return "rolled-back" if going.why == "rollback" else "success", going.since
+        return "cancelled", ongoing.since
+    if changes.get("refused") == ongoing.to.base:
+        return "failed", ongoing.since
+    return "rolled-back" if ongoing.why == "rollback" else "success", ongoing.since
 
 
 def _drift(guest: EffectiveGuest, observed: Observed, step: Step) -> list[str]:

@@ -55,9 +55,9 @@ def _guest(house: House, status: GuestStatus) -> GuestSample:
 
 
 def _images(house: House) -> Iterator[ImageSample]:
-    going = {(now.image, now.host, now.pool): now for now in house.images.progress()}
+    ongoing = {(now.image, now.host, now.pool): now for now in house.images.progress()}
     for view in house.image_requests.views():
-        now = going.get((view.name, view.host, view.pool))
+        now = ongoing.get((view.name, view.host, view.pool))
         yield ImageSample(
             view.name,
             view.host,

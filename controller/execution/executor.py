@@ -24,7 +24,7 @@ from controller.errors import (
 )
 from controller.execution.in_use import InUse
 from controller.execution.knowledge import Knowledge
-from controller.execution.newer_requests import unless_wished
+from controller.execution.newer_requests import unless_requested_since
 from controller.execution.operations import Operations
 from controller.execution.ports import Hypervisor, Images, Inside, Journal, Prober
 from controller.execution.power import Note, Power
@@ -244,7 +244,7 @@ class Executor:
         """Writes fields of the record down, but for a wish that came since the plan was made."""
 
         def note(changes: tuple[tuple[str, Any], ...]) -> None:
-            change = unless_wished(observed, changes)
+            change = unless_requested_since(observed, changes)
             self._write_down(
                 subject.host,
                 subject.name,
@@ -270,7 +270,7 @@ class Executor:
             return
         with self._lock_of(name):
             owner = self._owner(host, name)
-            record = unless_wished(observed, step.record)(owner.record)
+            record = unless_requested_since(observed, step.record)(owner.record)
             owner = replace(owner, record=record, **dict(step.marks))
             self._ports.hypervisor.define(host, step.config, owner)
 

@@ -17,7 +17,7 @@ _WISHES = (
 """Fields of ``GuestRecord`` that hold an operator's wish until the loop has carried it out."""
 
 
-def unless_wished(
+def unless_requested_since(
     observed: Observed, changes: tuple[tuple[str, Any], ...]
 ) -> Callable[[GuestRecord], GuestRecord]:
     """The change, without fields in which a wish was noted since the plan was made."""

@@ -215,17 +215,17 @@ class Look:
         self, guest: EffectiveGuest, host: HostView, domain: DomainView
     ) -> Mapping[tuple[str, str], VolumeView]:
         """Asked for each time while something is to be made, else every ten minutes."""
-        going = domain.record.replacement
+        ongoing = domain.record.replacement
         lacks = missing_disks(guest, domain)
-        unsettled = going is not None or bool(lacks or self._knowledge.missing(guest.name))
+        unsettled = ongoing is not None or bool(lacks or self._knowledge.missing(guest.name))
         now = self._clock()
         known = None if unsettled else self._knowledge.volumes(guest.name, now)
         seed = seed_volume(guest, host, domain, self._seed)
         if known is not None and seed not in known:  # one that is there is about to be deleted
             return known
         names = self._places(guest, host, domain)
-        if going is not None:
-            names.append(going.to.place)
+        if ongoing is not None:
+            names.append(ongoing.to.place)
         base = _base_of(domain)
         if base:
             names += [(names[0][0], base), (names[0][0], marker_name(base))]
@@ -237,7 +237,7 @@ class Look:
             if one.alias not in lacks
         }
         has |= {(names[0][0], base)} if base else set()
-        has |= {going.to.place} if going is not None and going.why == "rollback" else set()
+        has |= {ongoing.to.place} if ongoing is not None and ongoing.why == "rollback" else set()
         lost = has - found.keys()
         known_lost = self._knowledge.missing(guest.name) & lost  # its pools are not searched again
         self._knowledge.missed(guest.name, known_lost | self._absent(host, lost - known_lost))

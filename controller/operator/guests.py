@@ -376,12 +376,12 @@ class GuestRequests:
 
     @staticmethod
     def _check_not_replacing(guest: _Guest, hint: str = "") -> None:
-        going = guest.record.replacement
-        if going is not None:
+        ongoing = guest.record.replacement
+        if ongoing is not None:
             hint = f", {hint}" if hint else ""
             raise NotNowError(
                 f"a replacement of the system disk of {guest.name} is under way"
-                f" ({going.phase}){hint}; see: guestkeeper explain {guest.name}"
+                f" ({ongoing.phase}){hint}; see: guestkeeper explain {guest.name}"
             )
 
     def _note(self, guest: _Guest, **changes: Any) -> None:

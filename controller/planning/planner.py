@@ -42,7 +42,7 @@ from controller.planning.repetition import hold_repeated
 from controller.planning.replacement.phases import is_begun, plan_replacement
 from controller.planning.replacement.system_disks import expired
 from controller.planning.states.absent import plan_creation
-from controller.planning.states.running import plan_running, sync_of, upkeep
+from controller.planning.states.running import plan_running, sync_of, sync_record
 from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
 
 C = ConditionType
@@ -70,7 +70,7 @@ def _plan(
     # What the domain has to know for when its document is gone is no act upon the guest.
     domain, kept = observed.domain, None
     if domain is not None and domain.ours and observed.host.reachable:
-        kept = upkeep(desired, domain, record, policy)
+        kept = sync_record(desired, domain, record, policy)
     steps = (kept,) if kept is not None else ()
     return suspended(made, record, steps) if alone else replace(made, steps=steps or made.steps)
 
@@ -194,7 +194,7 @@ def _off(
     change = decide_change(desired, observed, domain, record, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, None)
     provisioned = true(C.PROVISIONED, "Defined")
-    kept = upkeep(desired, domain, record, policy)
+    kept = sync_record(desired, domain, record, policy)
     steps: list[Step] = [kept] if kept is not None else []
     steps += (step for step in todo.steps if not isinstance(step, LONG))
     over, expires_at = expired(desired, observed, domain, record, now, policy)

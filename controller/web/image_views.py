@@ -56,9 +56,9 @@ def unknown_image(application: Application, name: str) -> str:
 
 def pool_views(application: Application, views: Sequence[ImageView]) -> list[Json]:
     """How an image stands on each pool."""
-    going = {(now.image, now.host, now.pool): now for now in application.images.progress()}
+    ongoing = {(now.image, now.host, now.pool): now for now in application.images.progress()}
     return [
-        _pool(view, going.get((view.name, view.host, view.pool)))
+        _pool(view, ongoing.get((view.name, view.host, view.pool)))
         for view in sorted(views, key=lambda view: (view.host, view.pool))
     ]
 

@@ -65,17 +65,17 @@ def _record(status: GuestStatus) -> GuestRecord:
     return domain.record if domain is not None and domain.ours else GuestRecord()
 
 
-def _replacement(going: Replacement | None) -> Json | None:
-    if going is None:
+def _replacement(ongoing: Replacement | None) -> Json | None:
+    if ongoing is None:
         return None
     return {
-        "phase": str(going.phase),
-        "why": going.why,
-        "since": when(going.since),
-        "swapped_at": when(going.swapped_at),
-        "from": _disk(going.back),
-        "to": _disk(going.to),
-        "failure": going.failure or None,
+        "phase": str(ongoing.phase),
+        "why": ongoing.why,
+        "since": when(ongoing.since),
+        "swapped_at": when(ongoing.swapped_at),
+        "from": _disk(ongoing.back),
+        "to": _disk(ongoing.to),
+        "failure": ongoing.failure or None,
     }
 
 

@@ -233,7 +233,7 @@ def test_a_guest_that_does_not_answer_keeps_its_device_and_its_memory(
     index = hypervisor._hosts["real"].index
 
     def refuse(device: str) -> None:
-        wait_until(lambda: name in index._ears, 10, "somebody waits for the guest")
+        wait_until(lambda: name in index._subscriptions, 10, "somebody waits for the guest")
         index._happened(name, REMOVAL_FAILED, device)
 
     with ThreadPoolExecutor() as threads, refused(TransientError, "RemovalRefused"):

@@ -257,14 +257,14 @@ def test_a_changed_image_rolls_through_its_guests_one_at_a_time(life: Life, pair
         life.site.write("image-one.yaml", micro.image_document("one", "two"))
 
         def both() -> bool:
-            going = tuple(name for name in names if phase(life, name))
-            if not order or order[-1] != going:
-                order.append(going)
+            ongoing = tuple(name for name in names if phase(life, name))
+            if not order or order[-1] != ongoing:
+                order.append(ongoing)
             served = first.pages[-1:] + second.pages[-1:]
-            return served == ["image two"] * 2 and not going
+            return served == ["image two"] * 2 and not ongoing
 
         wait_until(both, SWAPPED, "both serve the image's new content")
-    assert [going for going in order if going] == [(pair.steady,), (pair.other,)]
+    assert [ongoing for ongoing in order if ongoing] == [(pair.steady,), (pair.other,)]
     for name in names:
         life.settled(name)
         life.plans_nothing(name)

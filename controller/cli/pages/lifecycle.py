@@ -52,17 +52,17 @@ def head(item: Json) -> Iterator[tuple[str, str]]:
 
 def replacement_lines(item: Json) -> list[Text]:
     """The one that is under way."""
-    going = item["replacement"]
-    if going is None:
+    ongoing = item["replacement"]
+    if ongoing is None:
         return []
     rows: list[tuple[Cell, Cell]] = [
-        (Text("Phase:"), Text(f"{going['phase']}: {_PHASES.get(going['phase'], '')}")),
-        (Text("For:"), age(going["since"])),
-        (Text("From:"), Text(_disk(going["from"]))),
-        (Text("To:"), Text(_disk(going["to"]))),
+        (Text("Phase:"), Text(f"{ongoing['phase']}: {_PHASES.get(ongoing['phase'], '')}")),
+        (Text("For:"), age(ongoing["since"])),
+        (Text("From:"), Text(_disk(ongoing["from"]))),
+        (Text("To:"), Text(_disk(ongoing["to"]))),
     ]
-    if going["failure"]:
-        rows.append((Text("Failed:"), Text(one_line(going["failure"]), BAD)))
+    if ongoing["failure"]:
+        rows.append((Text("Failed:"), Text(one_line(ongoing["failure"]), BAD)))
     return columns((), rows, indent=2)
 
 
@@ -90,11 +90,12 @@ def retired_lines(item: Json) -> list[Text]:
 
 def seen(item: Json) -> Iterator[str]:
     """Sentences on what is seen of it."""
-    going = item["replacement"]
-    if going is not None:
+    ongoing = item["replacement"]
+    if ongoing is not None:
         yield (
-            f"its system disk is being replaced since {age(going['since'])}, from"
-            f" {_disk(going['from'])} to {_disk(going['to'])}: {_PHASES.get(going['phase'], '')}"
+            f"its system disk is being replaced since {age(ongoing['since'])}, from"
+            f" {_disk(ongoing['from'])} to {_disk(ongoing['to'])}:"
+            f" {_PHASES.get(ongoing['phase'], '')}"
         )
     kept = [f"{disk['pool']}/{disk['volume']} ({disk['why']})" for disk in item["retired"]]
     if kept:

@@ -18,7 +18,7 @@ from controller.desired.catalog.places import covering
 from controller.desired.catalog.remembered import RememberedFile
 from controller.desired.catalog.resolve import GuestResolver, effective_image
 from controller.desired.catalog.snapshot import ScanResult, Snapshot, changed_guests, changed_images
-from controller.desired.catalog.vanished import Belief, Verdict
+from controller.desired.catalog.vanished import Absence, Verdict
 from controller.desired.effective import EffectiveGuest, EffectiveImage
 from controller.desired.files.git_revision import revision_of
 from controller.desired.schema.documents import DOCUMENTS, GuestDocument, ServiceDocument
@@ -84,7 +84,7 @@ class Catalog:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         record = RememberedFile(root, remembered, writable=patient)
-        self._belief = Belief(root, record, patient=patient)
+        self._absence = Absence(root, record, patient=patient)
         self._snapshot = Snapshot()
         self._documents: dict[Key, LoadedDocument] = {}
         self._images: dict[str, tuple[LoadedDocument, EffectiveImage]] = {}
@@ -105,10 +105,10 @@ class Catalog:
 
         So it does of the Guests ``names`` whose documents' places were lost. Nothing comes of it
         for any other. Raises ``PermanentError`` where what is missing cannot be known to be gone;
-        see ``Belief.approve``.
+        see ``Absence.approve``.
         """
         with self._lock:
-            self._belief.approve(names)
+            self._absence.approve(names)
             self._stale = True
 
     def scan(self, *, settle: float = 0.0) -> ScanResult:
@@ -186,7 +186,7 @@ class Catalog:
 
     def _judge(self, current: _Pass) -> None:
         seen = {key: documents[0].origin.file for key, documents in current.seen.items()}
-        verdict = current.verdict = self._belief.judge(
+        verdict = current.verdict = self._absence.judge(
             current.loads, current.problems, seen, self._monotonic()
         )
         current.problems.extend(verdict.problems)

@@ -60,7 +60,7 @@ class _Count:
         return self.passes >= QUIET_PASSES and now - self.since >= QUIET_SECONDS
 
 
-class Belief:
+class Absence:
     """What is remembered about the directory from pass to pass. Not thread-safe.
 
     ``patient`` off believes the first pass: for a look that ends no guest.

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 log = structlog.get_logger(__name__)
 
 
-def shielded(callback: Callable[P, None]) -> Callable[P, None]:
+def never_raises(callback: Callable[P, None]) -> Callable[P, None]:
     """``callback``, whose exceptions are logged with their traceback and go no further."""
 
     def called(*args: P.args, **kwargs: P.kwargs) -> None:

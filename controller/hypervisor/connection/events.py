@@ -10,7 +10,7 @@ from collections.abc import Callable
 import libvirt
 import structlog
 
-from controller.hypervisor.connection.callbacks import shielded
+from controller.hypervisor.connection.callbacks import never_raises
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
     for identity, callback in wanted:
         try:
             registered.append(
-                connection.domainEventRegisterAny(None, identity, shielded(callback), None)
+                connection.domainEventRegisterAny(None, identity, never_raises(callback), None)
             )
         except libvirt.libvirtError as error:
             if identity == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE:

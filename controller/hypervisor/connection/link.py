@@ -21,7 +21,7 @@ from controller.errors import (
     HostUnreachableError,
     PermanentError,
 )
-from controller.hypervisor.connection.callbacks import shielded
+from controller.hypervisor.connection.callbacks import never_raises
 from controller.hypervisor.connection.closing import Closing
 from controller.hypervisor.connection.config import HostConfig, OnCall, OnHost, Role
 from controller.hypervisor.connection.deadlines import DeadlineError, Deadlines
@@ -78,8 +78,8 @@ class HostLink:
     ) -> None:
         self.config = config
         self._connected = connected
-        self._on_host = shielded(on_host)
-        self._on_call = shielded(on_call)
+        self._on_host = never_raises(on_host)
+        self._on_call = never_raises(on_call)
         self._keepalive = keepalive
         self._deadlines = {
             role: Deadlines(f"{config.name}-{role}", workers=_WORKERS[role]) for role in Role

@@ -14,7 +14,7 @@ import libvirt
 import structlog
 
 from controller.errors import HostUnreachableError
-from controller.hypervisor.connection.callbacks import shielded
+from controller.hypervisor.connection.callbacks import never_raises
 from controller.hypervisor.connection.config import Role
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Line:
             if not self._retired:
                 gone(_REASONS.get(reason, "the connection was closed"))
 
-        self.connection.registerCloseCallback(shielded(closed), None)
+        self.connection.registerCloseCallback(never_raises(closed), None)
 
     def retire(self) -> None:
         """It is to be closed; what is under way on it goes on."""

@@ -68,13 +68,15 @@ class Hotplug:
         after ``timeout`` seconds. The guest may still let go of it later.
         """
         deadline = time.monotonic() + timeout
-        with self._index.listen(name) as ear:
+        with self._index.listen(name) as subscription:
             asked = self._ask_for(name, alias)
             while asked and not self._is_out(name, asked):
                 try:
-                    kind, device = ear.get(timeout=max(0.0, deadline - time.monotonic()))
+                    kind, device = subscription.get(timeout=max(0.0, deadline - time.monotonic()))
                     while device and device != asked:
-                        kind, device = ear.get(timeout=max(0.0, deadline - time.monotonic()))
+                        kind, device = subscription.get(
+                            timeout=max(0.0, deadline - time.monotonic())
+                        )
                 except queue.Empty:
                     if self._is_out(name, asked):
                         break

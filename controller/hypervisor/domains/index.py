@@ -52,7 +52,7 @@ _READ_AGAIN = 10.0
 RELISTED = "relisted"
 _NO_STATE = (-1, -1)
 
-Ear = queue.SimpleQueue[tuple[str, str]]
+Subscription = queue.SimpleQueue[tuple[str, str]]
 
 
 class _Entry:
@@ -107,7 +107,7 @@ class HostIndex:
         self._places = Places(link.config.name)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._ears: dict[str, list[Ear]] = {}
+        self._subscriptions: dict[str, list[Subscription]] = {}
         self._writers: dict[str, frozenset[str]] = {}  # the bases that domains have as their disk
         self._addresses = AddressBook()
         self._serial = 0
@@ -231,9 +231,11 @@ class HostIndex:
         )
         self._relist(session)
         with self._lock:
-            ears = [ear for some in self._ears.values() for ear in some]
-        for ear in ears:
-            ear.put((RELISTED, ""))
+            subscriptions = [
+                subscription for some in self._subscriptions.values() for subscription in some
+            ]
+        for subscription in subscriptions:
+            subscription.put((RELISTED, ""))
 
     def _happened(self, name: str, kind: str, device: str = "") -> None:
         with self._lock:
@@ -248,27 +250,27 @@ class HostIndex:
                     entry.panicked = True
                 elif kind == "block-job":  # it may end on a base
                     self._writers.setdefault(name, frozenset())
-            ears = list(self._ears.get(name, ()))
-        for ear in ears:
-            ear.put((kind, device))
+            subscriptions = list(self._subscriptions.get(name, ()))
+        for subscription in subscriptions:
+            subscription.put((kind, device))
         self._on_event(self._host, name, kind)
 
     @contextmanager
-    def listen(self, name: str) -> Iterator[Ear]:
+    def listen(self, name: str) -> Iterator[Subscription]:
         """What happens to the domain from now on, as (kind, device) in a queue.
 
         ``("relisted", "")`` after the host was away: events may have been lost.
         """
-        ear: Ear = queue.SimpleQueue()
+        subscription: Subscription = queue.SimpleQueue()
         with self._lock:
-            self._ears.setdefault(name, []).append(ear)
+            self._subscriptions.setdefault(name, []).append(subscription)
         try:
-            yield ear
+            yield subscription
         finally:
             with self._lock:
-                self._ears[name].remove(ear)
-                if not self._ears[name]:
-                    del self._ears[name]
+                self._subscriptions[name].remove(subscription)
+                if not self._subscriptions[name]:
+                    del self._subscriptions[name]
 
     def _agent(self, name: str, connected: bool) -> None:
         entry = self._entries.get(name)

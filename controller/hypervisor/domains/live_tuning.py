@@ -105,11 +105,11 @@ class LiveChanges:
             return look(domain).live.config.memory == -(-size // 2**20) * 2**20
 
         deadline = time.monotonic() + _BALLOON_SECONDS
-        with self._index.listen(name) as ear:
+        with self._index.listen(name) as subscription:
             self._writes.write(name, "set memory", write)
             while not self._look(name, there):
                 try:
-                    ear.get(timeout=max(0.0, deadline - time.monotonic()))
+                    subscription.get(timeout=max(0.0, deadline - time.monotonic()))
                 except queue.Empty:
                     raise ineffective(
                         f"domain {name}", f"setting its memory to {size} bytes"

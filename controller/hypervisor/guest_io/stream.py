@@ -21,7 +21,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
-from controller.hypervisor.connection.callbacks import shielded
+from controller.hypervisor.connection.callbacks import never_raises
 from controller.hypervisor.connection.config import Role
 from controller.hypervisor.connection.link import HostLink
 from controller.hypervisor.connection.stream_line import StreamLine, abort, take
@@ -133,7 +133,7 @@ class Console:
             libvirt.VIR_STREAM_EVENT_READABLE
             | libvirt.VIR_STREAM_EVENT_ERROR
             | libvirt.VIR_STREAM_EVENT_HANGUP,
-            shielded(self._ready),
+            never_raises(self._ready),
             None,
         )
 

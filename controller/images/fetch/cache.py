@@ -19,7 +19,7 @@ import structlog
 from controller.errors import TransientError
 from controller.images.fetch.http import FULL, Pace, Place, Transfer
 from controller.images.fetch.redirects import shown
-from controller.images.fetch.single_flight import Flights
+from controller.images.fetch.single_flight import SingleFlight
 from controller.images.progress import Told
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ class Downloader:
         self._directory = directory
         self._stop = stop or threading.Event()
         self._pace = pace or Pace()
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
         self._lock = threading.Lock()
         self._listeners: dict[str, list[Told]] = {}
         self._sweep()
@@ -55,7 +55,7 @@ class Downloader:
         with self._lock:
             self._listeners.setdefault(sha256, []).append(progress)
         try:
-            self._flights.run(sha256, lambda: self._fetch(url, sha256, secure))
+            self._single_flight.run(sha256, lambda: self._fetch(url, sha256, secure))
         finally:
             with self._lock:
                 listeners = self._listeners[sha256]

@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from controller.errors import GuestkeeperError, TransientError
 
 
-class Flights:
+class SingleFlight:
     """Work by key. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, Future[None]] = {}
+        self._under_way: dict[Hashable, Future[None]] = {}
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
         """Does ``work``, or waits for the same key's work under way and shares its outcome.
@@ -23,10 +23,10 @@ class Flights:
         Waits as long as the work takes: every wait inside it has a deadline of its own.
         """
         with self._lock:
-            flight = self._flights.get(key)
+            flight = self._under_way.get(key)
             mine = flight is None
             if flight is None:
-                flight = self._flights[key] = Future()
+                flight = self._under_way[key] = Future()
         if not mine:
             flight.result()
             return
@@ -41,7 +41,7 @@ class Flights:
             raise
         finally:
             with self._lock:
-                del self._flights[key]
+                del self._under_way[key]
             if failure is None:
                 flight.set_result(None)
             else:

@@ -21,7 +21,7 @@ from controller.errors import (
 from controller.images.install.builder_config import timeout
 from controller.images.install.builder_resources import Tools, Workbench, log_path, remove_builder
 from controller.images.install.log import BuildLog, prune
-from controller.images.install.marker_protocol import ANSWERED, Said
+from controller.images.install.marker_protocol import ANSWERED, MarkerState
 from controller.images.install.ports_listener import MARKER, Listener
 from controller.images.pool.base_volumes import install_base_name
 from controller.images.progress import Phase
@@ -82,7 +82,7 @@ class Build:
         self._watcher = watcher
         self._base = ""
         self._name = ""
-        self._said = Said()
+        self._markers = MarkerState()
         self._answer_owed = False
         self._listening = self._heard = 0.0
         self._listener: Listener | None = None
@@ -155,7 +155,7 @@ class Build:
                 continue
             if record.content == self._image.content and not self._name:
                 self._name, self._base = found.name, record.base
-                self._said = Said.of(record)
+                self._markers = MarkerState.of(record)
             elif record.owner == self._tools.owner:
                 self._bound.info("removing a builder of an older content", builder=found.name)
                 remove_builder(self._tools, self._host, found.name, record)
@@ -219,7 +219,7 @@ class Build:
         if self._bench.keeps_base(base):
             return
         self._hush()
-        self._said, self._answer_owed, self._cleared = Said(), False, False
+        self._markers, self._answer_owed, self._cleared = MarkerState(), False, False
         self._bench.clear(name, base)
         prune(self._tools.log_dir, f"{self._image.name}{INFIX}*.log*", _LOGS_KEPT)
         self._build_log().heading(f"{detail}: {self._image.name}", self._tools.clock())
@@ -257,7 +257,7 @@ class Build:
         """Gives the disk its marker, which makes it a base; the next turn tidies up."""
         assert view is not None and view.record is not None  # noqa: S101 - it was just seen
         if self._builders.volume(self._host, self._pool, self._base) is not None:
-            self._bench.bless(self._base)
+            self._bench.mark_complete(self._base)
             now = self._tools.clock()
             self._build_log().heading("installed", now)
             self._watcher.built(max(0.0, now - view.record.started))
@@ -294,7 +294,7 @@ class Build:
             self._open_ears()
         else:
             self._drain()
-        record = self._said.into(view.record)
+        record = self._markers.into(view.record)
         if record != view.record:
             self._builders.record_build(self._host, self._name, record)
         if self._answer_owed and view.active and self._listener is not None:
@@ -342,11 +342,11 @@ class Build:
         lines = self._build_log().add(port, data)
         if port != MARKER:
             return False
-        before = self._said
+        before = self._markers
         for line in lines:
-            self._said = self._said.hear(line)
+            self._markers = self._markers.hear(line)
             self._answer_owed |= line.split(" ", 1)[0] in ANSWERED
-        return self._said != before or self._answer_owed
+        return self._markers != before or self._answer_owed
 
     def _drain(self) -> None:
         """The builder is off: what it said last is still on its way."""

@@ -80,12 +80,12 @@ class Workbench:
             return False
         # An overlay is only ever made of a base that had its marker.
         _log.warning("marker is gone", host=self._host, pool=self._pool, volume=base)
-        self.bless(base)
+        self.mark_complete(base)
         return True
 
-    def bless(self, base: str) -> None:
+    def mark_complete(self, base: str) -> None:
         """Gives the volume its marker: it is a base from now on."""
-        self._tools.volumes.bless(self._host, self._pool, base)
+        self._tools.volumes.mark_complete(self._host, self._pool, base)
 
     def clear(self, name: str, base: str) -> None:
         """Removes what an attempt left; the builder's definition and its record stay."""
@@ -205,7 +205,7 @@ def delete_media(builders: Builders, host: str, pool: str, name: str) -> None:
 
 
 def delete_disk(builders: Builders, host: str, pool: str, base: str) -> None:
-    """What was installed to. A marker left of it would bless the next disk of that name."""
+    """What was installed to. A marker left of it would vouch for the next disk of that name."""
     builders.delete_volume(host, pool, marker_name(base))
     builders.delete_volume(host, pool, base)
 

@@ -10,7 +10,7 @@ ANSWERED = ("success", "failure")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MarkerState:
     """``observed.build.MARKER_CHANNEL`` has the words."""
 
     phase: str = ""
@@ -19,7 +19,7 @@ class Said:
     succeeded: bool = False
     failure: str = ""
 
-    def hear(self, line: str) -> "Said":
+    def hear(self, line: str) -> "MarkerState":
         """With one more line; one that is none of the words changes nothing."""
         word, _, text = line.strip().partition(" ")
         match word:
@@ -49,6 +49,6 @@ class Said:
         )
 
     @classmethod
-    def of(cls, record: BuildRecord) -> "Said":
+    def of(cls, record: BuildRecord) -> "MarkerState":
         """What an earlier daemon heard."""
         return cls(record.phase, record.sealed, record.unsealed, record.succeeded, record.failure)

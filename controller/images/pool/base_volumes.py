@@ -194,7 +194,7 @@ class Volumes:
         self._prove(host, pool, made)
         return made
 
-    def bless(self, host: str, pool: str, name: str) -> None:
+    def mark_complete(self, host: str, pool: str, name: str) -> None:
         """Marks a volume as good that was filled by other means than ``put``.
 
         Raises ``PermanentError(reason="BaseRefused")`` as ``find`` does.
@@ -272,7 +272,7 @@ class Volumes:
         with self._lock:
             self._proven.pop((host, pool, name), None)
             self._changed.pop((host, pool, name), None)
-        # A marker that is there already would bless what is about to be half there.
+        # A marker that is there already would vouch for what is about to be half there.
         self._storage.delete_volume(host, pool, marker_name(name))
         with (
             open_regular(Path(facts.path), f"the image file {facts.path}") as opened,

@@ -23,7 +23,7 @@ from controller.errors import (
 from controller.images.failures import Failure, Subject, Unread
 from controller.images.fetch.digests import FileFacts
 from controller.images.fetch.http import Pace
-from controller.images.fetch.single_flight import Flights
+from controller.images.fetch.single_flight import SingleFlight
 from controller.images.fetch.sources import Content, Role, Sources, roles
 from controller.images.iso.cloud_init_seed import build_seed
 from controller.images.pool.base_volumes import Storage, Volumes, volume_name, volume_stem
@@ -98,7 +98,7 @@ class ImagePreparer:
         self._clock = clock
         self._monotonic = monotonic
         self._recheck = recheck
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
         self._lock = threading.Lock()
         self._slots: dict[_Key, _Slot] = {}
         self._seen: dict[str, _Seen] = {}
@@ -164,7 +164,7 @@ class ImagePreparer:
         kind, that failure is raised again. Raises ``PermanentError`` or ``TransientError``
         (``PoolFull``, ``PoolMissing``, ``HostUnreachable``, those of the sources and the storage).
         """
-        self._flights.run(
+        self._single_flight.run(
             (host, pool, image.name), lambda: self._prepare_recorded(host, pool, image)
         )
 

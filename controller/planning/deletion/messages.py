@@ -105,22 +105,22 @@ def blocked(domain: DomainView, fleet: Fleet) -> str:
     )
 
 
-def goes_on(made: Plan, going: GoingOn) -> Plan:
+def goes_on(made: Plan, ongoing: GoingOn) -> Plan:
     """``made`` with what is left to do after a stop of ours, which is told first."""
-    if not going.message:
-        return replace(made, steps=(*made.steps, *going.steps)) if going.steps else made
+    if not ongoing.message:
+        return replace(made, steps=(*made.steps, *ongoing.steps)) if ongoing.steps else made
     conditions = tuple(
-        replace(found, message=f"{found.message}; {going.message}")
+        replace(found, message=f"{found.message}; {ongoing.message}")
         if found.type is C.ORPHANED
         else found
         for found in made.conditions
     )
     return replace(
         made,
-        sentence=f"{going.message}; {made.sentence.removeprefix('doing nothing: ')}",
-        steps=(*made.steps, *going.steps),
+        sentence=f"{ongoing.message}; {made.sentence.removeprefix('doing nothing: ')}",
+        steps=(*made.steps, *ongoing.steps),
         conditions=conditions,
-        recheck_at=earliest(made.recheck_at, going.recheck_at),
+        recheck_at=earliest(made.recheck_at, ongoing.recheck_at),
     )
 
 

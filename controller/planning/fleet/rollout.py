@@ -93,16 +93,16 @@ def hold_in(
                 f"the roll-out stopped: {failed} did not keep its new disk{because}; mend the"
                 f" image, or go on with guestkeeper approve {name}"
             ), ()
-    going = [other for other in dict.fromkeys((*queue.replacing, *busy)) if other != name]
+    ongoing = [other for other in dict.fromkeys((*queue.replacing, *busy)) if other != name]
     limit = f"(rollout.maxParallel {max_parallel})"
-    if len(going) >= max_parallel:
-        return f"{going[0]} comes first {limit}", ()
+    if len(ongoing) >= max_parallel:
+        return f"{ongoing[0]} comes first {limit}", ()
     turns: list[str] = []
     for other in queue.waiting if name not in busy else ():  # it was told to go
-        if other >= name or len(going) + len(turns) >= max_parallel:
+        if other >= name or len(ongoing) + len(turns) >= max_parallel:
             break
-        if other not in going and other not in passed:
+        if other not in ongoing and other not in passed:
             turns.append(other)
-    if len(going) + len(turns) >= max_parallel:
-        return f"{(going or turns)[0]} comes first {limit}", tuple(turns)
+    if len(ongoing) + len(turns) >= max_parallel:
+        return f"{(ongoing or turns)[0]} comes first {limit}", tuple(turns)
     return "", tuple(turns)

@@ -71,11 +71,11 @@ _ENDED = (
 
 def is_begun(record: GuestRecord) -> bool:
     """Was the guest asked to stop for another system disk? That it is to be asked is only meant."""
-    going = record.replacement
-    if going is None or going.phase is ReplacePhase.PREPARING:
+    ongoing = record.replacement
+    if ongoing is None or ongoing.phase is ReplacePhase.PREPARING:
         return False
     asked = record.shutdown_requested is not None and record.stop_for == StopFor.REPLACE
-    return asked or going.phase is not ReplacePhase.STOPPING
+    return asked or ongoing.phase is not ReplacePhase.STOPPING
 
 
 def plan_replacement(
@@ -91,13 +91,13 @@ def plan_replacement(
 
     For a domain that runs or is off; others (paused, shutting down) are waited for.
     """
-    going = record.replacement
-    assert going is not None  # noqa: S101 - the caller looked
+    ongoing = record.replacement
+    assert ongoing is not None  # noqa: S101 - the caller looked
     off = domain.state in (DomainState.SHUTOFF, DomainState.CRASHED)
-    view = _View(desired, observed, domain, record, going, usual, now, policy)
+    view = _View(desired, observed, domain, record, ongoing, usual, now, policy)
     if not is_begun(record):
         return view.prepare(off=off)
-    match going.phase:
+    match ongoing.phase:
         case ReplacePhase.PREPARING | ReplacePhase.STOPPING if off:
             return view.swap()
         case ReplacePhase.PREPARING | ReplacePhase.STOPPING:
@@ -122,7 +122,7 @@ class _View:
     observed: Observed
     domain: DomainView
     record: GuestRecord
-    going: Replacement
+    ongoing: Replacement
     usual: Plan
     now: float
     policy: Policy
@@ -131,15 +131,15 @@ class _View:
 
     def prepare(self, *, off: bool) -> Plan:
         """Whatever takes time is done before the guest stops."""
-        going, observed = self.going, self.observed
-        if not observed.host.has_running(going.to.pool):
-            return self._waiting(f"waiting for pool {going.to.pool}", self.now + 30)
-        made = going.to.place in observed.volumes
-        if going.why == "image" and not self._still_wanted():
+        ongoing, observed = self.ongoing, self.observed
+        if not observed.host.has_running(ongoing.to.pool):
+            return self._waiting(f"waiting for pool {ongoing.to.pool}", self.now + 30)
+        made = ongoing.to.place in observed.volumes
+        if ongoing.why == "image" and not self._still_wanted():
             return self._told("another image is wanted by now", *self._drop(made=made))
-        if going.why == "rollback" and not made:
-            volume = f"volume {going.to.pool}/{going.to.volume}"
-            if going.to.place not in observed.missing:
+        if ongoing.why == "rollback" and not made:
+            volume = f"volume {ongoing.to.pool}/{ongoing.to.volume}"
+            if ongoing.to.place not in observed.missing:
                 message = f"whether {volume} is there is not known just now"
                 return self._waiting(message, self.now + 30)
             return self._told(f"{volume} is gone", remember(replacement=None))
@@ -150,7 +150,7 @@ class _View:
             return self._waiting(message, self.now + 10)
         windows = self.desired.spec.update_policy.maintenance_windows
         window = window_now(windows, self.now, observed.clock_ahead)
-        if not (off or window.open or going.why == "rollback" or self.record.approved_now):
+        if not (off or window.open or ongoing.why == "rollback" or self.record.approved_now):
             return self._waiting("its maintenance window is over", window.changes_at)
         bad = self._spoiled()
         if bad:
@@ -165,14 +165,14 @@ class _View:
             return self._told(message, *steps, *self._put_in(cold=True), down=True)
         halting = self._halting(self.desired.spec.shutdown_timeout)
         message = "its new disk is made, then it is stopped" if steps else halting.message
-        if going.phase is not ReplacePhase.STOPPING:
-            steps.append(remember(replacement=replace(going, phase=ReplacePhase.STOPPING)))
+        if ongoing.phase is not ReplacePhase.STOPPING:
+            steps.append(remember(replacement=replace(ongoing, phase=ReplacePhase.STOPPING)))
         return self._told(message, *steps, *halting.steps, recheck_at=halting.recheck_at)
 
     def _spoiled(self) -> str:
         """Why no disk is made from the new base, where that is not made yet."""
-        image, made = self.observed.image, self.going.to.place in self.observed.volumes
-        if made or image is None or self.going.why != "image":
+        image, made = self.observed.image, self.ongoing.to.place in self.observed.volumes
+        if made or image is None or self.ongoing.why != "image":
             return ""
         return spoiled(self.desired, image)
 
@@ -193,12 +193,12 @@ class _View:
         return (
             image is not None
             and image.state is ImageState.READY
-            and image.base == self.going.to.base
+            and image.base == self.ongoing.to.base
         )
 
     def _drop(self, *, made: bool) -> Iterator[Step]:
         """What was made beside is taken away again."""
-        to = self.going.to
+        to = self.ongoing.to
         if made and may_delete(self.domain, self.record, *to.place):
             yield DeleteVolume(to.pool, to.volume, "another image is wanted")
         seed = self._seed()
@@ -210,16 +210,16 @@ class _View:
         return seed_volume(self.desired, self.observed.host, self.domain, self.policy.seed)
 
     def _new_disk(self) -> Iterator[Step]:
-        going, image = self.going, self.observed.image
-        if going.why != "image" or image is None:
+        ongoing, image = self.ongoing, self.observed.image
+        if ongoing.why != "image" or image is None:
             return
-        if going.to.place not in self.observed.volumes:
+        if ongoing.to.place not in self.observed.volumes:
             size = self.desired.spec.system_disk.size or image.capacity
             backing = (image.base_path or "", image.base_format)
-            yield CreateVolume(going.to.pool, going.to.volume, size, backing)
+            yield CreateVolume(ongoing.to.pool, ongoing.to.volume, size, backing)
         seed = self._seed()
         if seed is not None:
-            yield CreateSeed(*seed, f"{self.domain.uuid}-{going.to.volume}")
+            yield CreateSeed(*seed, f"{self.domain.uuid}-{ongoing.to.volume}")
 
     def _waiting(self, message: str, recheck_at: float | None) -> Plan:
         """Nothing of it is done now, and everything else goes on. Whoever shuts the guest down
@@ -243,7 +243,7 @@ class _View:
         )  # fmt: skip
 
     def swap(self) -> Plan:
-        asked = self._watched(self.record.shutdown_requested or self.going.since)
+        asked = self._watched(self.record.shutdown_requested or self.ongoing.since)
         failure = self.observed.failure
         deadline = asked + self.desired.spec.update_policy.progress_deadline
         if self.domain.saved:
@@ -258,10 +258,10 @@ class _View:
 
     def _put_in(self, *, cold: bool) -> Iterator[Step]:
         """The swap itself, one call; then the start. ``cold``: it was off all the time."""
-        going = self.going
+        ongoing = self.ongoing
         config = config_on(
-            self.desired, self.observed, self.domain, going.to, self.policy,
-            seeded=going.why == "image",
+            self.desired, self.observed, self.domain, ongoing.to, self.policy,
+            seeded=ongoing.why == "image",
         )  # fmt: skip
         strategy = self.desired.spec.run_strategy
         starts = decide_start(strategy, self.domain, self.record, self.now).due is not None
@@ -270,9 +270,9 @@ class _View:
         if stays_off:
             noted |= dict(_ENDED) | self._kept()
         else:
-            phase = replace(going, phase=ReplacePhase.CONFIRMING, swapped_at=self.now)
+            phase = replace(ongoing, phase=ReplacePhase.CONFIRMING, swapped_at=self.now)
             noted |= {"replacement": phase, "start_attempts": 0}
-        yield self._define(config, going.to, noted, f"its system disk is {going.to.volume} now")
+        yield self._define(config, ongoing.to, noted, f"its system disk is {ongoing.to.volume} now")
         if not stays_off:
             yield from self._start()
 
@@ -280,7 +280,7 @@ class _View:
         yield StartDomain("its system disk was replaced")
         # Afterwards: what the host refused for now is no start that failed.
         attempts = self.record.start_attempts + 1
-        if self.going.phase is not ReplacePhase.CONFIRMING:
+        if self.ongoing.phase is not ReplacePhase.CONFIRMING:
             attempts = 1
         yield remember(start_attempts=attempts, last_start_attempt=self.now, **noted)
 
@@ -311,7 +311,7 @@ class _View:
             # Nor would it start on its old disk, or nobody tried; its time begins once it does.
             if self.now < failure.retry_at:
                 return self._told(failure.message, recheck_at=failure.retry_at, down=True)
-            begins = replace(self.going, swapped_at=self.now)
+            begins = replace(self.ongoing, swapped_at=self.now)
             return self._told("starting it", *self._start(replacement=begins), down=True)
         if self.record.start_attempts >= STARTS:
             return self._give_up(f"it went off again ({self.domain.reason})")
@@ -323,15 +323,15 @@ class _View:
 
     def confirm(self) -> Plan:
         """It runs on its new disk: is it ready, and what if it never is?"""
-        usual, domain, going = self.usual, self.domain, self.going
+        usual, domain, ongoing = self.usual, self.domain, self.ongoing
         ready, synced = usual.condition(C.READY), usual.condition(C.SYNCED)
-        works = usual.serves and (domain.agent_connected or not going.agent)
+        works = usual.serves and (domain.agent_connected or not ongoing.agent)
         unconfigured = synced is not None and synced.reason in (
             "ConfigurationOutdated", "WaitingForAgent",
         )  # fmt: skip
         running = domain.live if domain.live is not None else domain.config
         system = running.disk(SYSTEM)
-        on_it = system is not None and system.place == going.to.place
+        on_it = system is not None and system.place == ongoing.to.place
         if works and on_it and not unconfigured:
             ended = remember(**(dict(_ENDED) | self._kept()))
             return self._told("it works", ended, *usual.steps)
@@ -341,7 +341,7 @@ class _View:
             message = ready.message if ready is not None and unready else ""
             if not on_it:
                 message = "what runs is another disk (a saved state?)"
-            waited = f"not ready within {self.now - (going.swapped_at or self.now):.0f} s"
+            waited = f"not ready within {self.now - (ongoing.swapped_at or self.now):.0f} s"
             return self._give_up(f"{waited}: {message}" if message else waited)
         recheck = min(deadline, usual.recheck_at or deadline)
         message = "waiting until it is ready"
@@ -354,30 +354,30 @@ class _View:
         return max(known, self.observed.watched_since, self.policy.daemon_started)
 
     def _deadline(self) -> float:
-        began = self._watched(self.going.swapped_at or self.now)
+        began = self._watched(self.ongoing.swapped_at or self.now)
         return began + self.desired.spec.update_policy.progress_deadline
 
     def _kept(self) -> dict[str, Any]:
         """What is noted of a replacement that worked."""
-        going = self.going
-        back = going.why == "rollback"
+        ongoing = self.ongoing
+        back = ongoing.why == "rollback"
         why_kept = "rolled-back" if back else "replaced"
-        retired = RetiredDisk(going.back, self._kept_from(), why_kept)
-        why = f"an operator went back from it to {going.to.base}" if back else ""
+        retired = RetiredDisk(ongoing.back, self._kept_from(), why_kept)
+        why = f"an operator went back from it to {ongoing.to.base}" if back else ""
         return {
             "retired": (*self.record.retired, retired),
-            "refused": going.back.base if back else "",
+            "refused": ongoing.back.base if back else "",
             "refused_why": why,
         }
 
     def _failed(self, why: str) -> dict[str, Any]:
         """What is noted of one that did not."""
         return dict(_ENDED) | {
-            "refused": self.going.to.base,
+            "refused": self.ongoing.to.base,
             "refused_why": why,
             "retired": (
                 *self.record.retired,
-                RetiredDisk(self.going.to, self._kept_from(), "failed"),
+                RetiredDisk(self.ongoing.to, self._kept_from(), "failed"),
             ),
         }
 
@@ -388,20 +388,20 @@ class _View:
     # --- And back ---------------------------------------------------------------------------------
 
     def _give_up(self, why: str) -> Plan:
-        failed = replace(self.going, phase=ReplacePhase.RETURNING, failure=why)
-        view = replace(self, going=failed)
+        failed = replace(self.ongoing, phase=ReplacePhase.RETURNING, failure=why)
+        view = replace(self, ongoing=failed)
         return view._told("stopping it", remember(replacement=failed), down=True)
 
     def swap_back(self) -> Plan:
         """From here on it is a guest like any other, and is started like one."""
-        going = self.going
+        ongoing = self.ongoing
         config = config_on(
-            self.desired, self.observed, self.domain, going.back, self.policy, seeded=False
+            self.desired, self.observed, self.domain, ongoing.back, self.policy, seeded=False
         )
-        noted = placed(config) | self._failed(going.failure)
+        noted = placed(config) | self._failed(ongoing.failure)
         noted |= {"starting": self.desired.spec.run_strategy is not RunStrategy.HALTED}
-        why = f"its system disk is {going.back.volume} again"
-        define = self._define(config, going.back, noted, why)
+        why = f"its system disk is {ongoing.back.volume} again"
+        define = self._define(config, ongoing.back, noted, why)
         return self._told("it is off; putting the old disk back", define, down=True)
 
     # --- What is told -----------------------------------------------------------------------------
@@ -434,9 +434,9 @@ class _View:
         )
 
     def _what(self) -> str:
-        going = self.going
-        if going.phase is ReplacePhase.RETURNING:
-            return f"its old system disk comes back ({going.failure})"
-        if going.why == "rollback":
-            return f"going back to system disk {going.to.volume}"
-        return f"its system disk is replaced by one of {going.to.base}"
+        ongoing = self.ongoing
+        if ongoing.phase is ReplacePhase.RETURNING:
+            return f"its old system disk comes back ({ongoing.failure})"
+        if ongoing.why == "rollback":
+            return f"going back to system disk {ongoing.to.volume}"
+        return f"its system disk is replaced by one of {ongoing.to.base}"

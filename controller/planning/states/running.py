@@ -91,7 +91,7 @@ def _fields(changes: tuple[FieldChange, ...]) -> str:
     return ", ".join(unique[:5]) + more
 
 
-def upkeep(
+def sync_record(
     desired: EffectiveGuest, domain: DomainView, record: GuestRecord, policy: Policy
 ) -> UpdateRecord | None:
     """What the domain has to know of its guest at any time, for when the document is gone; and what
@@ -136,7 +136,7 @@ def plan_running(
     change = decide_change(desired, observed, domain, record, todo, now, policy)
     sync, synced = sync_of(desired, domain, todo, change, inside)
     steps: list[Step] = []
-    kept = upkeep(desired, domain, record, policy)
+    kept = sync_record(desired, domain, record, policy)
     if kept is not None:
         steps.append(kept)
     steps += _long_last(todo.steps, before=True)

@@ -321,8 +321,8 @@ def test_pages_about_a_guest_that_is_replaced(
 ) -> None:
     old = SystemDisk("default", "web1-964c2e34-system.qcow2", "gk-base-debian12-abc.qcow2")
     new = SystemDisk("default", "web1-964c2e34-system-1.qcow2", NEW)
-    going = Replacement(new, old, "image", ReplacePhase.RETURNING, world.now, failure="not ready")
-    shows(world, a_server(world, replacement=going))
+    ongoing = Replacement(new, old, "image", ReplacePhase.RETURNING, world.now, failure="not ready")
+    shows(world, a_server(world, replacement=ongoing))
     golden(GOLDEN / f"{command}-replaced.txt", steady(cli(command, "web1").stdout))
 
 

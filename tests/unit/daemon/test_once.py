@@ -116,8 +116,8 @@ def test_what_waits_for_somebody_has_ended(status: Callable[[], GuestStatus]) ->
 def is_replaced() -> GuestStatus:
     guest = make.a_guest()
     old, new = SystemDisk("default", "old"), SystemDisk("default", "new", NEW)
-    going = Replacement(new, old, "image", ReplacePhase.CONFIRMING, make.NOW)
-    domain = remembering(guest, replacement=replace(going, swapped_at=make.NOW, agent=True))
+    ongoing = Replacement(new, old, "image", ReplacePhase.CONFIRMING, make.NOW)
+    domain = remembering(guest, replacement=replace(ongoing, swapped_at=make.NOW, agent=True))
     return told(guest, image=NEWER, domain=replace(domain, agent_connected=False))
 
 

@@ -189,10 +189,10 @@ def test_a_deadline_from_a_clock_that_was_ahead_is_no_deadline_of_next_week() ->
     site.world.base = NEW
     site.world.broken.add(NEW)
     passes(site, 12, step=0.1)
-    going = site.record.replacement
-    assert going is not None
-    assert going.swapped_at is not None
-    wishes(site, replacement=replace(going, swapped_at=going.swapped_at + 7 * DAY))
+    ongoing = site.record.replacement
+    assert ongoing is not None
+    assert ongoing.swapped_at is not None
+    wishes(site, replacement=replace(ongoing, swapped_at=ongoing.swapped_at + 7 * DAY))
     restarted(site)
     for _ in range(30):
         site.world.now += 30

@@ -49,8 +49,8 @@ AUTOMATIC = {"replace": "Automatic"}
 def until(site: Site, phase: ReplacePhase, *, state: DomainState = DomainState.RUNNING) -> None:
     for _ in range(60):
         site.daemon.reconcile("web1")
-        going = site.record.replacement
-        if going is not None and going.phase is phase and site.domain.state is state:
+        ongoing = site.record.replacement
+        if ongoing is not None and ongoing.phase is phase and site.domain.state is state:
             return
     raise AssertionError(f"{phase} was not reached: {site.plan.sentence}")
 
@@ -844,9 +844,9 @@ def test_a_start_that_the_host_did_not_try_sends_no_disk_back(reason: str) -> No
     site.world.fail["start"] = TransientError("cannot acquire state change lock", reason=reason)
     until(site, ReplacePhase.CONFIRMING, state=DomainState.SHUTOFF)
     passes(site, 40, step=60.0)
-    going = site.record.replacement
-    assert going is not None
-    assert (going.phase, site.record.start_attempts) == (ReplacePhase.CONFIRMING, 0)
+    ongoing = site.record.replacement
+    assert ongoing is not None
+    assert (ongoing.phase, site.record.start_attempts) == (ReplacePhase.CONFIRMING, 0)
     assert "cannot acquire state change lock" in site.plan.sentence
     site.world.fail.clear()
     passes(site, 60, step=10.0)

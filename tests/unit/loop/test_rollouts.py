@@ -55,8 +55,8 @@ class World:
 
     def begins(self, name: str) -> None:
         disk = SystemDisk("default", name)
-        going = Replacement(disk, disk, "image", ReplacePhase.PREPARING, NOW)
-        self.remembers(name, replacement=going)
+        ongoing = Replacement(disk, disk, "image", ReplacePhase.PREPARING, NOW)
+        self.remembers(name, replacement=ongoing)
 
     def hold(self, name: str) -> str:
         return self.rollouts.hold(self.guests[name], IMAGE)

@@ -148,8 +148,8 @@ def test_nothing_is_done_to_a_guest_without_a_document(office: Office, wish: str
 @pytest.mark.parametrize("wish", ["restart", "approve", "rollback"])
 def test_a_replacement_under_way_comes_first(office: Office, wish: str) -> None:
     disk = SystemDisk("default", "web1-system.qcow2")
-    going = Replacement(disk, disk, "image", ReplacePhase.CONFIRMING, office.now)
-    office.has(record=GuestRecord(replacement=going))
+    ongoing = Replacement(disk, disk, "image", ReplacePhase.CONFIRMING, office.now)
+    office.has(record=GuestRecord(replacement=ongoing))
     assert "is under way (confirming)" in office.refusal(wish, "web1")
 
 

@@ -26,7 +26,7 @@ class Remembering:
     def __init__(self) -> None:
         self.states: dict[tuple[str, Place], ImageView] = {}
         self.silent: set[str] = set()
-        self.going: tuple[ImageProgress, ...] = ()
+        self.ongoing: tuple[ImageProgress, ...] = ()
 
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
         if host in self.silent:
@@ -39,7 +39,7 @@ class Remembering:
         self.states[image.name, place] = replace(view, **more)
 
     def progress(self) -> tuple[ImageProgress, ...]:
-        return self.going
+        return self.ongoing
 
     def build(self, host: str, pool: str, image: EffectiveImage, *, refresh: bool) -> ImageView:
         if not self.view(host, pool, image).stalled:
@@ -136,7 +136,7 @@ def test_a_build_that_an_earlier_daemon_began_is_shown() -> None:
     requests = Desk()
     place = Place("far", "fast")
     requests.images.stands(ROCKY, place, ImageState.PREPARING)
-    requests.images.going = (
+    requests.images.ongoing = (
         ImageProgress("rocky9", "far", "fast", Phase.INSTALLING, 0, None, make.NOW),
     )
     assert requests.seen() == [("rocky9", "far", "fast", "Preparing")]

@@ -38,7 +38,7 @@ class FakeImages:
     """Satisfies ``web.application.Images``. ``on_build`` decides what comes of a build by hand."""
 
     stand: list[ImageView] = field(default_factory=lambda: [make.a_ready_image()])
-    going: list[ImageProgress] = field(default_factory=list)
+    ongoing: list[ImageProgress] = field(default_factory=list)
     since: float = 0.0
     asked: list[tuple[str, str | None, str | None, bool]] = field(default_factory=list)
     on_build: Callable[[], object] = lambda: None
@@ -49,7 +49,7 @@ class FakeImages:
         return [view for view in self.stand if name in (None, view.name)]
 
     def progress(self) -> list[ImageProgress]:
-        return self.going
+        return self.ongoing
 
     def build(
         self, name: str, host: str | None, pool: str | None, *, refresh: bool
@@ -72,14 +72,14 @@ class FakeImages:
 
     def shows(self, *views: ImageView) -> None:
         """The image rocky9 stands so from now on."""
-        self.going = []
+        self.ongoing = []
         self.stand = [view for view in self.stand if view.name != "rocky9"] + list(views)
 
     def works(self, phase: Phase, done: int, total: int | None, detail: str = "") -> None:
         """It is being made, and so far."""
         now = ImageProgress("rocky9", "local", "default", phase, done, total, self.since, detail)
         self.shows(a_view(ImageState.PREPARING, message=now.message))
-        self.going = [now]
+        self.ongoing = [now]
 
     def installing(self, attempt: int = 1) -> None:
         self.works(Phase.INSTALLING, 0, None, f"attempt {attempt} of 2: packages")

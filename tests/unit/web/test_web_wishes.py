@@ -141,10 +141,10 @@ def test_a_replacement_and_retired_disks_are_told(http: httpx.Client, world: Wor
     a_status(guest, seen, world.store, world.now)
     told = item(http, "web1")
     assert told["printable"] == "Replacing"
-    going = told["replacement"]
-    assert (going["phase"], going["why"], going["failure"]) == ("confirming", "image", None)
-    assert going["from"] == {"pool": "default", "volume": "old", "base": "base-1"}
-    assert going["to"] == {"pool": "fast", "volume": "new", "base": "base-2"}
+    ongoing = told["replacement"]
+    assert (ongoing["phase"], ongoing["why"], ongoing["failure"]) == ("confirming", "image", None)
+    assert ongoing["from"] == {"pool": "default", "volume": "old", "base": "base-1"}
+    assert ongoing["to"] == {"pool": "fast", "volume": "new", "base": "base-2"}
     (disk,) = told["retired"]
     assert (disk["volume"], disk["base"], disk["why"]) == ("older", None, "replaced")
     kept = datetime.fromisoformat(disk["until"]) - datetime.fromisoformat(disk["since"])

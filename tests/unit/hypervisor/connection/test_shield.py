@@ -2,12 +2,12 @@
 
 from structlog.testing import capture_logs
 
-from controller.hypervisor.connection.callbacks import shielded
+from controller.hypervisor.connection.callbacks import never_raises
 
 
 def test_arguments_go_through() -> None:
     seen: list[tuple[str, int]] = []
-    shielded(lambda name, number: seen.append((name, number)))("web1", 2)
+    never_raises(lambda name, number: seen.append((name, number)))("web1", 2)
     assert seen == [("web1", 2)]
 
 
@@ -16,7 +16,7 @@ def test_an_exception_is_logged_with_its_traceback_and_goes_no_further() -> None
         raise ZeroDivisionError
 
     with capture_logs() as logs:
-        shielded(breaks)()
+        never_raises(breaks)()
     assert [(log["event"], log["log_level"], log["exc_info"]) for log in logs] == [
         ("callback panicked", "error", True)
     ]

@@ -253,7 +253,7 @@ ownerships = st.builds(
     generation=st.integers(0, 2**31),
     digest=st.text(string.hexdigits, max_size=64),
     spec=texts,
-    memory=st.builds(
+    record=st.builds(
         GuestRecord,
         start_attempts=st.integers(0, 10**6),
         last_start_attempt=st.none() | st.floats(0, 4e9),

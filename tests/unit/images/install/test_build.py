@@ -214,7 +214,7 @@ def test_an_install_ends_in_one_base_and_leaves_nothing_else(world: World) -> No
 
 def test_the_builder_is_started_with_the_installer_and_defined_without(world: World) -> None:
     world.host.scripts = [("hang",)]
-    going = world.start()
+    ongoing = world.start()
     wait_until(lambda: bool(world.host.starts), 10, "the builder to start")
     (name, domain), *_ = world.host.domains.items()
     assert is_builder_name(name)
@@ -223,7 +223,7 @@ def test_the_builder_is_started_with_the_installer_and_defined_without(world: Wo
     assert started.args.split()[:1] == ["inst.ks=file:/ks.cfg"]
     assert "inst.repo=http://127.0.0.1/repo" in started.args
     world.stop.set()
-    assert going.reason() == "Stopping"
+    assert ongoing.reason() == "Stopping"
 
 
 def test_the_answer_file_is_behind_the_initrd_with_its_secrets(world: World) -> None:
@@ -333,7 +333,7 @@ def test_a_builder_of_an_older_content_is_removed_and_its_base_is_not(world: Wor
 def test_a_lost_host_is_waited_for_and_nothing_is_decided_meanwhile(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
     image = an_install_image(retries=0, stallTimeout="100000s", timeout="900000s")
-    going = world.start(image)
+    ongoing = world.start(image)
     wait_until(world.in_packages, 10, "the installer to be at its packages")
     world.host.unreachable = True
     for one in list(world.host.ports.values()):
@@ -350,7 +350,7 @@ def test_a_lost_host_is_waited_for_and_nothing_is_decided_meanwhile(world: World
     (domain,) = world.host.domains.values()
     assert domain.record.step is Step.STARTED
     world.stop.set()
-    assert going.reason() == "Stopping"
+    assert ongoing.reason() == "Stopping"
 
 
 def test_an_installer_is_answered_only_when_its_success_is_written_down(world: World) -> None:
@@ -360,10 +360,10 @@ def test_an_installer_is_answered_only_when_its_success_is_written_down(world: W
 
 def test_a_cancelled_build_ends_and_leaves_its_builder_to_the_next(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
-    going = world.start()
+    ongoing = world.start()
     wait_until(lambda: bool(world.host.starts), 10, "the builder to start")
-    going.build.cancel()
-    assert going.reason() == "Superseded"
+    ongoing.build.cancel()
+    assert ongoing.reason() == "Superseded"
     assert world.host.domains
 
 
@@ -455,18 +455,18 @@ def test_a_marker_left_of_a_base_that_was_deleted_by_hand_blesses_no_other_disk(
     (base,) = world.bases()
     del world.host.contents[base]
     world.host.scripts = [GOOD, ("phase packages", "hang")]
-    going = world.start(an_install_image(retries=0, stallTimeout="200s"))
+    ongoing = world.start(an_install_image(retries=0, stallTimeout="200s"))
     world.hurry = True
-    assert going.reason() == "InstallStalled"
+    assert ongoing.reason() == "InstallStalled"
     assert world.bases() == []
 
 
 def test_a_build_taken_up_while_it_runs_counts_as_one_that_runs(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
-    going = world.start()
+    ongoing = world.start()
     wait_until(world.in_packages, 10, "the installer to be at its packages")
     world.stop.set()
-    assert going.reason() == "Stopping"
+    assert ongoing.reason() == "Stopping"
     world.stop.clear()
     turn = threading.Semaphore(1)
     again = Background(world.build(turn=turn))
@@ -477,7 +477,7 @@ def test_a_build_taken_up_while_it_runs_counts_as_one_that_runs(world: World) ->
 
 def test_a_clock_set_forward_is_no_silence_of_the_installer(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
-    going = world.start(an_install_image(retries=0, stallTimeout="500s", timeout="900000s"))
+    ongoing = world.start(an_install_image(retries=0, stallTimeout="500s", timeout="900000s"))
     wait_until(world.in_packages, 10, "the installer to be at its packages")
     world.jumped = 2000.0
     (name,) = world.host.domains
@@ -488,7 +488,7 @@ def test_a_clock_set_forward_is_no_silence_of_the_installer(world: World) -> Non
         "it is heard after the jump",
     )
     world.stop.set()
-    assert going.reason() == "Stopping"
+    assert ongoing.reason() == "Stopping"
 
 
 def test_media_are_gone_where_the_daemon_died_before_it_wrote_down_the_start(world: World) -> None:
@@ -497,11 +497,11 @@ def test_media_are_gone_where_the_daemon_died_before_it_wrote_down_the_start(wor
     with pytest.raises(KilledError):
         world.run()
     assert [name for name in world.host.contents if name.endswith("-initrd")]
-    going = world.start()
+    ongoing = world.start()
     wait_until(world.in_packages, 10, "the installer to be at its packages")
     assert not [name for name in world.host.contents if name.endswith(("-initrd", "-kernel"))]
     world.stop.set()
-    assert going.reason() == "Stopping"
+    assert ongoing.reason() == "Stopping"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_a_hash_is_in_no_log_however_it_is_written(tmp_path: Path, written: str)
 def test_a_volume_deleted_under_the_installer_is_told(world: World) -> None:
     world.host.scripts = [("phase packages", "hang")]
     image = an_install_image(retries=0)
-    going = world.start(image)
+    ongoing = world.start(image)
     wait_until(world.in_packages, 10, "the installer to be at its packages")
     (name, domain), *_ = world.host.domains.items()
     with world.host.lock:
@@ -529,7 +529,7 @@ def test_a_volume_deleted_under_the_installer_is_told(world: World) -> None:
     world.host.ports[name, "marker"].say("sealed\nsuccess\n")
     world.host.ports[name, "marker"].answered(5)
     world.host.stop(name, StateReason.SHUTDOWN)
-    assert going.reason() == "DiskVanished"
+    assert ongoing.reason() == "DiskVanished"
 
 
 def test_a_builder_without_the_log_port_is_heard_on_its_console(world: World) -> None:

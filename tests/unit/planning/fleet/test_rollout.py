@@ -24,8 +24,8 @@ def hold(name: str, peers: list[Peer], max_parallel: int) -> str:
 
 
 def replacing(name: str) -> Peer:
-    going = Replacement(disk("n"), disk("o"), "image", ReplacePhase.PREPARING, NOW)
-    return peer(name, replacement=going)
+    ongoing = Replacement(disk("n"), disk("o"), "image", ReplacePhase.PREPARING, NOW)
+    return peer(name, replacement=ongoing)
 
 
 def test_the_first_by_name_goes_first() -> None:

@@ -97,8 +97,8 @@ def test_both_disks_of_a_replacement_are_used() -> None:
     domain = a_server()
     new = SystemDisk("default", of(domain, "system-1"))
     back = SystemDisk("default", of(domain, "system"))
-    going = Replacement(new, back, "image", ReplacePhase.PREPARING, make.NOW)
-    server = remembering(domain, replacement=going)
+    ongoing = Replacement(new, back, "image", ReplacePhase.PREPARING, make.NOW)
+    server = remembering(domain, replacement=ongoing)
     assert told([a_volume(new.volume), a_volume(back.volume)], domains=[server]) == {
         new.volume: ("replacement", "web1", "system"),
         back.volume: ("system", "web1", "system"),
