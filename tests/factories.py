@@ -13,7 +13,9 @@ from controller.desired.effective import (
     Origin,
     RenderedFile,
 )
-from controller.desired.schema.documents import GuestSpec, ImageSpec, OnChange, Probe
+from controller.desired.schema.guest import GuestSpec
+from controller.desired.schema.image import ImageSpec
+from controller.desired.schema.service import OnChange, Probe
 from controller.observed.domain import (
     DomainState,
     DomainView,

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from controller.desired.schema.documents import DOCUMENTS, Change
-from controller.desired.schema.fields import NotYet
+from controller.desired.schema.documents import DOCUMENTS
+from controller.desired.schema.fields import Change, NotYet
 from controller.desired.schema.tree import fields, item, unwrap
 from controller.observed.domain import DomainConfig, DomainView
 from controller.planning.compare.changes import config_changes

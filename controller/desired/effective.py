@@ -8,17 +8,10 @@ changed, so it is what "is this already applied?" compares.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.desired.schema.documents import (
-    Delivery,
-    Firmware,
-    GuestSpec,
-    ImageSpec,
-    InstallLocation,
-    OnChange,
-    OsFamily,
-    Probe,
-    SecretRef,
-)
+from controller.desired.schema.guest import GuestSpec
+from controller.desired.schema.image import Delivery, ImageSpec, InstallLocation, OsFamily
+from controller.desired.schema.model import Firmware, SecretRef
+from controller.desired.schema.service import OnChange, Probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from controller.desired.effective import EffectiveGuest, EffectiveService
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.errors import PermanentError, TransientError
 from controller.guest_access.agent import ExecResult, GuestAgent
 from controller.guest_access.rendering import SHELL, apply_script, asked, keys_of, look_script

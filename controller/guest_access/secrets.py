@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.errors import PermanentError
 
 MAX_BYTES: Final = 64 * 1024

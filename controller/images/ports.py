@@ -8,7 +8,7 @@ room may be imported from here. Errors are those of ``controller.errors``, as in
 from collections.abc import Sequence
 from typing import Protocol
 
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.images.pool.base_volumes import Storage
 from controller.observed.build import BuilderConfig, BuilderView, BuildRecord
 from controller.observed.host import VolumeView

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import MaintenanceWindow
+from controller.desired.schema.guest import MaintenanceWindow
 from controller.errors import GuestkeeperError
 from controller.execution.ports import Hypervisor
 from controller.observed.domain import DomainView

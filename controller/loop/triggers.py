@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from controller.desired.catalog.snapshot import ScanResult, Snapshot
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.errors import GuestkeeperError
 from controller.loop.beside import Beside
 from controller.loop.queue import WorkQueue

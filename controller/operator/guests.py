@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from controller.desired.catalog.snapshot import Snapshot
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.errors import HostUnreachableError, PermanentError
 from controller.execution.ports import Journal
 from controller.loop.fleet import Orphan

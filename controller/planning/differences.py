@@ -6,7 +6,7 @@ One comparison of everything outside the guest, that every state of a domain is 
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.desired.schema.quantities import format_size
 from controller.observed.addresses import AddressUse
 from controller.observed.base_names import is_base_name

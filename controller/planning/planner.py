@@ -9,7 +9,7 @@ planning again.
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.observed.domain import DomainState, DomainView, GuestRecord, StateReason
 from controller.observed.guest import Failure, Observed
 from controller.planning.compare.changes import FieldChange

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema.documents import InstallLocation, Kickstart
+from controller.desired.schema.image import InstallLocation, Kickstart
 from controller.images.fetch.redirects import shown
 from controller.images.progress import ImageProgress
 from controller.observed.image import ImageState, ImageView

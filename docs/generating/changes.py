@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.desired.schema.documents import Change, GuestSpec, UpdatePolicy
+from controller.desired.schema.fields import Change
+from controller.desired.schema.guest import GuestSpec, UpdatePolicy
 from controller.desired.schema.json_schema import change_class
 from controller.desired.schema.tree import fields
 from controller.planning.compare.changes import FieldChange

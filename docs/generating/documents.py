@@ -6,8 +6,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from controller.desired.files.trusted_read import MAX_DOCUMENT_BYTES, MAX_SOURCE_BYTES
-from controller.desired.schema.documents import API_VERSION, DOCUMENTS
+from controller.desired.schema.documents import DOCUMENTS
 from controller.desired.schema.fields import Name
+from controller.desired.schema.model import API_VERSION
 from controller.desired.schema.tree import fields
 from docs.generating import field_types
 from docs.generating.markdown import anchor, code, first_paragraph, page, table

@@ -16,7 +16,7 @@ import libvirt
 import yaml
 
 from controller.daemon.house import House
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.observed.domain import DomainView
 from controller.planning.conditions import ConditionType
 from controller.planning.plan import Plan

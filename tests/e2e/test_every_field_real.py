@@ -11,7 +11,7 @@ from dataclasses import fields
 
 import pytest
 
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.observed.domain import DiskConfig, DomainConfig, IoTune, NicConfig
 from tests.e2e.field_drifts import NOT_BY_HAND, cold_drifts, drifts, never_booted
 from tests.e2e.field_site import RealSite, a_real_site

@@ -25,7 +25,9 @@ from controller.desired.effective import (
     Origin,
     RenderedFile,
 )
-from controller.desired.schema.documents import GuestSpec, ImageSpec, OnChange
+from controller.desired.schema.guest import GuestSpec
+from controller.desired.schema.image import ImageSpec
+from controller.desired.schema.service import OnChange
 from controller.errors import AgentUnavailableError, PermanentError, TransientError
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import ApplyFailedError, InsideAccess

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.errors import TransientError
 from controller.execution.executor import Executor, Ports
 from controller.execution.knowledge import Knowledge

@@ -24,7 +24,8 @@ from controller.desired.effective import (
     EffectiveInstall,
     InstallKind,
 )
-from controller.desired.schema.documents import Accelerator, Delivery, SecretRef
+from controller.desired.schema.image import Delivery
+from controller.desired.schema.model import Accelerator, SecretRef
 from controller.hypervisor.xml.builder import render_builder
 from controller.images.install.builder_config import builder_config
 from controller.images.pool.base_volumes import install_base_name

@@ -23,7 +23,8 @@ from controller.desired.effective import (
     EffectiveInstall,
     InstallKind,
 )
-from controller.desired.schema.documents import ImageDocument, Install, Kickstart
+from controller.desired.schema.documents import ImageDocument
+from controller.desired.schema.image import Install, Kickstart
 from controller.desired.templates.sandbox import TemplateError
 from controller.desired.templates.used_values import named_values
 from controller.desired.text.parse import LoadedDocument

@@ -15,16 +15,10 @@ from controller.desired.effective import (
     EffectiveService,
     RenderedFile,
 )
-from controller.desired.schema.documents import (
-    File,
-    GuestDocument,
-    GuestService,
-    GuestSpec,
-    ImageDocument,
-    ServiceDocument,
-    ServiceSpec,
-)
+from controller.desired.schema.documents import GuestDocument, ImageDocument, ServiceDocument
+from controller.desired.schema.guest import GuestSpec
 from controller.desired.schema.quantities import format_size
+from controller.desired.schema.service import File, GuestService, ServiceSpec
 from controller.desired.templates.sandbox import TemplateError, compile_template, render
 from controller.desired.templates.used_values import named_values
 from controller.desired.text.parse import LoadedDocument

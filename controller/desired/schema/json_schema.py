@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from controller.desired.schema.documents import Change, Document, GuestDocument
-from controller.desired.schema.fields import NotYet, Only
+from controller.desired.schema.documents import Document, GuestDocument
+from controller.desired.schema.fields import Change, NotYet, Only
 from controller.desired.schema.tree import fields, item
 
 _PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[[^\]]*\]|\.[0-9]+")

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from controller.desired.catalog.sharing import share_parts
 from controller.desired.effective import EffectiveInstall, InstallKind, Origin
 from controller.desired.schema.documents import (
-    API_VERSION,
     DOCUMENTS,
     Document,
-    File,
     GuestDocument,
     ImageDocument,
     ServiceDocument,
 )
+from controller.desired.schema.model import API_VERSION
+from controller.desired.schema.service import File
 from controller.desired.text.problems import Problem, format_path, suggestion, translate
 from controller.desired.text.yaml_errors import YamlSyntaxError
 from controller.desired.text.yaml_nodes import Path, RawDocument, decode, parse

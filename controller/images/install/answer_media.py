@@ -15,7 +15,7 @@ from controller.desired.effective import (
     EffectiveInstall,
     InstallKind,
 )
-from controller.desired.schema.documents import Delivery
+from controller.desired.schema.image import Delivery
 from controller.errors import PermanentError
 from controller.images.iso.write import build_iso
 from controller.images.ports import Secrets

@@ -1,7 +1,8 @@
 """What a builder domain is made of, from the Image and what was put into the pool for it."""
 
 from controller.desired.effective import EffectiveImage, EffectiveInstall, InstallKind
-from controller.desired.schema.documents import Accelerator, Delivery
+from controller.desired.schema.image import Delivery
+from controller.desired.schema.model import Accelerator
 from controller.observed.build import BuildDrive, BuilderConfig
 from controller.observed.host import HostView
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from controller.desired.effective import EffectiveImage, EffectiveInstall, InstallKind
-from controller.desired.schema.documents import IsoVolume
+from controller.desired.schema.image import IsoVolume
 from controller.errors import GuestkeeperError, PermanentError
 from controller.images.fetch.cache import Downloader
 from controller.images.fetch.digests import Digests, signature

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from controller.desired.schema.documents import Cdrom, Interface
+from controller.desired.schema.guest import Cdrom, Interface
 from controller.observed.domain import LIBVIRT_USER, DiskConfig, NicConfig
 
 NIC_KINDS = ("network", "bridge", "user")

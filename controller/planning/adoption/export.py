@@ -15,7 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema.documents import API_VERSION, GuestDocument, GuestSpec, RunStrategy
+from controller.desired.schema.documents import GuestDocument
+from controller.desired.schema.guest import GuestSpec, RunStrategy
+from controller.desired.schema.model import API_VERSION
 from controller.desired.schema.quantities import format_size
 from controller.observed.domain import DiskConfig, DomainConfig, DomainView, IoTune
 from controller.observed.host import HostView, VolumeView

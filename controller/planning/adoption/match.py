@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import Cdrom, Disk, Interface
+from controller.desired.schema.guest import Cdrom, Disk, Interface
 from controller.desired.schema.quantities import format_size
 from controller.observed.domain import DiskConfig, DomainConfig, DomainView, NicConfig
 from controller.observed.host import HostView, VolumeView

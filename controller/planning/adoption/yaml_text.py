@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from controller.desired.schema.documents import API_VERSION
+from controller.desired.schema.model import API_VERSION
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+[KMGT]i?")
 """Text that is text without quotes to every reader of YAML, but for a few words."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from controller.desired.effective import EffectiveGuest, EffectiveImage, EffectiveService
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.desired.schema.json_schema import change_class
 from controller.desired.schema.quantities import format_size
 from controller.observed.domain import DiskConfig, DomainConfig, IoTune, NicConfig

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.desired.schema.quantities import format_size
 from controller.observed.domain import DomainConfig, DomainView
 from controller.planning.compare.changes import FieldChange, disk_path, nic_path

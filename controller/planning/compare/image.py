@@ -7,7 +7,7 @@ it only by replacement.
 from dataclasses import dataclass
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.observed.domain import Ownership
 from controller.observed.guest import Observed
 from controller.observed.image import ImageState, ImageView

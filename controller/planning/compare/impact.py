@@ -7,7 +7,8 @@ Told before it happens (``guestkeeper plan``): the class of a change says what i
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.desired.schema.documents import Change, UpdatePolicy
+from controller.desired.schema.fields import Change
+from controller.desired.schema.guest import UpdatePolicy
 from controller.planning.compare.changes import FieldChange
 
 

@@ -6,7 +6,7 @@ be made like it. What a running domain cannot take waits for a cold boot.
 
 from dataclasses import dataclass, replace
 
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.observed.domain import DiskConfig, DomainConfig, NicConfig
 from controller.planning.compare.changes import FieldChange, config_changes
 from controller.planning.steps import (

@@ -7,7 +7,7 @@ definition has.
 
 from dataclasses import dataclass
 
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.observed.domain import DomainView, GuestRecord
 from controller.planning.deletion.policy import is_off
 from controller.planning.plan import Policy

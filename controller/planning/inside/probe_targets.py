@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import Probe
+from controller.desired.schema.service import Probe
 from controller.observed.domain import DomainView
 from controller.observed.health import ProbeTarget
 from controller.observed.host import HostView

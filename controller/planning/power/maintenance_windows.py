@@ -14,8 +14,8 @@ from datetime import datetime, timedelta, tzinfo
 
 from cronsim import CronSim
 
-from controller.desired.schema.documents import MaintenanceWindow
 from controller.desired.schema.fields import time_zone
+from controller.desired.schema.guest import MaintenanceWindow
 
 _DAY = 86400.0
 _MINUTE = timedelta(minutes=1)

@@ -9,7 +9,7 @@ of what was promised.
 
 from dataclasses import dataclass
 
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.observed.domain import DomainState, DomainView, GuestRecord, StateReason
 from controller.observed.guest import Failure
 from controller.planning.power.stopping import NOT_STOPPED, StopFor

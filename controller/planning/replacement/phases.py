@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.observed.domain import (
     DomainConfig,
     DomainState,

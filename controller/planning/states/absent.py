@@ -7,7 +7,7 @@ anywhere goes on where it stopped.
 from dataclasses import replace
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.desired.schema.quantities import format_size
 from controller.observed.domain import GuestRecord, Ownership
 from controller.observed.guest import Observed

@@ -7,7 +7,7 @@ domain, else by what ``changing`` decides (a cold boot, another system disk), or
 from typing import Any
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import RunStrategy
+from controller.desired.schema.guest import RunStrategy
 from controller.observed.domain import DomainView, GuestRecord, Ownership
 from controller.observed.guest import Observed
 from controller.observed.inside import InsideView

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema import documents as schema
-from controller.desired.schema.documents import Accelerator, Interface
+from controller.desired.schema import guest as schema
 from controller.desired.schema.fields import can_be_said
+from controller.desired.schema.guest import Interface
+from controller.desired.schema.model import Accelerator
 from controller.observed.domain import (
     NO_LIMITS,
     BootConfig,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.desired.schema.documents import GuestSpec
+from controller.desired.schema.guest import GuestSpec
 from controller.desired.schema.tree import fields
 from controller.desired.templates.sandbox import TemplateError, render
 from controller.desired.text.parse import read_documents

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.desired.effective import EffectiveGuest, EffectiveService, RenderedFile
-from controller.desired.schema.documents import OnChange, SecretRef
+from controller.desired.schema.model import SecretRef
+from controller.desired.schema.service import OnChange
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import InsideAccess
 from controller.observed.domain import DomainView

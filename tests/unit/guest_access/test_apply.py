@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.desired.effective import EffectiveGuest, EffectiveService
-from controller.desired.schema.documents import OnChange
+from controller.desired.schema.service import OnChange
 from controller.errors import PermanentError, TransientError
 from controller.guest_access.inside import ApplyFailedError
 from controller.observed.inside import InsideView

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.guest_access.agent import GuestAgent
 from controller.guest_access.inside import ApplyFailedError, InsideAccess

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.errors import PermanentError
 from controller.guest_access.secrets import FileSecrets
 

@@ -12,7 +12,8 @@ from controller.desired.answers.shipped import shipped_directory
 from controller.desired.catalog.catalog import Catalog, load_paths
 from controller.desired.catalog.loader import Loader
 from controller.desired.effective import AUTHORIZED_KEYS_BASE64, ROOT_PASSWORD_HASH, InstallKind
-from controller.desired.schema.documents import Delivery, Firmware
+from controller.desired.schema.image import Delivery
+from controller.desired.schema.model import Firmware
 from tests.unit.desired.installs import END, TREE, document, image_of, install_of, kickstart
 from tests.unit.desired.support import (
     SHIPPED,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.desired.schema.documents import Change, GuestSpec
+from controller.desired.schema.fields import Change
+from controller.desired.schema.guest import GuestSpec
 from controller.desired.schema.json_schema import change_class, json_schema
 from controller.desired.schema.tree import fields, item, unwrap
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from controller.desired.catalog.snapshot import Snapshot
-from controller.desired.schema.documents import GuestDocument, GuestSpec
+from controller.desired.schema.documents import GuestDocument
+from controller.desired.schema.guest import GuestSpec
 from controller.desired.text.parse import read_documents
 from tests.unit.desired.support import DATA, catalog, copy_into, guest, image, make_directory, put
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema.documents import ImageSource
+from controller.desired.schema.image import ImageSource
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.fetch import digests
 from controller.images.fetch.digests import FileFacts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired.effective import EffectiveInstall, InstallKind
-from controller.desired.schema.documents import Delivery
+from controller.desired.schema.image import Delivery
 from controller.images.install import answer_media
 from controller.images.install.builder_config import arguments, builder_config, timeout
 from controller.observed.build import BuildDrive

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema.documents import SecretRef
+from controller.desired.schema.model import SecretRef
 from controller.errors import GuestkeeperError, PermanentError, TransientError
 from controller.images.install.build import Build, StalledError
 from controller.images.install.builder_resources import Tools, log_path

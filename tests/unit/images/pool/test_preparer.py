@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from controller.desired.effective import EffectiveImage
-from controller.desired.schema.documents import ImageSource
+from controller.desired.schema.image import ImageSource
 from controller.errors import (
     GuestkeeperError,
     HostBusyError,

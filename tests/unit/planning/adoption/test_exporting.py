@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controller.desired.catalog.catalog import load_paths
 from controller.desired.effective import EffectiveGuest
-from controller.desired.schema.documents import Firmware
+from controller.desired.schema.model import Firmware
 from controller.observed.domain import (
     BootConfig,
     DiskConfig,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from controller.desired.schema.documents import Change, UpdatePolicy
+from controller.desired.schema.fields import Change
+from controller.desired.schema.guest import UpdatePolicy
 from controller.planning.compare.changes import FieldChange
 from controller.planning.compare.impact import Disruption, Needs, disruption
 

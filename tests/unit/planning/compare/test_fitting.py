@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.desired.schema.documents import Change
+from controller.desired.schema.fields import Change
 from controller.observed.domain import DomainState, DomainView
 from controller.observed.surroundings import Surroundings
 from controller.planning.compare.fitting import fitted

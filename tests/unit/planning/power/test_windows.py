@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.desired.schema.documents import MaintenanceWindow
+from controller.desired.schema.guest import MaintenanceWindow
 from controller.planning.power.maintenance_windows import WindowState, window_state
 
 BERLIN = "Europe/Berlin"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.desired.schema import documents as schema
+from controller.desired.schema import guest as schema
 from controller.observed.domain import DomainView
 from controller.planning.wanted.domain import wanted_config
 from tests.factories import POLICY, a_domain, a_guest, a_host
