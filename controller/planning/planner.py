@@ -28,7 +28,7 @@ from controller.planning.conditions import (
 from controller.planning.deletion.orphan import finish_deletion
 from controller.planning.differences import Pending, pending
 from controller.planning.downtime import decide_change
-from controller.planning.host.addresses import LOOK_AGAIN, cannot_start, told
+from controller.planning.host.addresses import LOOK_AGAIN, address_trouble, cannot_start
 from controller.planning.plan import Plan, Policy, earliest
 from controller.planning.power.starting import (
     backoff,
@@ -229,8 +229,8 @@ def _off(
         return _held_off(desired, "DiskIsBase", todo.astray, tuple(steps), todo, synced)
     clash = cannot_start(domain.config, observed)
     if clash is not None:
-        reason, message = "MacTaken" if clash[1].is_mac else "PortTaken", told(*clash)
-        held_off = _held_off(desired, reason, message, tuple(steps), todo, synced)
+        taken = address_trouble(*clash)
+        held_off = _held_off(desired, taken.reason, taken.message, tuple(steps), todo, synced)
         return replace(held_off, recheck_at=earliest(now + LOOK_AGAIN, todo.retry_at))
     if change.steps:  # it gets its other disk before it starts
         message = f"off; {change.message}"

@@ -32,14 +32,19 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
     )
     noted = next((one for one in domain.record.volumes if one.alias == disk.alias), None)
     name = noted.volume if noted is not None else f"{domain.name}-{disk.alias}.qcow2"
-    pool = pools.get(noted.pool if noted is not None else disk.pool)
-    own = shlex.quote(volume_path(pool, f"{_stem(name)}-own.qcow2"))
+    pool = noted.pool if noted is not None else disk.pool
+    path = volume_path(pools.get(pool), f"{_stem(name)}-own.qcow2")
+    if path is None:
+        return f"{message}. {no_pool(pool)}"
+    own = shlex.quote(path)
     if domain.live is not None:
         return (
             f"{message}. To give it a file of its own: virsh blockcopy {domain.name} {disk.target}"
             f" {own} --format qcow2 --transient-job --wait --pivot"
         )
     file = volume_path(pools.get(disk.pool), disk.volume or "") if disk.pool else disk.volume or ""
+    if file is None:
+        return f"{message}. It is not started. {no_pool(disk.pool)}"
     return (
         f"{message}. It is not started. To give it a file of its own: qemu-img convert -O qcow2"
         f" {shlex.quote(file)} {own}; then put that path in its place: virsh edit {domain.name}"
@@ -57,6 +62,8 @@ def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) ->
     if disk is None:
         return message
     base = volume_path(pools.get(noted.pool), noted.volume)
+    if base is None:
+        return f"{message}. {no_pool(noted.pool)}"
     if domain.live is None:
         return f"{message}. While it runs it is told how to merge it"
     if base in disk.below or f"{noted.pool}/{noted.volume}" in disk.below:
@@ -81,9 +88,14 @@ def _where(disk: DiskConfig | None) -> str:
     return medium(disk)
 
 
-def volume_path(pool: PoolView | None, volume: str) -> str:
-    """Where a volume is, or would be."""
-    return f"{pool.path.rstrip('/') if pool is not None else ''}/{volume}"
+def volume_path(pool: PoolView | None, volume: str) -> str | None:
+    """Where a volume is, or would be; None where its pool is not there."""
+    return f"{pool.path.rstrip('/')}/{volume}" if pool is not None else None
+
+
+def no_pool(name: str) -> str:
+    """Said instead of a command that needs a path in that pool."""
+    return f"Storage pool {name} is not there, so no path in it can be told: virsh pool-list --all"
 
 
 def _stem(volume: str) -> str:

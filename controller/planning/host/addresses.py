@@ -13,6 +13,7 @@ from controller.observed.addresses import AddressUse, is_mac, port_of
 from controller.observed.domain import DomainConfig, DomainView, NicConfig
 from controller.observed.guest import Observed
 from controller.planning.compare.changes import nic_path
+from controller.planning.host.trouble import Trouble
 from controller.planning.wanted.domain import wanted_nics
 
 LOOK_AGAIN = 15.0
@@ -81,6 +82,11 @@ def told(nic: NicConfig, use: AddressUse) -> str:
         return f"{where}: {who} has {what}: {free}"
     off = "; or shut that domain down" if use.running else ""
     return f"{where}: {who} has {what}: {free}{off}"
+
+
+def address_trouble(nic: NicConfig, use: AddressUse) -> Trouble:
+    """Why a guest with that interface cannot be started."""
+    return Trouble("MacTaken" if use.is_mac else "PortTaken", told(nic, use))
 
 
 def without_clashes(

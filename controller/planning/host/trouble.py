@@ -15,7 +15,7 @@ from controller.observed.guest import Observed
 from controller.observed.host import HostView
 from controller.observed.image import ImageView
 from controller.planning.compare.changes import disk_path
-from controller.planning.compare.moved_disks import on_base, told_on_base, volume_path
+from controller.planning.compare.moved_disks import no_pool, on_base, told_on_base, volume_path
 from controller.planning.wanted.domain import SYSTEM
 
 
@@ -73,11 +73,12 @@ def volume_trouble(
         what = disk_path(disk.alias) if disk is not None else "a disk of it"
         message = f"volume {pool}/{volume} of {what} is gone"
         if disk is not None and domain.live is not None:
-            path = shlex.quote(volume_path(observed.host.pools.get(pool), volume))
-            message += (
-                ": what it holds is lost when the guest stops. To keep it: virsh blockcopy"
-                f" {domain.name} {disk.target} {path} --format {disk.format} --transient-job --wait"
-                " --pivot"
+            path = volume_path(observed.host.pools.get(pool), volume)
+            message += ": what it holds is lost when the guest stops. " + (
+                f"To keep it: virsh blockcopy {domain.name} {disk.target} {shlex.quote(path)}"
+                f" --format {disk.format} --transient-job --wait --pivot"
+                if path is not None
+                else no_pool(pool)
             )
         told.append(message)
     return Trouble("VolumeMissing", "; ".join(told))

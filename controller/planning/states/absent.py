@@ -14,7 +14,7 @@ from controller.observed.guest import Observed
 from controller.observed.host import VolumeView
 from controller.observed.image import ImageState, ImageView
 from controller.planning.conditions import ConditionType, Health, Printable, Sync, false, true
-from controller.planning.host.addresses import LOOK_AGAIN, newcomer, told
+from controller.planning.host.addresses import LOOK_AGAIN, address_trouble, newcomer
 from controller.planning.host.trouble import pool_trouble, spoiled
 from controller.planning.plan import Plan, Policy
 from controller.planning.steps import (
@@ -64,8 +64,8 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
 
     clash = newcomer(wanted_nics(desired, None, policy.seed), observed)
     if clash is not None:
-        reason = "MacTaken" if clash[1].is_mac else "PortTaken"
-        return _waiting(desired, reason, told(*clash), now + LOOK_AGAIN, Health.DEGRADED)
+        taken = address_trouble(*clash)
+        return _waiting(desired, taken.reason, taken.message, now + LOOK_AGAIN, Health.DEGRADED)
 
     image = observed.image
     pool_name = volumes[0].pool

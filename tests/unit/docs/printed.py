@@ -101,6 +101,7 @@ LOOKS = frozenset(
         "virsh list --all",
         "virsh metadata",
         "virsh net-list --all",
+        "virsh pool-list --all",
         "virsh pool-info",
         "virsh vcpucount",
         "virsh vol-dumpxml --pool",

@@ -127,6 +127,21 @@ def test_a_guest_that_is_off_is_not_started_on_a_base() -> None:
     assert "virsh edit web1" in made.sentence
 
 
+@pytest.mark.parametrize("state", [DomainState.RUNNING, DomainState.SHUTOFF])
+@pytest.mark.parametrize("file", ["web1.snap", BASE])
+def test_no_command_names_a_path_in_a_pool_that_is_not_there(state: DomainState, file: str) -> None:
+    off = on(a_domain(GUEST, state), f"/pool/{file}", (NOTED,))
+    noted = tuple(replace(one, pool="gone") for one in off.record.volumes)
+    owner = off.ownership
+    assert owner is not None
+    elsewhere = replace(owner, record=replace(owner.record, volumes=noted))
+    synced = planned(replace(off, ownership=elsewhere)).condition(C.SYNCED)
+    assert synced is not None
+    assert "Storage pool gone is not there" in synced.message
+    assert "blockco" not in synced.message
+    assert "convert" not in synced.message
+
+
 # --- A base whose content changed -----------------------------------------------------------------
 
 
