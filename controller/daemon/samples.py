@@ -1,4 +1,4 @@
-"""What the house shows of itself at the moment somebody scrapes its metrics."""
+"""Reads the daemon's present state for a scrape of its metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUE = "guests"
 
 
 def metrics_snapshot(house: House) -> Snapshot:
-    """Callables over the house's parts; nothing is read before a scrape."""
+    """The callables that a scrape reads the house's parts with; nothing is read before that."""
     return Snapshot(
         guests=lambda: (_guest(house, status) for status in house.status.all()),
         images=lambda: _images(house),
@@ -61,6 +61,7 @@ def _images(house: House) -> Iterator[ImageSample]:
         yield ImageSample(
             view.name,
             view.host,
+            view.pool,
             view.state.value,
             now.done if now is not None and now.phase is not Phase.INSTALLING else None,
             now.total if now is not None else None,

@@ -1,1 +1,1 @@
-"""Telemetry: metrics, logs, and what systemd is told."""
+"""Prometheus metrics, logging and sd_notify."""

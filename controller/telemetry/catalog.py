@@ -1,4 +1,7 @@
-"""Every metric's name, type, labels, unit and words: the one list that code and reference share."""
+"""The list of all metrics: name, type, labels, help text with its unit, buckets.
+
+The code and the generated reference both read it.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +16,7 @@ _PHASES = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600,
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One metric; ``name`` as it is scraped, ``help`` with its unit, ``buckets`` in that unit."""
+    """One metric: ``name`` as scraped, ``help`` with the unit, ``buckets`` in that unit."""
 
     name: str
     kind: Kind
@@ -129,18 +132,18 @@ PROBE_DURATION = _gauge(
 
 IMAGE_INFO = _gauge(
     "image_info",
-    "image host state",
-    "An image on a host; always 1. state: Missing, Preparing, Ready, Failed.",
+    "image host pool state",
+    "An image in a pool of a host; always 1. state: Missing, Preparing, Ready, Failed.",
 )
 IMAGE_DONE = _gauge(
-    "image_prepare_done_bytes", "image host", "Bytes fetched or uploaded of an image so far."
+    "image_prepare_done_bytes", "image host pool", "Bytes fetched or uploaded of an image so far."
 )
 IMAGE_SIZE = _gauge(
-    "image_prepare_size_bytes", "image host", "Bytes to fetch or upload of an image in all."
+    "image_prepare_size_bytes", "image host pool", "Bytes to fetch or upload of an image in all."
 )
 IMAGE_PHASE = _gauge(
     "image_prepare_phase",
-    "image host phase",
+    "image host pool phase",
     "An image being prepared; always 1. phase: waiting, downloading, checking, uploading,"
     " installing.",
 )

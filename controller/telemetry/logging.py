@@ -1,7 +1,7 @@
-"""Logs: a constant message with key-values, for people on a terminal and as JSON lines otherwise.
+"""Sets up structlog: a constant message with key-values, readable on a terminal, else JSON lines.
 
 Everything goes through the standard library's root logger, so that uvicorn, watchdog and warnings
-come out in the same form as our own lines, in one order, on stderr. stdout is for data.
+have the same form as our own lines, in one order, on stderr. stdout is for data.
 """
 
 import io
@@ -17,17 +17,17 @@ from controller.observed.guest_text import harmless
 
 LEVELS = ("debug", "info", "warning", "error")
 
-# Libraries that tell of every request or every inotify event: only what is wrong with them.
+# Libraries that log every request or every inotify event: of these only warnings and errors.
 _QUIET = ("uvicorn.access", "httpx", "httpcore", "watchdog", "asyncio")
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 def configure(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Sets up logging for the process; may be called again (reload).
+    """Set up logging for the process; may be called again (reload).
 
-    ``level`` is one of ``LEVELS``. ``stream`` (stderr) decides the form: console if it is a
-    terminal, coloured unless ``NO_COLOR`` is set, else JSON lines. Start uvicorn with
-    ``log_config=None``. Raises ``ValueError`` for another level.
+    ``level`` is one of ``LEVELS``; raises ``ValueError`` for another. A terminal as ``stream``
+    (default: stderr) gets console lines, coloured unless ``NO_COLOR`` is set, anything else JSON
+    lines. Start uvicorn with ``log_config=None``.
     """
     if level.lower() not in LEVELS:
         raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
@@ -90,7 +90,7 @@ def _renderers(*, console: bool) -> list[Processor]:
 
 
 def _harmless(_: object, __: str, event: EventDict) -> EventDict:
-    """A guest's words may be among the values, and steer no terminal; JSON has escapes for them."""
+    """Escape control characters: values may hold a guest's output. JSON escapes them itself."""
     kept = "\n\t"
     texts = {key: harmless(each, kept) for key, each in event.items() if isinstance(each, str)}
     return {**event, **texts}

@@ -1,8 +1,7 @@
-"""The daemon's metrics: counted as things happen, or read off a snapshot when somebody scrapes.
+"""The daemon's Prometheus metrics: counted as things happen, or read from a snapshot at a scrape.
 
-One ``Metrics`` has a registry of its own, so that tests and a reload never share counters. The
-methods are the only way in: names and labels stay in ``catalog.py``, and the rooms that call
-are given the methods as callbacks.
+Each ``Metrics`` has a registry of its own, so that tests and a reload never share counters. Other
+packages get its methods as callbacks; names and labels stay in ``catalog.py``.
 """
 
 import threading
@@ -26,13 +25,13 @@ from controller.telemetry.samples import Snapshot
 
 
 class Metrics:
-    """All metrics. Every method may be called from any thread; durations are seconds."""
+    """All metrics. Thread-safe; durations are in seconds."""
 
     def __init__(self, version: str, snapshot: Snapshot | None = None) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series each for nobody
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # extra series, unused
         self.registry = CollectorRegistry(auto_describe=False)
         self.snapshot = snapshot or Snapshot()
-        """Where scrapes read from; may be set once the rooms that answer are built."""
+        """Where scrapes read from; may be set later, once the parts that it reads are built."""
         self._guests: dict[str, set[tuple[Counter, tuple[str, ...]]]] = {}
         self._lock = threading.Lock()
 
@@ -72,7 +71,7 @@ class Metrics:
         self._reconcile_duration.observe(seconds)
 
     def reconcile_panicked(self) -> None:
-        """A reconcile ended in an error that is none of ours."""
+        """A reconcile or a long action ended in an unexpected error (a bug)."""
         self._panics.inc()
 
     def queue_added(self, name: str) -> None:
@@ -88,19 +87,19 @@ class Metrics:
         self._queue_wait.labels(name).observe(seconds)
 
     def queue_worked(self, name: str, seconds: float) -> None:
-        """An item is done after ``seconds`` of work."""
+        """Work on an item ended after ``seconds``."""
         self._queue_work.labels(name).observe(seconds)
 
     def phase_reached(self, phase: str, seconds: float) -> None:
-        """A guest reached ``phase`` after ``seconds``; see the metric's words for since when."""
+        """A guest reached ``phase`` after ``seconds``; the metric's help says since when."""
         self._phases.labels(phase).observe(seconds)
 
     def guest_restarted(self, guest: str, reason: str) -> None:
-        """The daemon started ``guest`` again; ``reason`` is why it had stopped."""
+        """The daemon started ``guest`` again; ``reason`` is why the guest had stopped."""
         self._count(self._restarts, guest, reason)
 
     def guest_replaced(self, guest: str, result: str) -> None:
-        """A replacement of the system disk of ``guest`` ended."""
+        """A replacement of the system disk of ``guest`` ended with ``result``."""
         self._count(self._replacements, guest, result)
 
     def guest_start_failed(self, guest: str) -> None:
@@ -108,15 +107,15 @@ class Metrics:
         self._count(self._start_failures, guest)
 
     def drift_found(self, guest: str, field: str) -> None:
-        """``field`` of ``guest`` was changed by somebody else."""
+        """``field`` of ``guest`` differed, and no change of a document explains it."""
         self._count(self._drift, guest, field)
 
     def service_applied(self, guest: str, service: str, *, ok: bool) -> None:
-        """A service's configuration was applied, or could not be."""
+        """A service's configuration was applied (``ok``), or applying it failed."""
         self._count(self._applies, guest, service, "success" if ok else "error")
 
     def image_built(self, image: str, host: str, seconds: float) -> None:
-        """An unattended install ended in a base, ``seconds`` after its attempt was started."""
+        """An unattended install produced a base, ``seconds`` after its attempt was started."""
         self._builds.labels(image, host).observe(seconds)
 
     def image_build_failed(self, image: str, host: str, reason: str) -> None:
@@ -124,7 +123,7 @@ class Metrics:
         self._build_failures.labels(image, host, reason).inc()
 
     def forget_guest(self, guest: str) -> None:
-        """Drops the counters of a guest that is gone, so that its series end."""
+        """Remove the counters of a guest that is gone, so that its series end."""
         with self._lock:
             for metric, labels in self._guests.pop(guest, set()):
                 metric.remove(*labels)
@@ -141,7 +140,7 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    # --- Making them ------------------------------------------------------------------------------
+    # --- Creating metrics -------------------------------------------------------------------------
 
     def _counter(self, definition: Definition) -> Counter:
         return Counter(*_arguments(definition), registry=self.registry)
@@ -160,7 +159,7 @@ def _arguments(definition: Definition) -> tuple[str, str, tuple[str, ...]]:
 
 
 class _Family:
-    """A gauge of one scrape."""
+    """A gauge that is built anew for each scrape."""
 
     def __init__(self, definition: Definition) -> None:
         self.metric = GaugeMetricFamily(definition.name, definition.help, labels=definition.labels)
@@ -170,7 +169,7 @@ class _Family:
 
 
 class _SnapshotCollector(Collector):
-    """Reads the snapshot when it is scraped, so a series ends with what it was about."""
+    """Reads the snapshot at each scrape, so the series of a guest or image end with it."""
 
     def __init__(self, source: Callable[[], Snapshot]) -> None:
         self._source = source
@@ -253,13 +252,14 @@ def _images(snapshot: Snapshot) -> Iterator[Metric]:
         )
     )
     for image in snapshot.images():
-        info.add((image.image, image.host, image.state), 1)
+        place = (image.image, image.host, image.pool)
+        info.add((*place, image.state), 1)
         if image.done_bytes is not None:
-            done.add((image.image, image.host), image.done_bytes)
+            done.add(place, image.done_bytes)
         if image.total_bytes is not None:
-            size.add((image.image, image.host), image.total_bytes)
+            size.add(place, image.total_bytes)
         if image.phase is not None:
-            phase.add((image.image, image.host, image.phase), 1)
+            phase.add((*place, image.phase), 1)
     yield from (info.metric, done.metric, size.metric, phase.metric)
 
 

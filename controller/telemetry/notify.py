@@ -1,7 +1,7 @@
-"""What systemd is told: started, reloading, stopping, alive. The protocol of sd_notify(3).
+"""sd_notify(3): tells systemd that the daemon is ready, reloading, stopping or alive (watchdog).
 
 A few datagrams need no library. Without ``$NOTIFY_SOCKET`` (a terminal, a container) everything
-here is a no-op, and no trouble with the socket ever reaches the daemon.
+here is a no-op, and errors of the socket are never raised.
 """
 
 import os
@@ -9,17 +9,17 @@ import socket
 import time
 from collections.abc import Mapping
 
-_TIMEOUT = 1.0  # seconds; systemd's queue may be full, and the daemon must not wait for it
+_TIMEOUT = 1.0  # seconds; the daemon must not hang while systemd's queue is full
 
 
 class Notifier:
-    """The service manager's socket. Every method returns whether a message was delivered."""
+    """Sends to the service manager's socket. The methods return whether the message was sent."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         if address.startswith("@"):
             address = "\0" + address[1:]
-        # Other forms (vsock:) are for whole machines that tell their host.
+        # Other forms (vsock:) are for virtual machines that notify their host.
         self._address = address if address[:1] in ("/", "\0") else ""
         self._environment = environment
 
@@ -32,17 +32,17 @@ class Notifier:
         return self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> bool:
-        """The daemon begins to end."""
+        """The daemon begins to stop."""
         return self._send("STOPPING=1")
 
     def watchdog(self) -> bool:
-        """The loop is alive. Due every ``watchdog_interval`` seconds."""
+        """The loop makes progress. Call it every ``watchdog_interval`` seconds."""
         return self._send("WATCHDOG=1")
 
     def watchdog_interval(self) -> float | None:
         """Seconds between ``watchdog`` calls: half of what systemd allows; None if it is off.
 
-        ``$WATCHDOG_PID`` says whom it is meant for (sd_watchdog_enabled(3)).
+        Off, too, where ``$WATCHDOG_PID`` is another process (sd_watchdog_enabled(3)).
         """
         if self._environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return None
@@ -60,7 +60,7 @@ class Notifier:
                 sender.settimeout(_TIMEOUT)
                 sender.connect(self._address)
                 sender.sendall("\n".join(lines).encode("utf-8", "replace"))
-        except OSError:  # systemd is not there, or does not read: nothing the daemon could do
+        except OSError:  # systemd is not there or does not read; the daemon can do nothing
             return False
         return True
 

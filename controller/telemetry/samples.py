@@ -1,8 +1,8 @@
-"""What a scrape reads of guests and images: small frozen values, taken at scrape time.
+"""The values that a metrics scrape reads of guests, images, hosts and queues, taken at scrape time.
 
-A gauge that is set by the loop outlives its guest and costs every reconcile; a snapshot that is
-asked for when somebody scrapes costs neither. So everything that can be read off the present state
-is exported from these, and only what is counted as it happens is a counter in ``metrics.py``.
+A gauge that the loop sets outlives its guest and costs time in every reconcile; a snapshot that is
+taken at a scrape does neither. So everything that can be read from the present state comes from
+these values, and only what is counted as it happens is a counter in ``metrics.py``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ProbeSample:
-    """A probe's latest check; ``seconds`` is what it took. ``ok`` None = nothing was learnt."""
+    """A probe's latest check, which took ``seconds``. ``ok`` None: it had no result."""
 
     service: str
     probe: str
@@ -21,7 +21,7 @@ class ProbeSample:
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """A guest now. ``sync``, ``health`` and the statuses are the words of the conventions."""
+    """A guest now; ``sync``, ``health`` and statuses as in ``planning.conditions``."""
 
     guest: str
     host: str
@@ -31,16 +31,17 @@ class GuestSample:
     conditions: tuple[tuple[str, str], ...] = ()
     """(type, status)."""
     services: tuple[tuple[str, bool | None], ...] = ()
-    """(service, ready); None = unknown."""
+    """(service, ready); None: unknown."""
     probes: tuple[ProbeSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSample:
-    """An image on a host. Bytes are of a preparation under way, None if there is none."""
+    """An image in a pool; bytes and phase are of its preparation, None if none is under way."""
 
     image: str
     host: str
+    pool: str
     state: str
     done_bytes: int | None = None
     total_bytes: int | None = None
@@ -49,10 +50,10 @@ class ImageSample:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSample:
-    """The latest pass over the desired-state directory."""
+    """The latest scan of the desired-state directory."""
 
     documents: Mapping[str, int]
-    """Kind -> how many."""
+    """Kind -> number of valid documents."""
     invalid: int
     scanned_at: float
     """Epoch seconds."""
@@ -62,17 +63,17 @@ class DesiredSample:
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """What a work queue has under way, now; seconds."""
+    """The load of a work queue now; times in seconds."""
 
     depth: int
     unfinished_seconds: float
-    """The sum over all items being worked on of how long they have been."""
+    """The time that all items being worked on have taken so far, summed."""
     longest_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a scrape reads from. Each callable is called once a scrape, from the web's threads."""
+    """Where a scrape reads from; each callable is called once per scrape, in the web's threads."""
 
     guests: Callable[[], Iterable[GuestSample]] = tuple
     images: Callable[[], Iterable[ImageSample]] = tuple

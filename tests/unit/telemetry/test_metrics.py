@@ -42,7 +42,10 @@ def everything(guests: Callable[[], list[GuestSample]] = lambda: [GUEST]) -> Met
         "0.1.0",
         Snapshot(
             guests=guests,
-            images=lambda: [ImageSample("debian", "local", "Preparing", 10, 100, "uploading")],
+            images=lambda: [
+                ImageSample("debian", "local", "default", "Preparing", 10, 100, "uploading"),
+                ImageSample("debian", "local", "fast", "Preparing", 20, 100, "uploading"),
+            ],
             hosts=lambda: {"local": True, "far": False},
             desired=lambda: DesiredSample({"Guest": 2, "Image": 1}, 1, 1_700_000_000.0, "abc123"),
             deletions_blocked=lambda: 2,
@@ -73,7 +76,9 @@ def scrape(metrics: Metrics) -> dict[str, float]:
     body, content_type = metrics.render()
     assert content_type.startswith("text/plain")
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+    series = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+    assert len(series) == len(lines), "Prometheus takes one of two values of a series"
+    return series
 
 
 def test_a_guest_is_shown_with_its_conditions_services_and_probes() -> None:
@@ -115,7 +120,8 @@ def test_the_series_of_a_guest_end_with_it() -> None:
 def test_the_rest_of_the_present_is_shown() -> None:
     series = scrape(everything())
     assert series['guestkeeper_host_up{host="far"}'] == 0
-    assert series['guestkeeper_image_prepare_done_bytes{host="local",image="debian"}'] == 10
+    place = 'host="local",image="debian",pool="default"'
+    assert series[f"guestkeeper_image_prepare_done_bytes{{{place}}}"] == 10
     assert series['guestkeeper_desired_documents{kind="Guest"}'] == 2
     assert series["guestkeeper_desired_last_scan_timestamp_seconds"] == 1_700_000_000
     assert series['guestkeeper_desired_revision_info{revision="abc123"}'] == 1
