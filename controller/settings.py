@@ -1,7 +1,7 @@
 """The daemon's own settings: one TOML file, overridden by ``GUESTKEEPER_*`` in the environment.
 
-``GUESTKEEPER_CONFIG`` or ``--config`` names the file; without one
-``/etc/guestkeeper/guestkeeper.toml`` is read if it exists, else the defaults below stand.
+``--config`` or ``GUESTKEEPER_CONFIG`` names the file; without them
+``/etc/guestkeeper/guestkeeper.toml`` is read if it exists, else the defaults below apply.
 """
 
 import os
@@ -41,7 +41,7 @@ class HostSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting with its default."""
+    """All settings with their defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix="GUESTKEEPER_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -120,12 +120,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file (which comes in as ``init``)."""
+        """The environment wins over the file, whose values are passed as ``init`` arguments."""
         return env_settings, init_settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Reads ``path``, else the environment's file, else the default one if it is there."""
+    """Read ``path``, else the file of ``GUESTKEEPER_CONFIG``, else the default file if it exists.
+
+    Raises ``SettingsError``.
+    """
     named = path or (Path(os.environ[ENVIRONMENT_FILE]) if ENVIRONMENT_FILE in os.environ else None)
     document: dict[str, Any] = {}
     source = named or DEFAULT_FILE
@@ -145,7 +148,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
 
 def machine_identity(settings: Settings) -> str:
-    """``identity``, else this machine's id (systemd's), else its host name."""
+    """The setting ``identity``, else ``/etc/machine-id``, else the host name."""
     if settings.identity:
         return settings.identity
     try:

@@ -1,1 +1,1 @@
-"""The operator's commands. Modules are imported when a command runs, so that start is quick."""
+"""The command line for operators. Modules are imported when a command runs, for a quick start."""

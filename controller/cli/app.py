@@ -1,7 +1,7 @@
-"""The command line: every command with its arguments and its help, and nothing else.
+"""The command line (typer): every command with its arguments and its help, and nothing else.
 
-Bodies are imported when their command runs: ``guestkeeper version`` and shell completion must not
-wait for libvirt, and the daemon must not carry what only the operator's commands need.
+The code of a command is imported when it runs: ``guestkeeper version`` and shell completion must
+not wait for libvirt, and the daemon must not keep in memory what only commands need.
 """
 
 import os
@@ -34,7 +34,7 @@ DOCUMENTS, DAEMON = "Documents, without the daemon", "The daemon"
 
 
 class Commands(TyperGroup):
-    """Turns what a command raises into one message and an exit code, never a traceback."""
+    """Turns exceptions of commands into one message and an exit code, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
         except GuestkeeperError as error:
             _fail(str(error), INVALID)
         except BrokenPipeError:
-            # Whoever read us (head, less) has had enough; keep the exit quiet.
+            # The reader of our output (head, less) has ended; exit quietly.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
@@ -105,10 +105,10 @@ def common(
 @app.command(rich_help_panel=DAEMON)
 def run(ctx: typer.Context, config: Config = None) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads."""
-    settings_of(ctx, config)  # told by the command line where they are wrong
+    settings_of(ctx, config)  # so that errors in them are printed as of other commands
     file = config or config_of(ctx)
     arguments = ["--config", str(file)] if file is not None else []
-    # The same process goes on as the daemon, without what the commands brought into its memory.
+    # execv: the same process becomes the daemon, without the modules that commands loaded.
     os.execv(sys.executable, [sys.executable, "-m", "controller.daemon", *arguments])  # noqa: S606
 
 

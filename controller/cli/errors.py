@@ -1,14 +1,14 @@
-"""How a command ends: the exit codes of CONVENTIONS, and an error that carries one."""
+"""The exit codes of commands, and an exception that carries one."""
 
 DONE = 0
-DIFFERENT = 1  # plan found differences, a condition was not met, a name is not there
+DIFFERENT = 1  # plan found differences, a condition was not met, a name does not exist
 INVALID = 2  # usage, settings or documents
 UNREACHABLE = 3  # the daemon or a host
-INTERRUPTED = 130  # as a shell counts Ctrl-C
+INTERRUPTED = 130  # Ctrl-C, as shells report it
 
 
 class CliError(Exception):
-    """Ends the command with ``code``; the message says what to do next."""
+    """Ends the command with the exit code ``code``; the message says what to do next."""
 
     def __init__(self, message: str, code: int = DIFFERENT) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The composition root: builds the other rooms and runs them. Nothing else wires things.
+"""The composition root: builds the parts of the other packages, wires them and runs them.
 
-Nothing is imported here: ``python -m controller.daemon`` decides first what its libraries may load.
+Nothing is imported here: ``__main__`` decides first which libraries may be loaded.
 """

@@ -1,14 +1,14 @@
-"""``python -m controller.daemon [--config FILE]``: the daemon without the command line around it.
+"""``python -m controller.daemon [--config FILE]``: the daemon without the command-line package.
 
-``guestkeeper run`` checks its options and then becomes this, so that what the commands need of
-libraries does not stay in the memory of a process that runs for months.
+``guestkeeper run`` checks its options and then execs this, so that libraries that only commands
+need do not stay in the memory of a process that runs for months.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-# structlog and httpx load these where they find them, for a terminal: 4 MB that no daemon needs.
+# structlog and httpx import these if installed, for terminals: 4 MB that the daemon does not need.
 for _library in ("rich", "pygments"):
     sys.modules[_library] = None  # type: ignore[assignment]
 
@@ -18,7 +18,7 @@ from controller.settings import load_settings  # noqa: E402
 
 
 def main() -> int:
-    """The exit status: 2 where the daemon could not begin."""
+    """Run the daemon; returns the exit status, 2 where it could not start."""
     parser = argparse.ArgumentParser(prog="guestkeeper run")
     parser.add_argument("--config", type=Path)
     config: Path | None = parser.parse_args().config

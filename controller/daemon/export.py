@@ -1,4 +1,4 @@
-"""``guestkeeper export``: the document of a domain that is there, read without a daemon."""
+"""``guestkeeper export``: writes the Guest document of an existing domain, without a daemon."""
 
 from controller.daemon.house import House
 from controller.daemon.once import opened
@@ -18,11 +18,11 @@ from controller.settings import Settings
 
 
 def export_once(settings: Settings, name: str, host: str | None, image: str | None) -> Exported:
-    """Looks for the domain on ``host``, else on all, and changes nothing.
+    """Export the domain, looked for on ``host`` or else on all hosts; changes nothing.
 
-    ``image`` None takes the one that its spec names, else the only one that boots as it does.
-    Raises ``PermanentError`` where there is no such domain, or no document of it, and
-    ``HostUnreachableError``.
+    ``image`` None takes the image that the domain's recorded spec names, else the only one that
+    boots as the domain does. Raises ``PermanentError`` where there is no such domain, several, or
+    it cannot be written as a document, and ``HostUnreachableError``.
     """
     with opened(settings, read_only=True) as house:
         where, domain = _found(house, name, host)

@@ -1,4 +1,4 @@
-"""What the settings say about hosts, as the hypervisor room takes it."""
+"""Converts the hosts of the settings to the hypervisor package's ``HostConfig``."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from controller.settings import Settings
 
 
 def host_configs(settings: Settings, *, read_only: bool) -> Sequence[HostConfig]:
-    """``read_only``: nothing on them is changed, whatever is asked."""
+    """One ``HostConfig`` for each host; with ``read_only`` every change of a host is refused."""
     return [
         HostConfig(
             name=name,

@@ -1,6 +1,6 @@
-"""The house, built: every room's parts, wired. The daemon runs it, one-pass commands borrow it.
+"""Builds and wires all parts of a daemon; also used by ``plan``, ``apply`` and ``export``.
 
-Building touches nothing outside; ``open`` connects, ``close`` lets go.
+Building a ``House`` connects to no host; ``open`` connects, ``close`` disconnects.
 """
 
 import hashlib
@@ -56,13 +56,13 @@ from controller.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 SERIAL_LOG_BYTES = 65536
 SLOW_PASS = 1.0
-"""Seconds after which a pass is taken to hang with its host, and another may have its worker."""
+"""Seconds after which a pass counts as hung with its host, and another worker may be started."""
 PASSES_OF_SLOW_HOST = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogView:
-    """The catalog as the reconciler asks it."""
+    """The catalog as the reconciler reads it."""
 
     catalog: Catalog
 
@@ -79,7 +79,7 @@ class CatalogView:
 
 
 class House:
-    """All parts of one daemon. ``journal`` is ``:memory:`` for commands that run beside one."""
+    """All parts of one daemon. ``journal`` is ``:memory:`` for commands: they may run beside it."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class House:
         journal: Path | str | None = None,
         read_only: bool = False,
     ) -> None:
-        """``read_only``: nothing on a host is changed, whatever is asked."""
+        """With ``read_only`` every change of a host is refused."""
         self.settings = settings
         self.clock = SteadyClock(on_set=_clock_set)
         self.started_at = self.clock.now()
@@ -242,27 +242,29 @@ class House:
         self.metrics.snapshot = metrics_snapshot(self)
 
     def open(self, timeout: float = 20.0) -> None:
-        """Connects to the hosts (``timeout`` in seconds for all) and starts the prober.
+        """Connect to the hosts (``timeout`` in seconds for all) and start the prober.
 
-        With 0 it waits for none: guests are looked at when their hosts have answered, or failed.
+        With 0 it does not wait: guests are looked at when their hosts have answered, or failed.
         """
         self.hypervisor.open(timeout)
         self.prober.start()
 
     def start_loop(self) -> None:
-        """From here on guests are worked on."""
+        """Start the workers, the resync and the tending of images."""
         self.workers.start()
         self.resync.start()
         self.image_tending.start()
         self.image_tending.kick()
 
     def stopping(self) -> None:
-        """Whoever waits for a guest or moves an image ends at the next piece."""
+        """Make waits for guest agents and transfers of images end at their next piece."""
         self._stopping.set()
         self.images.close()
 
     def close(self, timeout: float = 10.0) -> None:
-        """Stops everything that was started; what still runs after ``timeout`` is left."""
+        """Stop everything that was started. Passes and long actions each have ``timeout`` seconds;
+        those that still run then are left running.
+        """
         self.stopping()
         self.resync.stop(1.0)
         self.image_tending.stop(1.0)
@@ -275,12 +277,12 @@ class House:
         self.journal.close()
 
     def host_views(self) -> list[HostView]:
-        """Every host; one that does not answer says so."""
+        """The views of all hosts; a host that does not answer has ``reachable`` False."""
         return [self.hypervisor.host(name) for name in self.hypervisor.hosts()]
 
     def console(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
-        """What the guest said on its serial port, as far as it is kept; with ``follow`` also what
-        it says from now on. Where nothing is kept, what it says until it is quiet for 1 s.
+        """The guest's serial output, as far as its host keeps it; with ``follow`` also what comes
+        from now on. Where nothing is kept: what comes until it is quiet for 1 s.
         """
         kept = self.hypervisor.serial_log(host, name, SERIAL_LOG_BYTES)
         if kept:
@@ -294,7 +296,9 @@ class House:
                 yield block
 
     def look_anew(self, name: str) -> None:
-        """An operator asks: what is remembered of the guest is looked up, what waits is done."""
+        """Reconcile a guest now, as an operator asks (``reconcile``): the domain and the sizes of
+        its disks are read again, and steps that were repeated too often do not wait.
+        """
         host = self._lane_of(name).host
         if host in self.hypervisor.hosts():
             self.hypervisor.doubt(host, name)
@@ -303,7 +307,7 @@ class House:
         self.queue.add(name)
 
     def _lane_of(self, name: str) -> Lane:
-        """The host of a guest, as far as it is known."""
+        """The lane (host) of a guest; with an empty name while its host is not known."""
         if len(self.settings.hosts) == 1:
             return Lane(next(iter(self.settings.hosts)))
         snapshot = self.catalog.snapshot
@@ -313,14 +317,14 @@ class House:
         status = self.status.get(name)
         return Lane(status.observed.host.name if status is not None else "")
 
-    # --- what goes on, told -----------------------------------------------------------------------
+    # --- callbacks --------------------------------------------------------------------------------
 
     def _on_host(self, host: str, reachable: bool, _: str) -> None:
         try:
             owned = self.hypervisor.owned(host) if reachable else ()
             if reachable:
                 self.look.listed(host, owned)
-        except GuestkeeperError as error:  # gone again: that is told by another call of this
+        except GuestkeeperError as error:  # lost again, which is another call of this method
             log.info("host went at once", host=host, why=str(error))
             owned = ()
         self.triggers.on_host(host, owned)
@@ -329,7 +333,7 @@ class House:
             self.fleets.hear(host)
 
     def on_scan(self, result: ScanResult) -> None:
-        """The directory was read and something in it changed."""
+        """Handle a scan of the directory: queue changed guests, tend images if some changed."""
         self.triggers.on_scan(result)
         if result.images_changed:
             self.image_tending.kick()
@@ -339,7 +343,10 @@ class House:
 
 
 def _owner(settings: Settings) -> str:
-    """Several daemons may use one libvirt; each has a state directory of its own."""
+    """This daemon's id in metadata of domains: a hash of its identity and its ``state_dir``.
+
+    Several daemons may use one libvirt; each has a state directory of its own.
+    """
     text = f"{machine_identity(settings)}\n{settings.state_dir.absolute()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,6 +1,6 @@
-"""One process at a time works on a state directory: the daemon, or a pass without one.
+"""The lock (``flock``) that lets one process at a time use a state directory: daemon or ``apply``.
 
-Two of them would upload one image over each other and start guests twice. The kernel lets go of the
+Two of them would upload one image over each other and start guests twice. The kernel releases the
 lock however the process ends.
 """
 
@@ -15,7 +15,9 @@ from controller.errors import PermanentError
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Holds ``state_dir``; raises ``PermanentError`` where another process does."""
+    """Hold the lock of ``state_dir``; raises ``PermanentError`` where another process holds it,
+    or the directory is not writable.
+    """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(state_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -1,8 +1,8 @@
-"""Gives back to the system the memory that glibc would keep for later.
+"""Limits the free memory that glibc's malloc keeps instead of returning it to the system.
 
-Making a thousand guests leaves the heap full of holes, and each thread's arena keeps its own; a
-daemon that then only watches would hold twice what it needs for weeks. Where the C library is not
-glibc there is nothing to do.
+Creating a thousand guests fragments the heap, and each thread's arena keeps its own free memory; a
+daemon that then only watches would hold twice what it needs for weeks. With another C library than
+glibc these functions do nothing.
 """
 
 import ctypes
@@ -12,9 +12,9 @@ _LIBC = ctypes.CDLL(None)
 
 
 def be_frugal(arenas: int = 2, mapped: int = 65536) -> None:
-    """At most ``arenas`` heaps for all threads; blocks from ``mapped`` bytes on outside of them.
+    """Use at most ``arenas`` heaps for all threads, and mmap for blocks from ``mapped`` bytes on.
 
-    To be called before the threads are made.
+    Call it before any thread is started (mallopt(3)).
     """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_ARENA_MAX, arenas)
@@ -22,6 +22,6 @@ def be_frugal(arenas: int = 2, mapped: int = 65536) -> None:
 
 
 def trim() -> None:
-    """malloc_trim(3): free pages at and within the heaps go back to the system."""
+    """Return free pages at the end of and within the heaps to the system (malloc_trim(3))."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)

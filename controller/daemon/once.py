@@ -1,4 +1,4 @@
-"""One pass without a daemon: ``plan`` looks and tells, ``apply`` goes on until all is as wanted."""
+"""``plan`` and ``apply`` without a daemon: plan once, or reconcile until guests are as wanted."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +18,13 @@ from controller.planning.steps import LookInside
 from controller.settings import Settings
 
 QUIET = 3.0
-"""Seconds in which a guest whose turn comes next takes it: each looks at all for itself."""
+"""Seconds without change after which ``apply`` stops waiting for guests that are held back in a
+roll-out: each decides by itself, in a pass of its own, whether its turn has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one pass without a daemon found. ``unreachable`` names hosts that gave no answer."""
+    """The result of a run without a daemon. ``unreachable``: hosts that gave no answer."""
 
     statuses: tuple[GuestStatus, ...]
     problems: tuple[Problem, ...]
@@ -31,10 +32,10 @@ class Report:
 
 
 def plan_once(settings: Settings, names: Sequence[str] = ()) -> Report:
-    """Looks at documents, hosts and the inside of guests, plans, and changes nothing.
+    """Read documents, hosts and the inside of guests and plan; changes nothing.
 
-    Guests whose document is gone are told of, too. Raises ``PermanentError`` for a name that
-    neither a document nor a domain of ours has.
+    Guests whose document is gone are in the report, too. Raises ``PermanentError`` for a name that
+    neither a usable document nor such a guest has.
     """
     with opened(settings, read_only=True) as house:
         orphans = [
@@ -59,9 +60,10 @@ def apply_once(
     timeout: float,
     progress: Callable[[GuestStatus], None],
 ) -> Report:
-    """Works until every guest is as wanted, cannot be, or ``timeout`` seconds are over.
+    """Reconcile until every guest is as wanted or cannot be, at most ``timeout`` seconds.
 
-    ``progress`` hears each new word on a guest. Raises as ``plan_once`` does.
+    ``progress`` is called when a guest's sentence changes. Raises ``PermanentError`` for a name
+    that no usable document has, and where another process holds ``state_dir``.
     """
     with locked(settings.state_dir), opened(settings, read_only=False) as house:
         guests = _chosen(house, names)
@@ -93,7 +95,7 @@ def apply_once(
 
 @contextmanager
 def opened(settings: Settings, *, read_only: bool) -> Iterator[House]:
-    """A house whose documents are read and whose hosts were tried, for as long as it is needed."""
+    """A house with its documents read and its hosts connected, as far as they answer."""
     house = House(settings, journal=":memory:", read_only=read_only)
     try:
         house.catalog.scan()
@@ -116,7 +118,7 @@ def _chosen(house: House, names: Sequence[str]) -> list[EffectiveGuest]:
 
 
 def _preview(house: House, guest: EffectiveGuest) -> GuestStatus:
-    """Looks inside where the plan begins with a look, for the plan behind it is what counts."""
+    """Plan a guest; if the plan ends with ``LookInside``, do that look and plan again."""
     observed, plan = house.reconciler.preview(guest)
     if plan.steps and isinstance(plan.steps[-1], LookInside) and observed.domain is not None:
         try:
@@ -128,21 +130,21 @@ def _preview(house: House, guest: EffectiveGuest) -> GuestStatus:
 
 
 def _ended(house: House, status: GuestStatus) -> bool:
-    """Nothing more comes of waiting: it is as wanted, or told why it cannot be."""
+    """Is there nothing to wait for: is the guest as wanted, or known why it cannot be?"""
     plan = status.plan
     if house.operations.current(status.name) is not None or plan.steps:
         return False
     stuck = plan.health in (Health.DEGRADED, Health.UNKNOWN)
     stuck = stuck or plan.printable is Printable.PAUSED or plan.is_true(ConditionType.SUSPENDED)
-    # What is out of sync and without a step waits for somebody (an approval, a cold boot, an old
-    # value) or for a window, as long as nothing of its own goes on.
+    # A guest that is out of sync and has no step waits for an operator (an approval, a cold boot,
+    # an old value) or for a window, unless something of its own is still going on.
     quiet = plan.health is Health.HEALTHY or plan.printable is Printable.STOPPED
     held = plan.sync is Sync.OUT_OF_SYNC and quiet and not _goes_on(status)
     return plan.settled or stuck or held
 
 
 def _goes_on(status: GuestStatus) -> bool:
-    """Will it be changed by itself, though nothing is done to it at this moment?"""
+    """Will the daemon change the guest by itself, though it has no step at this moment?"""
     synced = status.plan.condition(ConditionType.SYNCED)
     if synced is None or status.guest is None:
         return False
@@ -154,7 +156,7 @@ def _goes_on(status: GuestStatus) -> bool:
 
 
 def _queued(status: GuestStatus) -> bool:
-    """Does it wait for its turn in the roll-out of its image?"""
+    """Does the guest wait for its turn in the roll-out of its image?"""
     synced = status.plan.condition(ConditionType.SYNCED)
     return synced is not None and synced.reason == "ReplaceHeld"
 

@@ -1,4 +1,4 @@
-"""What goes on, told: news for an operator into the journal, counts into the metrics."""
+"""Reports changes of statuses, steps and image builds: events to the journal, counts to metrics."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from controller.telemetry.metrics import Metrics
 
 
 class Reporting:
-    """Its methods are the callbacks of the status store and the executor; any thread calls them."""
+    """Callbacks of the status store, the executor and image builds. Thread-safe."""
 
     def __init__(
         self, journal: Journal, metrics: Metrics, *, clock: Callable[[], float] = time.time
@@ -35,7 +35,7 @@ class Reporting:
         self._creating: dict[str, float] = {}  # guest -> when it was first seen without a domain
 
     def on_status(self, old: GuestStatus | None, new: GuestStatus) -> None:
-        """A guest became ready, or ceased to be."""
+        """Report that a guest became ready or is no longer ready, and the other news of it."""
         if new.observed.host.reachable and new.observed.domain is None:
             self._creating.setdefault(new.name, new.updated_at)
         self._special(old, new)
@@ -51,14 +51,15 @@ class Reporting:
             if began is not None:
                 self._metrics.phase_reached("Ready", new.updated_at - began)
             self._journal.record(new.name, "GuestReady", "it is ready")
-        elif before is not None:  # a new guest is not ready yet, and that is no news
+        elif before is not None:  # that a new guest is not ready yet is no news
             message = ready.message or new.plan.sentence
             self._journal.record(new.name, ready.reason, message, warning=True)
 
     def _special(self, old: GuestStatus | None, new: GuestStatus) -> None:
-        """It began to wait: between starts, for an operator, for nothing as its document is gone.
+        """Report a crash loop, a document that is gone, and what newly waits for an operator.
 
-        After a restart of the daemon what waits already is no news.
+        Only the crash loop is reported for a guest's first status: after a restart of the daemon,
+        a guest that was waiting before is no news.
         """
         was = old.plan.printable if old is not None else None
         if new.plan.printable is Printable.CRASH_LOOP and was is not Printable.CRASH_LOOP:
@@ -84,28 +85,28 @@ class Reporting:
             self._journal.record(new.name, "RestartRequired", staged.message)
 
     def on_drop(self, name: str) -> None:
-        """Nothing is left of a guest."""
+        """Forget a guest of which nothing is left."""
         self._creating.pop(name, None)
         self._metrics.forget_guest(name)
 
     def on_built(self, image: str, host: str, seconds: float) -> None:
-        """An unattended install ended in a base."""
+        """Report an unattended install that produced a base volume, ``seconds`` after its start."""
         self._metrics.image_built(image, host, seconds)
         message = f"built on host {host} in {seconds:.0f} s"
         self._journal.record(f"image/{image}", "ImageBuilt", message)
 
     def on_build_failed(self, image: str, host: str, record: BuildRecord) -> None:
-        """An attempt to install an image failed."""
+        """Report a failed attempt to install an image."""
         self._metrics.image_build_failed(image, host, record.reason)
         message = f"attempt {record.attempt} on host {host}: {record.message}"
         self._journal.record(f"image/{image}", record.reason, message, warning=True)
 
     def on_collected(self, volume: str, host: str) -> None:
-        """A base that nobody used was deleted."""
+        """Report that an unused base volume was deleted."""
         self._journal.record("", "BaseCollected", f"deleted {volume} on host {host}: unused")
 
     def on_step(self, subject: Subject, observed: Observed, step: Step, done: bool) -> None:
-        """Restarts, failed starts, replacements, applies, drift."""
+        """Count restarts, failed starts, replacements, applies and drift."""
         domain = observed.domain
         match step:
             case steps.StartDomain() if not done:
@@ -133,7 +134,7 @@ class Reporting:
 def _began(
     old: GuestStatus, new: GuestStatus, type: ConditionType, reason: str
 ) -> Condition | None:
-    """The condition, where it has that reason and had another before."""
+    """The condition of ``new`` if it has this reason and ``old`` had not, else None."""
     before, found = old.plan.condition(type), new.plan.condition(type)
     if found is None or found.reason != reason:
         return None
@@ -141,7 +142,7 @@ def _began(
 
 
 def _why_started(domain: DomainView) -> str:
-    """What it was stopped for by the daemon, else why it was off."""
+    """What the daemon stopped the domain for (restart, replace), else why it was off."""
     owner = domain.ownership
     stopped_for = owner.record.stop_for if owner is not None else ""
     orderly = domain.reason not in (StateReason.CRASHED, StateReason.FAILED, StateReason.PANICKED)
@@ -151,7 +152,10 @@ def _why_started(domain: DomainView) -> str:
 
 
 def _replacement_ended(domain: DomainView | None, step: Step) -> tuple[str, float] | None:
-    """How, and when it began, where ``step`` wrote down its end."""
+    """The result of a replacement that ``step`` ended and when it began (epoch seconds), or None.
+
+    The result is one of the metric's label values: cancelled, failed, rolled-back, success.
+    """
     owner = domain.ownership if domain is not None else None
     ongoing = owner.record.replacement if owner is not None else None
     match step:
@@ -170,12 +174,12 @@ def _replacement_ended(domain: DomainView | None, step: Step) -> tuple[str, floa
 
 
 def _drift(guest: EffectiveGuest, observed: Observed, step: Step) -> list[str]:
-    """Fields that were mended and that no change of a document explains."""
+    """The fields that ``step`` corrected and that no change of a document explains."""
     domain = observed.domain
     if domain is None or domain.ownership is None or domain.ownership.digest != guest.digest:
         return []
     match step:
-        case steps.DefineDomain(marks=()):  # with marks it puts another system disk in
+        case steps.DefineDomain(marks=()):  # one with marks swaps the system disk
             return [change.path for change in config_changes(domain.config, step.config)]
         case steps.ApplyInside() if observed.inside is not None:
             return [change.path for change in all_inside_changes(guest, observed.inside)]
@@ -186,7 +190,7 @@ def _drift(guest: EffectiveGuest, observed: Observed, step: Step) -> list[str]:
 
 
 def _live_drift(domain: DomainView, step: Step) -> list[str]:
-    """Where the definition was as wanted, and only the running domain was not."""
+    """The fields that ``step`` corrected in the live XML and that were right in the definition."""
     begins: tuple[str, ...]
     match step:
         case steps.SetVcpus():

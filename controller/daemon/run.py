@@ -1,8 +1,8 @@
-"""``guestkeeper run``: the daemon's life from lock to signal.
+"""``guestkeeper run``: starts the daemon, serves signals and systemd's watchdog, stops it.
 
-Order matters: the lock first (one daemon a state directory), documents before hosts (a host's
-coming puts its guests on the queue), the sockets before READY, the loop last. systemd's watchdog is
-fed only while a heartbeat still comes through the work queue.
+The order of the start matters: the lock first (one daemon per state directory), documents before
+hosts (a host that connects puts its guests on the queue), sockets and loop before ``READY=1``. The
+watchdog is fed only while a heartbeat still passes through the work queue.
 """
 
 import os
@@ -32,11 +32,11 @@ HEARTBEAT_PERIOD = 5.0
 _THREADS = frozenset(
     {"desired-watcher", "images", "journal", "libvirt-events", "prober", "resync", "web"}
 )
-"""Without one of them the daemon would look alive and be blind."""
+"""Threads that must run; without one of them the daemon would look alive but see or do nothing."""
 
 
 def run(settings: Settings, config: Path | None) -> int:
-    """The daemon: until SIGTERM or SIGINT; SIGHUP reloads. Raises ``PermanentError`` at start."""
+    """Run until SIGTERM or SIGINT; SIGHUP reloads. Raises ``PermanentError`` if it cannot start."""
     logging.configure(settings.log_level)
     malloc.be_frugal()
     with locked(settings.state_dir):
@@ -48,8 +48,8 @@ class _Daemon:
         self._config = config
         self._house = House(settings)
         self._notifier = Notifier()
-        # Set by signal handlers, which may do no more: an Event's lock could be held by the very
-        # code they interrupt.
+        # Signal handlers only set these flags: a threading.Event's lock could be held by the code
+        # that they interrupt.
         self._stop = False
         self._reload = False
         house = self._house
@@ -100,7 +100,7 @@ class _Daemon:
         self._reload = True
 
     def _serve(self, wakes: int) -> None:
-        """Feeds the watchdog and reloads; everything else has its own thread."""
+        """Feed the watchdog and reload on SIGHUP; everything else has threads of its own."""
         interval = self._notifier.watchdog_interval() or HEARTBEAT_PERIOD
         while not self._stop:
             self._house.workers.probe_progress()
@@ -116,7 +116,7 @@ class _Daemon:
                 log.error("the loop makes no progress", why=why)
 
     def _reloaded(self) -> None:
-        """SIGHUP: the directory is read anew; of the settings, the log level takes effect."""
+        """Reload (SIGHUP): scan the directory; of the settings only ``log_level`` takes effect."""
         self._notifier.reloading()
         try:
             fresh = load_settings(self._config)
@@ -151,7 +151,7 @@ class _Daemon:
 
 
 def application(house: House, healthy: Callable[[], tuple[bool, str]]) -> Application:
-    """The house as the web room sees it."""
+    """Adapt the house to what the web package's routes use."""
 
     def reconcile(name: str) -> bool:
         if house.status.get(name) is None and name not in house.catalog.snapshot.guests:

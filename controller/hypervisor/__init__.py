@@ -1,1 +1,1 @@
-"""Everything that speaks libvirt: connections, events, domain XML, storage, networks."""
+"""All code that calls libvirt: connections, events, domain XML, storage, networks."""

@@ -1,9 +1,9 @@
 """Builder domains: defined without their installer, started with it, read and removed.
 
-The two forms are libvirt's own doing: a domain that is started from an XML while another definition
-of it is stored runs as that XML says and falls back to the stored one when it ends, however it
-ends. So no installer's kernel, medium or secret outlives the run, and the record in the stored
-definition is there for the daemon that comes after this one.
+libvirt allows the two forms: a persistent domain that is started from another XML
+(``virDomainCreateXML``) runs with that XML, and returns to its persistent definition when it ends,
+however it ends. So no installer's kernel, medium or secret outlives the run, and the record in the
+persistent definition is still there after a restart of the daemon.
 """
 
 import uuid as uuids
@@ -43,7 +43,7 @@ _LOOK = 20.0
 
 
 class Builders:
-    """The builders of one host. Every call satisfies ``images.ports.Builders``."""
+    """The builders of one host: the calls of ``images.ports.Builders``, without their host."""
 
     def __init__(self, link: HostLink, places: Places, index: HostIndex) -> None:
         self._link = link
@@ -51,15 +51,15 @@ class Builders:
         self._dialect = Dialect.TEST if link.config.in_process else Dialect.QEMU
         self._index = index
         self._writes = Writes(link, places, index.touch, self._guard)
-        # A user's own libvirt keeps its sockets below a home, where the path of the one with
-        # Anaconda's long name is longer than a socket's may be.
+        # A session libvirt keeps its sockets below the user's home, where the path of the channel
+        # with Anaconda's long name exceeds the limit for a socket's path.
         whole = urlsplit(link.config.uri).path != "/session"
         self._channels = (MARKER_CHANNEL, LOG_CHANNEL) if whole else (MARKER_CHANNEL,)
 
     # --- Writing ----------------------------------------------------------------------------------
 
     def define(self, config: BuilderConfig, record: BuildRecord) -> None:
-        """``virDomainDefineXMLFlags(VALIDATE)`` of the form without the installer."""
+        """Defines the form without the installer (``virDomainDefineXMLFlags(VALIDATE)``)."""
 
         def define(connection: libvirt.virConnect) -> None:
             domain = find(connection, config.name)
@@ -72,7 +72,7 @@ class Builders:
         self._writes.run(config.name, "define builder", define)
 
     def start(self, config: BuilderConfig) -> None:
-        """``virDomainCreateXML`` of the form with the installer; the stored one stays as it is."""
+        """Starts it with the installer (``virDomainCreateXML``); the definition stays as it is."""
 
         def start(connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             if domain.isActive():
@@ -80,14 +80,14 @@ class Builders:
             xml = self._render(config, self._guard(domain), domain.UUIDString())
             flags = libvirt.VIR_DOMAIN_START_VALIDATE
             if config.firmware == "efi" and self._dialect is Dialect.QEMU:
-                # What an earlier attempt left in the firmware must not be what this one boots.
+                # Boot entries that an earlier attempt left in the firmware must not be used.
                 flags |= libvirt.VIR_DOMAIN_START_RESET_NVRAM
             unless(lambda: bool(domain.isActive()), lambda: connection.createXML(xml, flags))
 
         self._writes.write(config.name, "start builder", start)
 
     def record(self, name: str, record: BuildRecord) -> None:
-        """``virDomainSetMetadata`` on the definition, and on the running domain where it runs."""
+        """Writes the record (``virDomainSetMetadata``), persistent and, if it runs, live."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             xml = render_record(record, name=name, uuid=domain.UUIDString())
@@ -96,7 +96,7 @@ class Builders:
         self._writes.write(name, "record build", write)
 
     def destroy(self, name: str) -> None:
-        """``virDomainDestroyFlags(GRACEFUL)``; a failure is permanent, see ``Writes.destroy``."""
+        """As ``Writes.destroy`` (``virDomainDestroyFlags(GRACEFUL)``); a missing one is fine."""
         try:
             self._writes.destroy(name)
         except TransientError as error:
@@ -104,7 +104,9 @@ class Builders:
                 raise
 
     def undefine(self, name: str) -> None:
-        """``virDomainUndefineFlags``, with all that libvirt keeps beside the definition."""
+        """Undefines it, with saved run and NVRAM (``virDomainUndefineFlags``); a missing one is no
+        error. Raises ``TransientError(reason='WrongState')`` while it runs.
+        """
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
         if self._dialect is Dialect.QEMU:
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
@@ -125,7 +127,7 @@ class Builders:
     # --- Looking ----------------------------------------------------------------------------------
 
     def view(self, name: str) -> BuilderView | None:
-        """The builder as libvirt has it now; ``record`` None for a domain that is not ours."""
+        """The builder as libvirt has it now, or None; ``record`` is None for a foreign domain."""
 
         def look(connection: libvirt.virConnect) -> BuilderView | None:
             domain = find(connection, name)
@@ -134,7 +136,7 @@ class Builders:
         return self._link.call(Role.LOOK, "look at builder", look, _LOOK)
 
     def views(self) -> Sequence[BuilderView]:
-        """Every builder that carries a record of ours, by name."""
+        """All builders that carry a record of ours, sorted by name."""
 
         def look(connection: libvirt.virConnect) -> list[BuilderView]:
             named = (one for one in connection.listAllDomains() if is_builder_name(one.name()))
@@ -150,7 +152,7 @@ class Builders:
             record = _record(domain)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None  # it went at this very moment
+                return None  # it was removed in between
             raise
         return BuilderView(
             name=name,
@@ -162,9 +164,10 @@ class Builders:
     # --- Listening --------------------------------------------------------------------------------
 
     def open_channel(self, name: str, channel: str) -> Console:
-        """``virDomainOpenChannel`` with ``FORCE``; not a byte of the marker channel is dropped.
+        """Opens a channel (``virDomainOpenChannel`` with ``FORCE``).
 
-        Raises ``PermanentError(reason='NoChannel')`` for one that builders do not have here.
+        No byte of the marker channel is dropped. Raises ``PermanentError(reason='NoChannel')`` for
+        a channel that builders of this host do not have.
         """
         if channel not in self._channels:
             raise PermanentError(
@@ -183,7 +186,7 @@ class Builders:
         )
 
     def open_console(self, name: str) -> Console:
-        """``virDomainOpenConsole`` of the first serial port, with ``FORCE``."""
+        """Opens the first serial port (``virDomainOpenConsole`` with ``FORCE``)."""
         flags = libvirt.VIR_DOMAIN_CONSOLE_FORCE
 
         def attach(domain: libvirt.virDomain, stream: libvirt.virStream) -> None:

@@ -1,8 +1,8 @@
-"""Every host's libvirt behind one door: what ``execution.ports.Hypervisor`` and
-``images.ports.Builders`` ask for, and more.
+"""One facade for the libvirt of every host: implements ``execution.ports.Hypervisor`` and
+``images.ports.Builders``, and more.
 
-It only puts the parts of this room together, one set a host, and hands each call to its part.
-Longer than other modules on purpose: that is a line or two for each of many calls.
+It only creates the parts of this package, one set per host, and passes each call to its part.
+Longer than other modules on purpose: it has a line or two for each of many calls.
 """
 
 import threading
@@ -44,15 +44,15 @@ log = structlog.get_logger(__name__)
 
 
 def _ignore_event(_host: str, _name: str, _kind: str) -> None:
-    """Where nobody wants to hear of events."""
+    """Default callback: ignores events."""
 
 
 def _ignore_host(_host: str, _reachable: bool, _why: str) -> None:
-    """Where nobody wants to hear of hosts."""
+    """Default callback: ignores hosts that connect or are lost."""
 
 
 def _ignore_call(_host: str, _operation: str, _code: str, _seconds: float) -> None:
-    """Where nobody measures."""
+    """Default callback: measures nothing."""
 
 
 class _Host:
@@ -81,7 +81,7 @@ class _Host:
         self.capabilities: Capabilities | None = None
 
     def refuse_while_frozen(self, name: str) -> None:
-        """As ``Agents`` does; only of a guest whose agent is connected."""
+        """As ``Agents.refuse_while_frozen``, but only if the guest's agent is connected."""
         domain = self.index.domain(name)
         if domain is not None and domain.agent_connected:
             self.agents.refuse_while_frozen(name)
@@ -96,15 +96,15 @@ class _Host:
 
 
 class Hypervisor:
-    """All hosts. Satisfies ``execution.ports.Hypervisor`` and ``images.ports.Builders``.
+    """All hosts. Implements ``execution.ports.Hypervisor`` and ``images.ports.Builders``.
 
-    Thread-safe. Its callbacks only enqueue:
+    Thread-safe. The callbacks may only enqueue:
     ``on_event(host, domain, kind)`` from libvirt's event thread,
-    ``on_host(host, reachable, why)`` when a host came (everything was listed anew) or went,
+    ``on_host(host, reachable, why)`` when a host was connected (and listed anew) or lost,
     ``on_call(host, operation, code, seconds)`` after each call to libvirt.
 
-    Every method of a host raises ``HostUnreachableError`` while that host is lost, also when a
-    deadline passes, and ``PermanentError`` for a host the settings do not name.
+    A method that asks a host raises ``HostUnreachableError`` while that host is lost and when a
+    deadline passes, and ``PermanentError`` for a host that the settings do not name.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class Hypervisor:
     def open(self, timeout: float = 20.0) -> None:
         """Connects to every host; waits at most ``timeout`` seconds for the first attempts.
 
-        A host that is not reachable is no error: it is tried again for ever. With 0 nothing is
-        waited for, and a host is ``connecting`` until its first attempt has ended.
+        A host that is not reachable is no error: it is retried for ever. A timeout of 0 does not
+        wait; a host is then ``connecting`` until its first attempt has ended.
         """
         for one in self._hosts.values():
             one.link.start()
@@ -149,15 +149,15 @@ class Hypervisor:
     # --- Looking ----------------------------------------------------------------------------------
 
     def hosts(self) -> Collection[str]:
-        """Names of the hosts of the settings."""
+        """The names of the hosts in the settings."""
         return self._hosts.keys()
 
     def reachable(self, host: str) -> bool:
-        """As of now, without asking it."""
+        """Whether the host is connected now, as far as known: no call is made."""
         return self._of(host).link.reachable
 
     def host(self, host: str) -> HostView:
-        """Never raises for a lost host: the view says that it is not reachable, and why."""
+        """The host's state. Never raises for a lost host: the view says so, and why."""
         one = self._of(host)
         known = one.capabilities or Capabilities(False, "", "")
         reachable, why = one.link.reachable, one.link.why
@@ -166,11 +166,11 @@ class Hypervisor:
             try:
                 networks = one.networks.views()
                 pools = one.storage.pools()
-            except DeadlineError as error:  # of a question that hangs; domains can be listed
+            except DeadlineError as error:  # only this call hangs; domains can be listed
                 log.warning("host not read whole", host=host, why=str(error))
             except HostUnreachableError as error:
                 reachable, why = False, str(error)
-            except GuestkeeperError as error:  # of its storage, not of the host
+            except GuestkeeperError as error:  # its storage failed, not the host
                 log.warning("pools not read", host=host, why=str(error))
         return HostView(
             name=host,
@@ -188,38 +188,38 @@ class Hypervisor:
         )
 
     def domain(self, host: str, name: str) -> DomainView | None:
-        """From the index; XML is read again only if an event or an own write marked it dirty."""
+        """The domain from the index; its XML is read again only after an event or our own write."""
         return self._of(host).index.domain(name)
 
     def doubt(self, host: str, name: str) -> None:
-        """What is known of that domain is read again at its next look."""
+        """Marks the domain as dirty: its XML is read again at the next look."""
         self._of(host).index.doubt(name)
 
     def domain_xml(self, host: str, name: str) -> str:
-        """The persistent definition as libvirt has it (``virDomainGetXMLDesc``), to be read only.
+        """The persistent definition as libvirt has it (``virDomainGetXMLDesc``), for reading only.
 
-        Raises as a call does; ``DomainMissing`` where there is no such domain.
+        Raises as ``HostLink.call``; ``DomainMissing`` if there is no such domain.
         """
         link = self._of(host).link
         return link.call(Role.LOOK, "read XML", lambda one: inactive_xml(one, name), 15.0)
 
     def owned(self, host: str) -> Collection[str]:
-        """Names of the domains of that host that carry our ownership element."""
+        """The names of the host's domains that carry our ownership element."""
         return self._of(host).index.owned()
 
     def resync(self, host: str, *, deep: bool = False) -> frozenset[str]:
-        """Checks the index by one bulk call; returns the names that changed, came or went.
+        """Checks the index with one bulk call; returns names that changed, appeared or vanished.
 
-        ``deep`` reads all XML again, for the changes that libvirt tells nobody of.
+        ``deep`` reads all XML again, for changes that libvirt has no event for.
         """
         return self._of(host).index.resync(deep=deep)
 
     def xml_reads(self, host: str) -> int:
-        """Domain XML documents asked of that host so far."""
+        """The number of domain XML documents read from that host so far."""
         return self._of(host).index.xml_reads
 
     def stuck_calls(self, host: str) -> int:
-        """Calls to that host past their deadline that have not come back."""
+        """The number of calls to that host that passed their deadline and have not returned."""
         return self._of(host).link.stuck_calls
 
     # --- Storage ----------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Hypervisor:
         format: str = "qcow2",
         backing: tuple[str, str] | None = None,
     ) -> VolumeView:
-        """Makes an empty volume or an overlay; see ``Storage.create``."""
+        """Creates an empty volume or an overlay; see ``Storage.create``."""
         return self._of(host).storage.create(
             pool, name, capacity=capacity, format=format, backing=backing
         )
@@ -254,14 +254,14 @@ class Hypervisor:
         format: str,
         progress: Callable[[int], None],
     ) -> VolumeView:
-        """Replaces the volume by ``size`` bytes of ``stream``; see ``Storage.upload``."""
+        """Replaces the volume with ``size`` bytes of ``stream``; see ``Storage.upload``."""
         self._check_free(host, pool, name)
         return self._of(host).storage.upload(
             pool, name, stream, size, format=format, progress=progress
         )
 
     def delete_volume(self, host: str, pool: str, name: str) -> None:
-        """Deletes the volume; one that is not there is fine.
+        """Deletes the volume; a missing one is no error.
 
         Raises ``PermanentError(reason="BaseInUse")`` for a base that is a running domain's disk.
         """
@@ -269,7 +269,7 @@ class Hypervisor:
         self._of(host).storage.delete(pool, name)
 
     def grow_volume(self, host: str, pool: str, name: str, capacity: int) -> None:
-        """Makes it larger, where no running domain uses it; see ``Storage.grow``."""
+        """Enlarges a volume that no running domain uses; see ``Storage.grow``."""
         self._of(host).storage.grow(pool, name, capacity)
 
     def volumes(self, host: str, pool: str) -> list[VolumeView]:
@@ -277,35 +277,35 @@ class Hypervisor:
         return self._of(host).storage.volumes(pool)
 
     def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
-        """The same, also of files that libvirt does not know yet; raises where it cannot look.
+        """As ``volumes``, but always with files that libvirt does not know yet.
 
-        For who deletes what none of them uses.
+        Raises if the pool cannot be scanned. For callers that delete what no volume uses.
         """
         return self._of(host).storage.volumes(pool, sure=True)
 
     def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
-        """Those of the volumes that are certainly not there; see ``Storage.absent``."""
+        """Those of ``names`` that certainly do not exist; see ``Storage.absent``."""
         return self._of(host).storage.absent(pool, names)
 
     def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
-        """A part of the volume, shorter at its end; see ``Storage.read``."""
+        """``length`` bytes of the volume, fewer at its end; see ``Storage.read``."""
         return self._of(host).storage.read(pool, name, offset, length)
 
     def file_paths(self, host: str) -> frozenset[str]:
-        """Every path that any domain there names or stands on; see ``file_paths``."""
+        """Every path that a domain of the host names or is based on; see ``file_usage``."""
         return file_paths(self._of(host).link)
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
-        """The same, each with the domains that use it, without what only a guest's record names."""
+        """The paths with the domains that use each, without those only a guest's record names."""
         return self.file_uses(host).users
 
     def file_uses(self, host: str) -> FileUses:
-        """The same, and which of them may stand on others that nobody knows; see ``file_uses``."""
+        """The same, and which of them may have unknown backing files; see ``file_usage``."""
         return file_uses(self._of(host).link)
 
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
-        """Bases of images (file names) that running domains there have as their disk, with those
-        domains, ours or not. From memory.
+        """Image bases (file names) that running domains, ours or not, have as their own disk, each
+        with those domains. From the index.
         """
         return self._of(host).index.written_bases()
 
@@ -314,11 +314,11 @@ class Hypervisor:
     def address_users(
         self, host: str, name: str, addresses: Collection[str]
     ) -> tuple[AddressUse, ...]:
-        """Which other domains than ``name`` have one of them; see ``HostIndex``."""
+        """Domains other than ``name`` with one of ``addresses``; see ``HostIndex``."""
         return self._of(host).index.address_users(name, addresses)
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None:
-        """Makes or changes the definition; see ``Domains.define``."""
+        """Creates or changes the definition; see ``Domains.define``."""
         self._of(host).domains.define(config, ownership)
 
     def adopt(
@@ -333,15 +333,15 @@ class Hypervisor:
         self._of(host).domains.adopt(uuid, ownership, aliases, disks)
 
     def undefine(self, host: str, name: str) -> None:
-        """Removes the definition of one that is off; none there is fine."""
+        """Undefines a domain that is off; a missing one is no error."""
         self._of(host).domains.undefine(name)
 
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None:
-        """Writes our element, live and persistent."""
+        """Writes our ownership element, live and persistent."""
         self._of(host).domains.set_ownership(name, ownership)
 
     def start(self, host: str, name: str) -> None:
-        """Starts the domain, or goes on with its saved run; see ``Domains.start``."""
+        """Starts the domain, or restores its saved run; see ``Domains.start``."""
         self._of(host).domains.start(name)
 
     def shutdown(self, host: str, name: str, run: int | None = None) -> None:
@@ -353,7 +353,7 @@ class Hypervisor:
         self._of(host).domains.shutdown(name, run)
 
     def destroy(self, host: str, name: str, run: int | None = None) -> None:
-        """Pulls the plug, gracefully towards QEMU; a failure is permanent. See ``Domains``.
+        """Powers the domain off, with SIGTERM only; a failure is permanent. See ``Domains``.
 
         Raises as ``shutdown`` does.
         """
@@ -367,98 +367,98 @@ class Hypervisor:
     # --- Changes of a running domain --------------------------------------------------------------
 
     def set_vcpus(self, host: str, name: str, count: int) -> None:
-        """Plugs vCPUs in; see ``LiveChanges.set_vcpus``."""
+        """Hot-plugs vCPUs; see ``LiveChanges.set_vcpus``."""
         self._of(host).live.set_vcpus(name, count)
 
     def set_memory(self, host: str, name: str, size: int) -> None:
-        """Sets the balloon and waits for it, some seconds at most. Bytes."""
+        """Sets the balloon to ``size`` bytes and waits for it, some seconds at most."""
         self._of(host).live.set_memory(name, size)
 
     def set_io_tune(self, host: str, name: str, alias: str) -> None:
-        """Gives the disk ``ua-{alias}`` the limits that the definition has."""
+        """Gives the running disk ``ua-{alias}`` the I/O limits of the definition."""
         self._of(host).live.set_io_tune(name, alias)
 
     def set_title(self, host: str, name: str, title: str, description: str) -> None:
-        """Of the running domain; '' removes it."""
+        """Sets title and description of the running domain; '' removes one."""
         self._of(host).live.set_title(name, title, description)
 
     def set_autostart(self, host: str, name: str, on: bool) -> None:
-        """Shall libvirt start it when it starts itself?"""
+        """Sets whether libvirt starts the domain when libvirt itself starts."""
         self._of(host).live.set_autostart(name, on)
 
     def grow_disk(self, host: str, name: str, alias: str, capacity: int) -> None:
-        """The disk ``ua-{alias}`` of a running domain. Bytes; see ``LiveChanges.grow_disk``."""
+        """Enlarges the running disk ``ua-{alias}`` (bytes); see ``LiveChanges.grow_disk``."""
         self._of(host).live.grow_disk(name, alias, capacity)
 
     def plug(self, host: str, name: str, alias: str) -> None:
-        """Attaches the device ``ua-{alias}`` as the definition has it."""
+        """Attaches the device ``ua-{alias}`` of the definition to the running domain."""
         self._of(host).hotplug.plug(name, alias)
 
     def unplug(self, host: str, name: str, alias: str, timeout: float) -> None:
-        """Detaches it and waits for the guest, ``timeout`` seconds; see ``Hotplug.unplug``."""
+        """Detaches ``ua-{alias}``; waits ``timeout`` seconds for it; see ``Hotplug.unplug``."""
         self._of(host).hotplug.unplug(name, alias, timeout)
 
     def update_device(self, host: str, name: str, alias: str) -> None:
-        """An interface's source and link, a drive's medium, as the definition has them."""
+        """Sets an interface's source and link, or a drive's medium, as in the definition."""
         self._of(host).hotplug.update(name, alias)
 
     # --- Builders ---------------------------------------------------------------------------------
 
     def define_builder(self, host: str, config: BuilderConfig, record: BuildRecord) -> None:
-        """Makes or replaces the definition, without the installer; see ``Builders.define``."""
+        """Creates or replaces the definition, without the installer; see ``Builders.define``."""
         self._of(host).builders.define(config, record)
 
     def start_builder(self, host: str, config: BuilderConfig) -> None:
-        """Starts it with the installer; a running one is fine. See ``Builders.start``."""
+        """Starts it with the installer; a running one is no error. See ``Builders.start``."""
         self._of(host).builders.start(config)
 
     def builder(self, host: str, name: str) -> BuilderView | None:
-        """Freshly looked at; None where there is no domain of that name."""
+        """The builder, read from libvirt now; None if there is no domain of that name."""
         return self._of(host).builders.view(name)
 
     def builders(self, host: str) -> Sequence[BuilderView]:
-        """Every builder of ours on the host."""
+        """All our builders on the host."""
         return self._of(host).builders.views()
 
     def record_build(self, host: str, name: str, record: BuildRecord) -> None:
-        """Writes the record, persistent and, where it runs, live."""
+        """Writes the build record, persistent and, if the builder runs, live."""
         self._of(host).builders.record(name, record)
 
     def destroy_builder(self, host: str, name: str) -> None:
-        """Pulls the plug; one that is off or not there is fine. A failure is permanent."""
+        """Powers it off; one that is off or missing is no error. A failure is permanent."""
         self._of(host).builders.destroy(name)
 
     def undefine_builder(self, host: str, name: str) -> None:
-        """Removes the definition of one that is off; none there is fine."""
+        """Undefines a builder that is off; a missing one is no error."""
         self._of(host).builders.undefine(name)
 
     def open_builder_channel(self, host: str, name: str, channel: str) -> Console:
-        """A channel of the builder, for us alone; see ``Builders.open_channel``."""
+        """Opens a channel of the builder exclusively; see ``Builders.open_channel``."""
         return self._of(host).builders.open_channel(name, channel)
 
     def open_builder_console(self, host: str, name: str) -> Console:
-        """The builder's serial console, for us alone."""
+        """Opens the builder's serial console exclusively."""
         return self._of(host).builders.open_console(name)
 
     # --- The inside of guests ---------------------------------------------------------------------
 
     def agent_command(self, host: str, name: str, command: str, timeout: float) -> str:
-        """Sends JSON to the guest agent and returns its JSON; ``timeout`` in seconds.
+        """Sends a JSON command to the guest agent, returns its JSON answer; ``timeout`` in seconds.
 
-        Raises ``AgentUnavailableError`` when it does not answer in time.
+        Raises ``AgentUnavailableError`` when the agent does not answer in time.
         """
         return self._of(host).agents.command(name, command, timeout)
 
     def open_console(self, host: str, name: str) -> Console:
-        """The serial console as a stream of bytes from now on; see ``console``."""
+        """The serial console as a stream of bytes from now on; see ``guest_io.stream``."""
         return open_console(self._of(host).link, name)
 
     def serial_log(self, host: str, name: str, limit: int) -> bytes:
-        """The last ``limit`` bytes of what the domain said so far; see ``serial_log``."""
+        """The last ``limit`` bytes of the domain's serial log; see ``guest_io.serial_log``."""
         return last_of(self._of(host).config.uri, name, limit)
 
     def _check_free(self, host: str, pool: str, volume: str) -> None:
-        """What a domain wrote to a base by mistake is there only."""
+        """Raises ``BaseInUse`` if a running domain writes to the base: its data is only there."""
         writers = self._of(host).index.written_bases().get(volume)
         if writers:
             raise in_use(f"volume {pool}/{volume} on host {host}", min(writers))

@@ -1,4 +1,4 @@
-"""Which virtual networks a host has, and which of them are up."""
+"""Virtual networks of a host: which ones exist, and which are active."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _LAST_PAUSE = 300.0
 
 
 class Networks:
-    """Thread-safe. ``monotonic`` in seconds."""
+    """The networks of one host. Thread-safe. ``monotonic`` in seconds."""
 
     def __init__(self, link: HostLink, monotonic: Callable[[], float]) -> None:
         self._link = link
@@ -29,30 +29,29 @@ class Networks:
         self._ask_at, self._pause = -1e9, _INTERVAL
 
     def connected(self) -> None:
-        """The host is here anew: what kept it from answering is over."""
+        """Resets the back-off: the host was connected anew and may answer again."""
         with self._lock:
             self._ask_at, self._pause = -1e9, _INTERVAL
 
     def views(self) -> Mapping[str, bool] | None:
-        """By name: is it active? At most half a minute old, older while the host does not answer
-        this question; None where it does not tell.
+        """Whether each network is active, by name; None if the host does not tell.
 
-        Raises ``HostUnreachableError`` for a host that is lost.
+        At most half a minute old; older while this call fails. Raises ``HostUnreachableError``.
         """
         with self._lock:
             if self._monotonic() < self._ask_at or (self._read and self._reading):
-                return self._views  # one asks for all: a host that is slow is not asked by each
+                return self._views  # one caller asks for all, to spare a slow host
             self._reading = True
         pause, known = 0.0, True
         views: Mapping[str, bool] | None = None
         try:
             views = self._link.call(Role.LOOK, "read networks", _read, _TIMEOUT)
-        except TransientError as error:  # of this question, where others are answered
+        except TransientError as error:  # this call failed; others may be answered
             if error.reason == HostUnreachableError.reason:
                 raise
             log.warning("networks not read", host=self._link.config.name, why=str(error))
             pause, known = self._pause, False
-        except GuestkeeperError as error:  # no driver for networks: nothing is known of them
+        except GuestkeeperError as error:  # the host has no network driver: nothing is known
             log.debug("networks not read", host=self._link.config.name, why=str(error))
         finally:
             with self._lock:
@@ -66,7 +65,7 @@ class Networks:
             return self._views
 
     def known(self) -> Mapping[str, bool] | None:
-        """What was last known of them."""
+        """The last known state of the networks; makes no call."""
         with self._lock:
             return self._views
 

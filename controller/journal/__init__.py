@@ -1,1 +1,1 @@
-"""The journal: what happened, for people. History, never truth."""
+"""The journal of events (SQLite): history for people; no decision is based on it."""

@@ -1,8 +1,8 @@
-"""The journal's SQLite file: its tables, and the few statements on them.
+"""The journal's SQLite file: its table of events, and the few statements on it.
 
-WAL with ``synchronous=NORMAL``: a power cut may lose the last events and never the file, which is
-the right price for history. Everything here raises ``sqlite3.Error`` or ``OSError`` as it comes;
-what that means for the journal is decided in ``journal.py``.
+WAL with ``synchronous=NORMAL``: a power cut may lose the last events but never damages the file,
+which is enough for history. ``sqlite3.Error`` and ``OSError`` are raised as they come; they are
+handled in ``journal.py``.
 """
 
 import sqlite3
@@ -33,10 +33,10 @@ _COLUMNS = "id, time, first_time, guest, reason, message, warning, count"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a guest ("" = to the daemon). Times are epoch seconds.
+    """Something that happened to ``guest`` ("": to the daemon). Times are epoch seconds.
 
-    ``id`` is its place in the journal and only grows; an event that repeats moves to the end
-    under a new id, so whoever follows the journal sees its ``count`` grow.
+    ``id`` is the event's place in the journal and only grows; an event that repeats moves to the
+    end under a new id, so readers that follow the journal see its ``count`` grow.
     """
 
     id: int
@@ -55,10 +55,10 @@ class UnknownVersionError(sqlite3.DatabaseError):
 
 
 class Database:
-    """One connection, usable from any thread, by one at a time (the journal's lock)."""
+    """One connection, for any thread but one at a time: the journal's lock sees to that."""
 
     def __init__(self, path: str) -> None:
-        """Opens or makes the file at ``path`` (or ``:memory:``), readable by its owner only."""
+        """Open or create the file at ``path`` (or ``:memory:``), readable by its owner only."""
         if path != MEMORY:
             Path(path).touch(mode=0o600)
         self._connection = sqlite3.connect(
@@ -75,7 +75,7 @@ class Database:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         execute("PRAGMA journal_size_limit = 4194304")
-        execute("PRAGMA cache_size = -256")  # KiB: it is written to, and read now and then
+        execute("PRAGMA cache_size = -256")  # KiB; small: mostly written, seldom read
         (version,) = execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             raise UnknownVersionError(f"written by another version (schema {version})")
@@ -85,7 +85,7 @@ class Database:
         self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
 
     def write(self, events: Iterable[tuple[Event, int | None]]) -> None:
-        """Adds each event, or makes it take the place of the one with the given id. All or none."""
+        """Add each event; with an id, instead of the event that has it. All or none."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for event, replaces in events:
@@ -102,7 +102,10 @@ class Database:
             raise
 
     def events(self, guest: str | None, after_id: int, limit: int, newest: bool) -> list[Event]:
-        """At most ``limit`` events after ``after_id``, oldest first; the last or the first ones."""
+        """The first (``newest``: last) ``limit`` events after ``after_id``, oldest first.
+
+        ``guest`` None: of all guests.
+        """
         rows = self._connection.execute(
             f"SELECT {_COLUMNS} FROM events WHERE id > ? AND (? IS NULL OR guest = ?)"  # noqa: S608 - constants
             f" ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",
@@ -125,9 +128,9 @@ class Database:
         return int(highest or 0)
 
     def prune(self, max_events: int, before: float) -> None:
-        """Drops all but the newest ``max_events``, and those older than ``before`` (epoch seconds).
+        """Delete all but the newest ``max_events``, and all older than ``before`` (epoch seconds).
 
-        The newest one always stays: it carries the highest id over a restart.
+        The newest event always stays: ids go on from it after a restart.
         """
         last = self.last_id()
         self._connection.execute(
@@ -137,12 +140,12 @@ class Database:
         )
 
     def close(self) -> None:
-        """Closes the file; the write-ahead log is folded into it."""
+        """Close the file, which also merges the write-ahead log into it."""
         self._connection.close()
 
 
 def set_aside(path: Path, now: float | None = None) -> Path:
-    """Renames a database that cannot be used, with its side files, and returns its new name.
+    """Rename a database that cannot be used, with its side files, and return its new name.
 
     The three latest are kept. Raises ``OSError`` where the directory does not allow it.
     """

@@ -1,9 +1,9 @@
-"""What happened, kept for people: it must never slow the daemon down, and never stop it.
+"""The journal of events for people; it never slows the daemon down and never stops it.
 
-``record`` only puts an event into a bounded queue; one thread writes. When the file cannot be
-used the journal says so once and goes on in memory: a corrupt file is renamed and a new one
-begun; a full disk or a read-only directory is tried again every minute, and what was recorded
-meanwhile is written then. Nothing the daemon decides ever rests on what stands here.
+``record`` only puts an event into a bounded queue; one thread writes. A corrupt file, or one of
+another version, is renamed and a new one begun. Any other trouble (full disk, read-only directory)
+is logged once: the journal goes on in memory, retries every minute, and then writes what was
+recorded meanwhile. No decision of the daemon is based on the journal.
 """
 
 import sqlite3
@@ -40,7 +40,7 @@ class _Record:
 
 
 class Journal:
-    """Satisfies ``ports.Journal``. Every method may be called from any thread."""
+    """Implements ``execution.ports.Journal``. Thread-safe."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Journal:
         retry_after: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Opens the journal at ``path`` (``:memory:`` for none on disk); never raises for it.
+        """Open the journal at ``path`` (``:memory:``: not on disk); a bad file raises nothing.
 
         ``max_age`` and ``retry_after`` are seconds, ``clock`` gives epoch seconds.
         """
@@ -65,7 +65,7 @@ class Journal:
         self._dropped_logged = 0
         self._closed = False
         self._changed = threading.Condition()
-        """Guards the database, held while it works, so ``record`` never takes it."""
+        """Guards the database; held while it reads or writes, so ``record`` never takes it."""
         self._last: OrderedDict[str, Event] = OrderedDict()
         self._last_id = 0
         self._since_prune = 0
@@ -80,10 +80,10 @@ class Journal:
     # --- Any thread -------------------------------------------------------------------------------
 
     def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None:
-        """Notes that something happened to ``guest`` ("" = to the daemon). Never waits or raises.
+        """Record an event of ``guest`` ("": of the daemon). Never waits or raises.
 
-        ``reason`` is one CamelCase word in the past tense. What is said again of a guest, with
-        nothing else between and within 10 minutes, counts up instead of adding an event.
+        ``reason`` is a word in CamelCase. The same event again, within 10 minutes and with no other
+        event of the guest between, increments ``count`` instead of adding an event.
         """
         if self._closed:
             return
@@ -91,12 +91,12 @@ class Journal:
         try:
             self._queue.put_nowait(_Record(now, _utf8(guest), _utf8(reason), _utf8(text), warning))
         except Full:
-            self._dropped += 1  # the writer tells; a lost increment between threads is no loss
+            self._dropped += 1  # the writer logs it; threads may lose an increment, which is fine
 
     def events(self, guest: str | None = None, after_id: int = 0, limit: int = 1000) -> list[Event]:
         """The newest ``limit`` events (of ``guest``) after ``after_id``, oldest first.
 
-        Where the journal can not be read there are none.
+        Empty where the journal cannot be read.
         """
         with self._changed:
             return self._read(guest, after_id, limit, newest=True)
@@ -106,8 +106,8 @@ class Journal:
     ) -> list[Event]:
         """The next ``limit`` events after ``after_id``, waiting up to ``timeout`` s for the first.
 
-        An ``after_id`` beyond the journal's end comes from a journal that was set aside: the
-        reader then gets this one from its beginning.
+        An ``after_id`` beyond the journal's end comes from a journal that was set aside: this one
+        is then read from its beginning.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -125,7 +125,7 @@ class Journal:
             return self._last_id
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until what was recorded so far is written; False if not within ``timeout`` s."""
+        """Wait until what was recorded so far is written; False if not within ``timeout`` s."""
         done = self._queue.all_tasks_done
         with done:
             return done.wait_for(lambda: self._queue.unfinished_tasks == 0, timeout)
@@ -137,11 +137,11 @@ class Journal:
 
     @property
     def on_disk(self) -> bool:
-        """Whether history outlives the daemon now."""
+        """Are events written to disk at present?"""
         return self._on_disk
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Writes what is left and ends; False if that took longer than ``timeout`` seconds."""
+        """Write what is left and end; False if that took longer than ``timeout`` seconds."""
         if self._closed:
             return not self._thread.is_alive()
         self._closed = True
@@ -185,7 +185,7 @@ class Journal:
 
     def _write(self, records: list[_Record]) -> None:
         self._retry()
-        for attempt in (1, 2):  # the second goes to whatever took the broken file's place
+        for attempt in (1, 2):  # the second goes to the database that replaced the broken one
             try:
                 self._add(records)
                 break
@@ -269,7 +269,7 @@ class Journal:
         self._database = self._instead(error)
 
     def _instead(self, error: Exception) -> Database:
-        """A database to go on with after ``error``: a new file for a broken one, else memory."""
+        """The database to use after ``error``: a new file for a corrupt one, else in memory."""
         if _is_corrupt(error):
             try:
                 aside = set_aside(Path(self._path), self._clock())
@@ -295,7 +295,7 @@ class Journal:
         return Database(MEMORY)
 
     def _retry(self) -> None:
-        """Goes back to the file if it is time to, with what was kept in memory meanwhile."""
+        """Try the file again if a retry is due, and move the events kept in memory to it."""
         if self._on_disk or self._path == MEMORY or time.monotonic() < self._retry_at:
             return
         self._retry_at = time.monotonic() + self._retry_after
@@ -322,7 +322,7 @@ class Journal:
 
 
 def _utf8(text: str) -> str:
-    """What SQLite can store: output of commands may hold bytes that are no text."""
+    """``text`` as SQLite can store it: output of commands may hold bytes that are no text."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,1 +1,1 @@
-"""What an operator asks for, of guests, adoptions, images and volumes: below any interface."""
+"""Operators' requests about guests, adoptions, images and volumes; no interface's own code."""

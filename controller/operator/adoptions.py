@@ -1,7 +1,7 @@
-"""Adoption as an operator asks for it: what taking over a domain would change, and doing it.
+"""Operators' adoption requests: preview what taking over a domain would change, and adopt it.
 
-The loop never adopts by itself: it tells ``NameConflict`` and leaves the domain alone. What is done
-here is one step, through the executor as every other; then the loop finds a domain of ours.
+The loop never adopts by itself: it reports ``NameConflict`` and leaves the domain alone. Adopting
+is one step, done by the executor like every other; after it the loop finds a domain of ours.
 """
 
 import time
@@ -27,16 +27,16 @@ log = structlog.get_logger(__name__)
 
 
 class Look(Protocol):
-    """The part of ``loop.look.Look`` that is used."""
+    """The part of ``loop.look.Look`` that is used here."""
 
     def at(self, guest: EffectiveGuest) -> Observed: ...
 
 
 class AdoptionRequests:
-    """Satisfies ``web.application.Adoptions``. Safe to use from many threads.
+    """Implements ``web.application.Adoptions``. Thread-safe.
 
-    ``queue`` is told the guest that was adopted. Each method raises ``PermanentError`` for a guest
-    that has no domain to adopt, and ``HostUnreachableError``.
+    ``queue(name)`` is called for a guest that was adopted. Each method raises ``PermanentError``
+    for a guest without a domain to adopt, and ``HostUnreachableError``.
     """
 
     def __init__(
@@ -59,17 +59,18 @@ class AdoptionRequests:
         self._clock = clock
 
     def preview(self, name: str) -> AdoptionPlan:
-        """What adopting the guest's domain would take and lead to. Changes nothing; where the
-        domain's guest agent answers, its inside is looked at, which takes some seconds.
+        """Plan the adoption of the guest's domain and what follows it, and change nothing.
+
+        Looks inside the guest, which takes some seconds, where its guest agent is connected.
         """
         guest = self._guest(name)
         return self._planned(guest, self._observed(guest))
 
     def adopt(self, name: str, digest: str) -> AdoptionPlan:
-        """Takes the domain over, running or not, without stopping it.
+        """Adopt the domain, running or not, without stopping it.
 
-        ``digest`` is that of the plan that somebody was shown. Raises ``PermanentError`` where it
-        is another one now, and where there are problems.
+        ``digest`` is that of the plan that the operator was shown. Raises ``PermanentError`` where
+        the plan now has another digest, and where there are problems.
         """
         guest = self._guest(name)
         observed = self._observed(guest)
@@ -108,7 +109,7 @@ class AdoptionRequests:
         return guest
 
     def _observed(self, guest: EffectiveGuest) -> Observed:
-        """Of a guest whose name a foreign domain has; raises for every other."""
+        """The observation of a guest whose domain is foreign; raises for every other guest."""
         observed = self._look.at(guest)
         host, domain = observed.host, observed.domain
         if not host.reachable:
@@ -135,8 +136,8 @@ class AdoptionRequests:
         return self._with_volumes(guest, observed)
 
     def _with_volumes(self, guest: EffectiveGuest, observed: Observed) -> Observed:
-        """The volumes of its disks, and those that the document's further disks would be on."""
-        assert observed.domain is not None  # noqa: S101 - the caller saw to it
+        """Add the volumes of the domain's disks, and those of disks that only the document has."""
+        assert observed.domain is not None  # noqa: S101 - checked by the caller
         host, domain = observed.host, observed.domain
         hypervisor = self._ports.hypervisor
         places = [(disk.pool, disk.volume) for disk in domain.config.disks if disk.volume]
@@ -157,7 +158,7 @@ class AdoptionRequests:
         try:
             seen = self._ports.inside.look(guest, domain)
         except GuestkeeperError as error:
-            # What differs inside is not known then, and the plan that is shown says so.
+            # The plan that is shown says that differences inside are not known.
             log.info("inside was not seen", guest=guest.name, why=str(error))
             return made
         whole = replace(observed, inside=seen)

@@ -1,4 +1,4 @@
-"""What an operator is answered, where it is no sentence: why not, and what there is."""
+"""Answers to operators that are no sentence: refusals, pending deletions, lists of volumes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from controller.planning.volumes.usage import VolumeUse
 
 
 class RefusedError(PermanentError):
-    """What is asked for cannot be meant; the message says what can."""
+    """The request names something that does not exist; the message lists what does."""
 
     reason = "BadRequest"
 
 
 class NotNowError(PermanentError):
-    """What is asked for does not fit how the guest is now; the message says what would."""
+    """The request does not fit the guest's present state; the message says what to do instead."""
 
     reason = "NotNow"
 
@@ -31,7 +31,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class VolumesSeen:
-    """By host. ``unseen``: the hosts whose volumes cannot be told, and why."""
+    """Uses of volumes by host. ``unseen``: hosts whose volumes cannot be listed, and why."""
 
     uses: Mapping[str, Sequence[VolumeUse]]
     unseen: Mapping[str, str]

@@ -1,11 +1,10 @@
-"""An operator's wishes about guests: noted where they outlive the daemon, carried out by the loop.
+"""Operators' requests about guests: written down here, carried out by the reconcile loop.
 
-A wish is a few fields in the metadata of the guest's domain (about all guests, a file of the
-daemon's); noting it is all that happens here.
-The guest is then looked at like after any event, and its plan finds what it is to do. So a wish
-survives whatever happens to the daemon, and is never carried out twice.
+A request is a few fields of the record in the metadata of the guest's domain (for all guests, a
+file in ``state_dir``). This module only writes them and queues the guest; its next plan acts on
+them. So a request survives a restart of the daemon, and is never carried out twice.
 
-Longer than other modules on purpose: a short method for each wish, with all its refusals.
+Longer than other modules on purpose: a short method for each request, with all its refusals.
 """
 
 import time
@@ -31,28 +30,28 @@ from controller.planning.wanted.domain import SYSTEM
 
 
 class Record(Protocol):
-    """``Executor.record``: writes fields of ``GuestRecord`` into a domain's metadata."""
+    """``Executor.record``: write fields of ``GuestRecord`` into a domain's metadata."""
 
     def __call__(self, host: str, name: str, **changes: Any) -> None: ...
 
 
 class Fleet(Protocol):
-    """What is about every guest."""
+    """The part of ``loop.fleet.Fleets`` that is used here."""
 
     @property
     def suspended(self) -> bool: ...
     def suspend_all(self) -> None:
-        """Raises ``OSError``, as the next does."""
+        """Raises ``OSError``, as ``resume_all`` does."""
 
     def resume_all(self) -> None: ...
 
     def to_approve(self) -> Sequence[Orphan]:
-        """The orphans whose end an operator's word releases."""
+        """The orphans that are stopped or deleted once an operator approves."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Guest:
-    """A guest of ours with its domain as it is now."""
+    """A guest that is ours, with its domain as read just now."""
 
     status: GuestStatus
     domain: DomainView
@@ -75,7 +74,7 @@ class _Guest:
 
 
 class GuestRequests:
-    """Satisfies ``web.application.Guests``. Safe to use from many threads."""
+    """Implements ``web.application.Guests``. Thread-safe."""
 
     def __init__(
         self,
@@ -93,11 +92,11 @@ class GuestRequests:
         holds: Holds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``domain(host, name)`` looks at it; ``queue(name)`` has the guest looked at soon.
+        """``domain(host, name)`` reads the domain; ``queue(name)`` puts the guest on the queue.
 
-        ``believe(names)`` reads the directory, which may be empty, as an operator means it to be,
-        and takes these guests' documents for gone; it raises ``PermanentError`` where what is
-        missing cannot be known to be gone.
+        ``believe(names)`` scans the directory, accepts that it is empty where it is, and takes
+        the documents of these guests for deleted. It raises ``PermanentError`` where the daemon
+        cannot know whether a missing document is deleted.
         """
         self._statuses = statuses
         self._snapshot = snapshot
@@ -112,10 +111,10 @@ class GuestRequests:
         self._holds = holds or Holds()
         self._clock = clock
 
-    # --- Leave it alone ---------------------------------------------------------------------------
+    # --- Suspend and resume -----------------------------------------------------------------------
 
     def suspend(self, name: str) -> str:
-        """From now on it is only looked at."""
+        """Suspend the guest: from now on it is only observed."""
         guest = self._owned(name)
         if guest.record.suspended:
             return f"{name} is left alone already; to go on: guestkeeper resume {name}"
@@ -125,7 +124,7 @@ class GuestRequests:
         return f"{name} is left alone from now on; to go on: guestkeeper resume {name}"
 
     def resume(self, name: str) -> str:
-        """It is looked after again."""
+        """End the guest's suspension."""
         status = self._statuses.get(name)
         if status is not None and status.observed.held and self._holds.held(name):
             self._holds.saw(name, suspended=False)
@@ -148,7 +147,7 @@ class GuestRequests:
         return f"{name} is looked after again, and looked at now"
 
     def suspend_all(self) -> str:
-        """Every guest is only looked at, also those that come."""
+        """Suspend every guest, also those that are added later."""
         with _state_dir():
             self._fleet.suspend_all()
         self._journal.record("", "GuestSuspended", "an operator wants every guest left alone")
@@ -156,7 +155,7 @@ class GuestRequests:
         return "every guest is left alone from now on; to go on: guestkeeper resume --all"
 
     def resume_all(self) -> str:
-        """Those that were suspended by their names stay so."""
+        """End the suspension of all; guests that were suspended by name stay suspended."""
         if not self._fleet.suspended:
             alone = self._suspended()
             how = f"; to go on with {alone[0]}: guestkeeper resume {alone[0]}" if alone else ""
@@ -181,7 +180,7 @@ class GuestRequests:
     # --- Restart and replace ----------------------------------------------------------------------
 
     def restart(self, name: str) -> str:
-        """A cold boot, whatever the maintenance windows say."""
+        """Request a cold boot, also outside the maintenance windows."""
         guest = self._owned(name)
         self._check_kept(guest)
         self._check_not_replacing(guest, "which boots it anew by itself")
@@ -206,7 +205,7 @@ class GuestRequests:
         return f"{name} is asked to shut down now{limit}, and started again"
 
     def approve(self, name: str, base: str, *, now: bool = False) -> str:
-        """The replacement that its present plan waits with, if it is one by ``base``."""
+        """Approve the replacement that the guest's plan waits with, if it is one by ``base``."""
         guest = self._owned(name)
         self._check_kept(guest)
         self._check_not_replacing(guest)
@@ -238,7 +237,7 @@ class GuestRequests:
         )
 
     def rollback(self, name: str) -> str:
-        """The last retired disk that worked comes back; the present one is kept."""
+        """Request the last retired system disk that worked; the present one is kept."""
         guest = self._owned(name)
         self._check_kept(guest)
         self._check_not_replacing(guest)
@@ -257,7 +256,7 @@ class GuestRequests:
         )
 
     def retry(self, name: str) -> str:
-        """What failed for this guest and is not tried again unasked."""
+        """Allow the base that failed for this guest again; it is not tried again unasked."""
         guest = self._owned(name)
         self._check_kept(guest)
         base = guest.record.refused
@@ -278,10 +277,10 @@ class GuestRequests:
     # --- Deletions --------------------------------------------------------------------------------
 
     def deletions(self) -> list[Deletion]:
-        """Guests whose document is gone and whose end an operator may approve.
+        """Guests whose document is gone and whose stop or deletion an operator may approve.
 
-        Of an empty directory these are all guests, also those that would only be let go: that it
-        is meant to be empty is what has to be said. So with a place that was lost.
+        For an empty directory, or a place of documents that was lost, these are all its guests,
+        also those with ``Retain``: approval says that the documents are meant to be gone.
         """
         found = {}
         for orphan in self._fleet.to_approve():
@@ -300,7 +299,7 @@ class GuestRequests:
         return [found[name] for name in sorted(found)]
 
     def approve_deletions(self, names: Collection[str]) -> Mapping[str, str]:
-        """``names`` empty means all of ``deletions``."""
+        """Approve the ``deletions`` of these guests, of all if ``names`` is empty."""
         if self._fleet.suspended:
             raise NotNowError("every guest is suspended; first: guestkeeper resume --all")
         waiting = {one.guest: one for one in self.deletions()}
@@ -320,7 +319,7 @@ class GuestRequests:
         if policy == "Retain":
             return f"{name} stays as it is, and nobody looks after it"
         guest, now = self._owned(name), self._clock()
-        # As long as an absence is not believed it is not noted; it begins with the operator's word.
+        # A disappearance that was not believed was not written down: it begins with the approval.
         since = guest.record.orphaned_since
         began = now if since is None or since > now else since
         self._note(guest, orphaned_since=began, deletion_approved=now)
@@ -335,10 +334,13 @@ class GuestRequests:
             return f"{name} is stopped and deleted with its system disk{when}; its data disks stay"
         return f"{name} is stopped{when}; its disks stay"
 
-    # --- What every wish needs --------------------------------------------------------------------
+    # --- What every request needs -----------------------------------------------------------------
 
     def _owned(self, name: str) -> _Guest:
-        """The guest with its domain. Raises where there is no domain of ours, or no answer."""
+        """The guest with its domain; raises ``NotNowError`` unless it has one that is ours.
+
+        Raises ``HostUnreachableError`` where its host does not answer.
+        """
         status = self._statuses.get(name)
         if status is None:
             raise NotNowError(f"{name} was not looked at yet; try again in a moment")
@@ -363,7 +365,7 @@ class GuestRequests:
         return _Guest(status, domain)
 
     def _check_kept(self, guest: _Guest) -> None:
-        """Nothing is done to a guest that is left alone, or has no document."""
+        """Raise ``NotNowError`` for a guest that is suspended, or has no usable document."""
         if guest.record.suspended:
             raise NotNowError(f"{guest.name} is suspended; first: guestkeeper resume {guest.name}")
         if self._fleet.suspended:
@@ -391,7 +393,7 @@ class GuestRequests:
 
 @contextmanager
 def _state_dir() -> Iterator[None]:
-    """That every guest is suspended stands in a file."""
+    """Turn an ``OSError`` of writing to ``state_dir`` into ``PermanentError``."""
     try:
         yield
     except OSError as error:

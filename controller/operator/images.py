@@ -1,7 +1,7 @@
-"""Images as an operator asks about them: where each one is or shall be, and what is done by hand.
+"""Operators' requests about images: list them by host and pool, build, retry, read build logs.
 
-Guests say by themselves where their images are wanted. An image that is built by hand may be
-wanted by nobody yet, and is to be seen all the same.
+Guests' documents say where their images are wanted. An image that is built by hand may be used by
+no guest yet, and is listed all the same.
 """
 
 import threading
@@ -22,7 +22,7 @@ from controller.operator.answers import RefusedError
 
 log = structlog.get_logger(__name__)
 LOG_BYTES = 16 << 20
-"""Of the end of an installer's log that are shown."""
+"""Bytes that are shown of the end of an installer's log."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,8 +34,9 @@ class Place:
 def guest_places(
     snapshot: Snapshot, pools: Mapping[str, str]
 ) -> dict[tuple[str, Place], EffectiveImage]:
-    """Where guests' system disks want images, by image and place; ``pools`` are the hosts' default
-    ones by host. A guest of another host is left out.
+    """The images of guests' system disks, by image name and place.
+
+    ``pools`` are the default pools by host; guests on hosts that are not in it are left out.
     """
     found: dict[tuple[str, Place], EffectiveImage] = {}
     for guest in snapshot.guests.values():
@@ -49,10 +50,10 @@ def guest_places(
 def build_places(
     snapshot: Snapshot, pools: Mapping[str, str], image: str, host: str | None, pool: str | None
 ) -> list[Place]:
-    """Where an image is built that somebody asks for: as they say, else where its guests want it,
-    else on the first host. ``pools`` as in ``guest_places``, in the settings' order.
+    """Where to build an image: where the operator says, else where its guests want it, else on the
+    first host. ``pools`` as in ``guest_places``, in the settings' order.
 
-    Raises ``RefusedError`` for a host that there is not.
+    Raises ``RefusedError`` for an unknown host.
     """
     if host is not None and host not in pools:
         tip = suggestion(host, pools, listing="there are")
@@ -68,9 +69,9 @@ def build_places(
 
 
 class ImageRequests:
-    """Satisfies ``web.application.Images``. Safe to use from many threads.
+    """Implements ``web.application.Images``. Thread-safe.
 
-    ``hosts`` are all that the settings name, reachable or not, in their order.
+    ``hosts`` gives all hosts of the settings, reachable or not, in the settings' order.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ImageRequests:
         self._asked: set[tuple[str, Place]] = set()
 
     def views(self, name: str | None = None) -> list[ImageView]:
-        """Every image (or the one of that ``name``) everywhere it is, or is wanted."""
+        """Every image (or the one of that ``name``) in each pool that has it, or is to have it."""
         snapshot = self._snapshot()
         pools = {host.name: host.default_pool for host in self._hosts()}
         places = guest_places(snapshot, pools)
@@ -102,8 +103,8 @@ class ImageRequests:
             for (_, place), image in sorted(places.items(), key=lambda item: item[0])
             if name in (None, image.name)
         ]
-        # One that nobody asked for may have been installed all the same, and this is where. Ready
-        # disks are not looked for: that would be a look at files and volumes at every question.
+        # An image that no guest uses may have been installed earlier, into a default pool. Ready
+        # disks are not looked for: that would read files and volumes at each request.
         strays = [
             self._view(Place(host, pool), image)
             for image in snapshot.images.values()
@@ -114,16 +115,15 @@ class ImageRequests:
         return [view for view in views if view is not None]
 
     def progress(self) -> tuple[ImageProgress, ...]:
-        """What is under way."""
+        """The preparations that are under way."""
         return self._images.progress()
 
     def build(
         self, name: str, host: str | None, pool: str | None, *, refresh: bool
     ) -> list[ImageView]:
-        """Begins to build by hand; how it stands at each of the places.
+        """Start a build by hand; returns the image's state at each of the places.
 
-        Raises ``RefusedError`` for a host or pool that there is not, and what ``Images.build``
-        raises.
+        Raises ``RefusedError`` for an unknown host or pool, and what ``Images.build`` raises.
         """
         snapshot = self._snapshot()
         image = _existing(snapshot, name)
@@ -135,10 +135,10 @@ class ImageRequests:
         return self._build(image, places, refresh=refresh)
 
     def retry(self, name: str) -> list[ImageView] | None:
-        """Forgets what failed and builds it anew: how it stands then; None: nothing had failed.
+        """Forget the failure and build anew; returns the states then, None if nothing had failed.
 
-        Raises ``HostUnreachableError`` where that cannot be known, and what ``Images.build`` raises
-        but for a ready disk, which is tried again by itself.
+        Raises ``HostUnreachableError`` where a host that cannot be reached may have a failed
+        build, ``PermanentError`` for a ready disk, and what ``Images.build`` raises.
         """
         image = _existing(self._snapshot(), name)
         if image.install is None:
@@ -161,7 +161,7 @@ class ImageRequests:
         return self._build(image, [Place(view.host, view.pool) for view in failed], refresh=False)
 
     def log(self, name: str, *, follow: bool) -> Iterator[bytes]:
-        """What the image's installer said; see ``Images.build_log``."""
+        """The output of the image's installer; see ``Images.build_log``."""
         return self._images.build_log(name, LOG_BYTES, follow=follow)
 
     def _build(

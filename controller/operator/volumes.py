@@ -1,8 +1,7 @@
-"""Volumes as an operator asks about them: what each is there for, and which nobody needs.
+"""Lists volumes for operators: what uses each volume, and which are orphaned.
 
-Asked of the hosts when somebody wants to know, and of all their pools: an overlay in one pool may
-stand on a base in another. And of all hosts: two may share a directory, so what a domain of one
-uses may be listed at the other.
+Every request reads all pools, because an overlay in one pool may have its base in another, and all
+hosts, because two may share a directory: a domain of one may use what the other lists.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class Hosts(Protocol):
-    """What is asked of the hypervisor room; every call may raise ``controller.errors``."""
+    """The part of the hypervisor that is used; every call may raise ``controller.errors``."""
 
     def owned(self, host: str) -> Collection[str]: ...
     def domain(self, host: str, name: str) -> DomainView | None: ...
@@ -32,7 +31,7 @@ class Hosts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """What uses volumes at one host. ``domains`` are those of ours."""
+    """What uses volumes on one host. ``domains`` are ours, by name."""
 
     host: HostView
     files: FileUses
@@ -41,7 +40,7 @@ class _Used:
 
 @dataclass(frozen=True, slots=True)
 class VolumeRequests:
-    """Safe to use from many threads. ``seed`` tells controllers apart, as in ``identity``."""
+    """Thread-safe. ``seed`` tells controllers apart, as the setting ``identity`` does."""
 
     world: Hosts
     hosts: Callable[[], Collection[HostView]]
@@ -49,13 +48,13 @@ class VolumeRequests:
     seed: str
 
     def look(self) -> VolumesSeen:
-        """Every volume that has to do with Guestkeeper, and the hosts that could not be asked."""
+        """Every volume that has to do with Guestkeeper, and the hosts that gave no answer."""
         unseen: dict[str, str] = {}
         hosts = list(self.hosts())
         for host in hosts:
             if not host.reachable:
                 unseen[host.name] = host.why or "not reachable"
-        # What uses them is read last: a guest that is made meanwhile is seen.
+        # Users are read after volumes, so that a guest that is made meanwhile is seen.
         volumes = self._asked(hosts, self._volumes, unseen)
         used = self._asked(hosts, self._used, unseen)
         wanted = self.snapshot()
@@ -79,7 +78,7 @@ class VolumeRequests:
     def _asked(
         hosts: Collection[HostView], ask: Callable[[HostView], _T], unseen: dict[str, str]
     ) -> dict[str, _T]:
-        """By host; ``unseen`` gets those that give no answer."""
+        """The answers by host; hosts that give none are added to ``unseen``, with the reason."""
         answers = {}
         for host in hosts:
             if host.name in unseen:
@@ -87,7 +86,7 @@ class VolumeRequests:
             try:
                 answers[host.name] = ask(host)
             except GuestkeeperError as error:
-                # Of half of a host it cannot be told what is used.
+                # Half of a host's answer does not tell which volumes are used.
                 unseen[host.name] = str(error)
         return answers
 
@@ -107,7 +106,7 @@ class VolumeRequests:
 
 
 def _users(host: str, used: Mapping[str, _Used], known: Users) -> Users:
-    """``known``, with all domains; those of ``host`` have the last word on its volumes."""
+    """``known`` with the domains of all hosts; what ``host`` says overrides the others' paths."""
     ordered = sorted(used.values(), key=lambda one: one.host.name == host)
     paths: dict[str, Collection[str]] = {}
     for one in ordered:
@@ -120,8 +119,9 @@ def _users(host: str, used: Mapping[str, _Used], known: Users) -> Users:
 def _expected(
     snapshot: Snapshot, used: Mapping[str, _Used]
 ) -> Mapping[str, Collection[str] | None]:
-    """The disks that documents want. Which system disk a guest with a domain has, that tells; of a
-    document that cannot be read as it is now, nobody knows what it wants.
+    """The names of the disks that documents want, by guest; None where the document is unusable.
+
+    Without ``system`` and ``seed`` for a guest with a domain: the domain says which those are.
     """
     found: dict[str, Collection[str] | None] = {}
     for name, guest in snapshot.guests.items():
@@ -140,7 +140,7 @@ def _unknown(snapshot: Snapshot, unseen: Mapping[str, str]) -> str:
 
 
 def _hidden(used: Collection[_Used]) -> str:
-    """The first of what may stand on volumes and cannot be looked into."""
+    """Why users of volumes may be missing: the first path or pool that cannot be read, or ''."""
     found = [
         f"domain {min(names)} on host {one.host.name} has {path}, which is in no pool that runs"
         for one in used

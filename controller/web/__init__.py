@@ -1,4 +1,4 @@
-"""Starlette and uvicorn on loopback and a unix socket: metrics, health, JSON API, console."""
+"""HTTP (Starlette, uvicorn) on TCP and a unix socket: metrics, health, JSON API, console."""
 
 FORMAT_VERSION = 1
-"""Of the JSON of the API and of ``-o json``; it grows when somebody who reads it would stumble."""
+"""Version of the JSON of the API and of ``-o json``; incremented by incompatible changes."""

@@ -1,4 +1,4 @@
-"""The routes of adoptions: what taking over a foreign domain would change, and doing it."""
+"""API routes of adoption: preview what taking over a foreign domain would change, and adopt it."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from controller.web.values import Json
 
 
 def routes(application: Application) -> list[Route]:
-    """GET shows, POST does it. Both read the documents first: what was just written counts."""
+    """GET previews, POST adopts. Both scan the documents first, so that recent edits count."""
 
     def known(request: Request) -> str:
         application.read_documents()
@@ -38,7 +38,7 @@ def routes(application: Application) -> list[Route]:
 
 
 def view(plan: AdoptionPlan, *, adopted: bool = False) -> Json:
-    """Which device is which, what would change at what cost; ``then``: the steps that follow."""
+    """The plan as JSON: matched devices, changes and their cost, ``then`` the steps that follow."""
     after = plan.after
     return {
         "name": plan.desired.name,
@@ -74,5 +74,5 @@ def _change(change: FieldChange, plan: AdoptionPlan) -> Json:
 
 
 def _field(alias: str) -> str:
-    """Where the device stands in the document."""
+    """The path of the device in the document."""
     return nic_path(alias) if alias.startswith("nic-") else disk_path(alias)

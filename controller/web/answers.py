@@ -1,4 +1,4 @@
-"""How every route answers: JSON with ``format_version``; what it reads of a query; its errors."""
+"""Shared by all routes: JSON answers with ``format_version``, query parameters, error handlers."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from controller.web.values import Json
 
 
 class ApiError(Exception):
-    """An answer that is no success; ``message`` says what to do next."""
+    """An error that a route answers; ``message`` says what to do next."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ def answer(content: Json, status: int = 200) -> Response:
 
 
 def encoded(text: str) -> bytes:
-    """One odd string, wherever it came from, must not cost the answer about all guests."""
+    """UTF-8 with ``?`` for lone surrogates: one bad string must not fail the list of all guests."""
     return text.encode(errors="replace")
 
 

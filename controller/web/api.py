@@ -1,9 +1,9 @@
-"""The routes. Two applications: what anybody on the machine may read over TCP (metrics and health),
-and everything else on the unix socket, where the file's mode says who may.
+"""The routes of two applications: metrics and health over TCP, which anybody on the machine may
+read, and the whole API on the unix socket, where the file's mode says who may use it.
 
-Handlers that are plain functions run in Starlette's thread pool, so a slow one never stops the
-event loop; long polls share one thread (``waiting``), scrapes another (``scrapes``). Health checks
-run on the loop itself, so no slow handler holds them up.
+Handlers that are plain functions run in Starlette's thread pool, so a slow one never blocks the
+event loop; long polls share one thread per kind (``waiting``), scrapes another (``scrapes``).
+Health checks run on the loop itself, so slow handlers do not delay them.
 """
 
 from collections import Counter
@@ -29,19 +29,19 @@ from controller.web.views import Detail
 from controller.web.waiting import Waiter
 
 MAX_WAIT = 60.0
-"""Seconds a long poll may last; clients ask again."""
+"""Seconds that a long poll may last; clients then ask again."""
 MAX_EVENTS = 10_000
 MAX_CONSOLES = 16
-"""Consoles open at once: each holds a thread."""
+"""Consoles and build logs that may be read at once: each occupies a thread."""
 
 
 def public_app(application: Application, scrapes: Scrapes) -> Starlette:
-    """/metrics, /healthz, /readyz: read-only, for TCP. ``scrapes`` are the unix socket's, too."""
+    """The application for TCP: /metrics, /healthz, /readyz; shares ``scrapes`` with ``Api``."""
     return Starlette(routes=_public(application, scrapes), exception_handlers=HANDLERS)
 
 
 class Api:
-    """The whole application, for the unix socket."""
+    """The application for the unix socket: all routes."""
 
     def __init__(self, application: Application) -> None:
         self._app = application
@@ -57,7 +57,7 @@ class Api:
         )
 
     def close(self) -> None:
-        """Ends every long poll. From the event loop's thread."""
+        """End every long poll. Call it in the event loop's thread."""
         self._changes.close()
         self._events.close()
 
@@ -119,7 +119,7 @@ class Api:
         )
 
     def _guests(self, request: Request) -> Response:
-        # Before the statuses are read: a change that comes meanwhile is then seen by the next wait.
+        # Read before the statuses: a change that comes meanwhile then ends the client's next wait.
         version = self._app.statuses.version
         query = request.query_params
         try:
@@ -176,7 +176,7 @@ class Api:
             return _events(found, after)
         deadline = anyio.current_time() + wait
         while True:
-            # Taken before reading: an event that comes meanwhile ends the wait below at once.
+            # Read before the events: one that comes meanwhile then ends the wait below at once.
             seen = await run_in_threadpool(journal.last_id)
             found = await run_in_threadpool(journal.wait_after, after, 0, guest, limit)
             left = deadline - anyio.current_time()
@@ -203,7 +203,7 @@ class Api:
         return found
 
     def _wanted_image(self, request: Request) -> str:
-        """The name of an image that there is a document of, just now."""
+        """The name of an existing image, after a new scan of the documents."""
         self._app.read_documents()
         name = str(request.path_params["name"])
         if name not in self._app.catalog().images:
@@ -244,7 +244,7 @@ class Api:
             message = f"{MAX_CONSOLES} consoles are being read already; end one of them"
             raise ApiError(503, "TooManyConsoles", message)
 
-        # The first chunk is read here, so that an error is still an answer with its own status.
+        # The first chunk is read here, so that an error can still be answered with its status.
         first = await anyio.to_thread.run_sync(next, chunks, None, limiter=limiter)
 
         async def stream() -> AsyncIterator[bytes]:
@@ -278,7 +278,7 @@ def _public(application: Application, scrapes: Scrapes) -> list[BaseRoute]:
 
 
 def _nothing() -> None:
-    """An iterator that is no generator has nothing to close."""
+    """Do nothing, as ``close`` of an iterator that is no generator."""
 
 
 def _events(found: Sequence[Event], after: int) -> Response:

@@ -1,7 +1,8 @@
-"""What the web room shows, as values and callables: the daemon fills it in, tests fill in fakes.
+"""What the routes use, as protocols and callables; the daemon fills it in, tests use fakes.
 
-Nothing here may wait long: the views are what the daemon has in memory, and the journal is local.
-Only ``volumes`` and ``adoptions`` ask the hosts, and each of ``guests`` writes to one.
+Statuses, catalog and journal are local and answer at once. ``volumes``, ``adoptions``, ``console``
+and ``hosts`` (for pools) call libvirt, ``images`` where nothing is known yet; ``guests`` write to
+a domain's metadata, or to ``state_dir``.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from controller.planning.adoption.adopt import AdoptionPlan
 
 
 class Journal(Protocol):
-    """The part of ``journal.Journal`` that is read."""
+    """The reading part of ``controller.journal.journal.Journal``."""
 
     def events(
         self, guest: str | None = None, after_id: int = 0, limit: int = 1000
@@ -35,95 +36,96 @@ class Journal(Protocol):
 
 
 class Images(Protocol):
-    """What is known of images on hosts, and what can be asked for. Raises ``controller.errors``."""
+    """Images on hosts: their states, and requests about them. Raises ``controller.errors``."""
 
     def views(self, name: str | None = None) -> Sequence[ImageView]:
-        """Every image (or that one) everywhere it is, or is wanted."""
+        """Every image (or that one) in each pool that has it, or is to have it."""
 
     def progress(self) -> Sequence[ImageProgress]: ...
 
     def build(
         self, name: str, host: str | None, pool: str | None, *, refresh: bool
     ) -> Sequence[ImageView]:
-        """Begins to build; how it stands at each of the places. ``RefusedError`` for a host or a
-        pool that there is not.
+        """Start a build; returns the state in each pool. Raises ``RefusedError`` for an unknown
+        host or pool.
         """
 
     def retry(self, name: str) -> Sequence[ImageView] | None:
-        """Forgets what failed and builds anew; None where nothing had failed."""
+        """Forget the failure and build anew; None where nothing had failed."""
 
     def log(self, name: str, *, follow: bool) -> Iterator[bytes]:
-        """What its installer said; with ``follow`` until its build ends. A generator as a console's
-        is.
+        """The installer's output; with ``follow`` until its build ends. A generator like a
+        ``Console``'s.
         """
 
 
 class Guests(Protocol):
-    """An operator's wishes about guests. Each answer is a sentence on what happens next.
+    """Operators' requests about guests. Each answer is a sentence on what happens next.
 
-    Raises ``NotNowError`` where it cannot be done to the guest as it is, with what to do instead,
-    ``HostUnreachableError`` where nobody knows how it is.
+    Raises ``NotNowError`` where the guest's state does not allow it, with what to do instead, and
+    ``HostUnreachableError`` where its state is not known.
     """
 
     def suspend(self, name: str) -> str:
-        """Leave it alone: nothing but looking."""
+        """Suspend a guest: it is only observed."""
 
     def resume(self, name: str) -> str: ...
 
     def suspend_all(self) -> str:
-        """The same of every guest, also of those that are not made yet."""
+        """Suspend every guest, also those that are added later."""
 
     def resume_all(self) -> str: ...
 
     def restart(self, name: str) -> str:
-        """A cold boot, now: what is staged is applied."""
+        """Request a cold boot now, which applies staged changes."""
 
     def approve(self, name: str, base: str, *, now: bool = False) -> str:
-        """The replacement that its plan waits with, if that is the one by ``base``; ``now`` does
-        not wait for a window.
+        """Approve the replacement that the guest's plan waits with, if it is one by ``base``;
+        ``now`` does not wait for a maintenance window.
         """
 
     def rollback(self, name: str) -> str:
-        """The last system disk that worked comes back."""
+        """Request the last retired system disk that worked."""
 
     def retry(self, name: str) -> str:
-        """Try again what failed and is not tried again unasked."""
+        """Allow again what failed and is not tried again unasked."""
 
     def deletions(self) -> Sequence[Deletion]:
-        """What an operator may approve."""
+        """The stops and deletions that an operator may approve."""
 
     def approve_deletions(self, names: Collection[str]) -> Mapping[str, str]:
-        """Of these guests, of all where there are none: by name what happens to each."""
+        """Approve these guests' deletions (all if empty); by name, what happens to each."""
 
 
 class Adoptions(Protocol):
-    """Taking over domains that somebody else made. Raises ``controller.errors``."""
+    """Adoption of foreign domains. Raises ``controller.errors``."""
 
     def preview(self, name: str) -> AdoptionPlan:
-        """What it would change; looks inside the guest where its agent answers."""
+        """Plan the adoption; looks inside the guest where its agent answers."""
 
     def adopt(self, name: str, digest: str) -> AdoptionPlan:
-        """Does it, if the plan is the one that was shown, by its ``digest``."""
+        """Adopt, if the plan still has the ``digest`` of the one that was shown."""
 
 
 class Console(Protocol):
-    """Opens the serial console of a guest's domain."""
+    """Reads the serial console of a guest's domain."""
 
     def __call__(self, host: str, name: str, *, follow: bool) -> Iterator[bytes]:
-        """What the console says from now on; without ``follow`` until it is quiet.
+        """The output that the host has kept; with ``follow`` also what comes from now on. Where
+        nothing is kept: what comes until it is quiet.
 
-        A generator: it yields at least once a second (b'' where nothing came), so that a reader
-        who left is noticed, and is closed when nobody reads any more. Its first ``next`` raises
-        ``controller.errors`` where there is no console.
+        A generator that yields at least once a second (b'' where nothing came), so that a client
+        that left is noticed; it is then closed. Raises ``controller.errors`` where the console
+        has to be opened and cannot be.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """All that the routes use. ``reconcile`` is False where no guest has that name.
+    """All that the routes use. ``reconcile(name)`` is False where no guest has that name.
 
-    ``healthy`` is about the loop's progress, ``ready`` about the first pass; both give a reason.
-    ``metrics`` gives the exposition and its content type.
+    ``healthy``: does the loop make progress? ``ready``: was every guest looked at once? Both return
+    a reason, too. ``metrics`` returns the exposition and its content type.
     """
 
     version: str
@@ -141,4 +143,4 @@ class Application:
     healthy: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
     read_documents: Callable[[], None] = lambda: None
-    """Reads the directory now: what is asked by hand is about what was just written."""
+    """Scans the directory now, so that a request by hand uses documents that were just written."""

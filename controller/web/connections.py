@@ -1,8 +1,8 @@
-"""One client's connection, with bounds: clients must not take the daemon's file descriptors.
+"""Limits and timeouts for client connections, so that they do not use up file descriptors.
 
-uvicorn waits for ever for the first request of a client, for the rest of a request that came in
-part, and for a client that does not read its answer. The descriptors those hold are the ones that
-libvirt, the journal and the probes need.
+uvicorn waits for ever for a client's first request, for the rest of a request that came in part,
+and for a client that does not read its answer. libvirt, the journal and the probes need these
+descriptors.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What clients of one socket may take; times in seconds."""
+    """The limits of one socket: connections at once, and times in seconds."""
 
     connections: int
     patience: float = 5.0
-    """From a connection's begin, or its last answer, to the next whole request head."""
+    """From the connection's start, or its last answer, to the next complete request head."""
     unread: float | None = 30.0
-    """That an answer may lie unread; None for readers who may pause (the console's)."""
+    """How long an answer may stay unread; None where readers may pause (of a console)."""
 
 
 class BoundedConnection(H11Protocol):
-    """Closes itself when its client takes too long.
+    """An HTTP connection that closes itself when its client takes too long.
 
-    One connection too many ends the one that has waited longest for a request; where all are being
-    answered, the new one is refused.
+    A connection too many closes the one that has waited longest for a request; if all are being
+    answered, the new one is closed.
     """
 
     def __init__(self, *args: Any, bounds: Bounds, **more: Any) -> None:
@@ -57,7 +57,7 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
 
     def _waits(self) -> bool:
-        """Is it the client's turn to ask?"""
+        """Does the connection wait for the client's next request?"""
         return self.cycle is None or self.cycle.response_complete
 
     def _look_again(self) -> None:
@@ -76,11 +76,11 @@ class BoundedConnection(H11Protocol):
             self._look_again()
 
     def _abort(self) -> None:
-        # At once, and not when the loop tells the loss: others are counted before that.
+        # Removed now and not in connection_lost: new connections are counted before that.
         self.connections.discard(self)
         self.transport.abort()
 
 
 def bounded(bounds: Bounds) -> Callable[..., asyncio.Protocol]:
-    """What uvicorn takes as ``http``."""
+    """The protocol factory for uvicorn's option ``http``."""
     return partial(BoundedConnection, bounds=bounds)

@@ -1,4 +1,4 @@
-"""The routes by which an operator acts on guests: each notes a wish, and tells what comes of it."""
+"""API routes for operators' requests about guests: suspend, restart, approve, rollback and more."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from controller.web.values import when
 
 
 def routes(application: Application) -> list[Route]:
-    """What is wished is a POST, answered before anything is done (202)."""
+    """The routes. A request is a POST; the answer (202) says what will happen, before it does."""
     guests = application.guests
 
     def known(request: Request) -> str:

@@ -1,8 +1,8 @@
-"""By which names the TCP address may be asked: no page in a browser reads the metrics as its own.
+"""ASGI middleware that checks the ``Host`` header on TCP, against DNS rebinding.
 
-A page whose name is made to mean 127.0.0.1 after it was loaded (DNS rebinding) asks us as if we
-were its own server. Its requests carry that name as their ``Host``, so one that is not ours is
-refused, whatever is asked.
+A web page can have its own host name resolve to 127.0.0.1 after it was loaded, and then read the
+metrics as if they were from its own server. Its requests carry that name as ``Host``, so requests
+with a ``Host`` that is not ours are refused (421).
 """
 
 import ipaddress
@@ -16,8 +16,8 @@ _LOOPBACK = "localhost"
 
 
 class HostNames:
-    """``app``, for requests whose Host is loopback's, ``listen``'s, one of ``names``, or the
-    address that the client connected to.
+    """Passes to ``app`` the requests whose Host is a loopback name, the one of ``listen``, one of
+    ``names`` (``*``: any), or the address that the client connected to.
     """
 
     def __init__(self, app: ASGIApp, *, listen: str, names: Iterable[str]) -> None:
@@ -25,7 +25,7 @@ class HostNames:
         self._known = {_name(listen), *(_bare(name) for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Pass the request to ``app``, or answer 421 (ASGI)."""
         if scope["type"] != "http" or self._is_ours(scope):
             await self._app(scope, receive, send)
             return
@@ -39,7 +39,7 @@ class HostNames:
     def _is_ours(self, scope: Scope) -> bool:
         hosts = [value for key, value in scope["headers"] if key == b"host"]
         if not hosts:
-            return True  # HTTP/1.0: no browser
+            return True  # HTTP/1.0, so not a browser
         if ANY in self._known:
             return True
         name = _name(hosts[0].decode("latin-1"))
@@ -51,7 +51,7 @@ class HostNames:
 
 
 def _name(host: str) -> str:
-    """The name of ``NAME:PORT`` or ``[ADDRESS]:PORT``, in one form."""
+    """The normalized name of ``NAME:PORT`` or ``[ADDRESS]:PORT``."""
     if host.startswith("["):
         return _bare(host[1:].partition("]")[0])
     return _bare(host.partition(":")[0])

@@ -1,4 +1,4 @@
-"""Images as JSON: what each is made by, who uses it, and how it stands on each pool it is in."""
+"""Images as JSON: source, guests that use it, and state in each pool."""
 
 import difflib
 from collections import defaultdict
@@ -16,7 +16,7 @@ _WORST = ("Stalled", "Failed", "Preparing", "Missing", "Ready")
 
 
 def images(application: Application) -> list[Json]:
-    """Image documents by name, each with the pools it is in or is wanted in."""
+    """All images by name, each with the pools that have it or are to have it."""
     views = defaultdict(list)
     for view in application.images.views():
         views[view.name].append(view)
@@ -25,7 +25,7 @@ def images(application: Application) -> list[Json]:
 
 
 def image(application: Application, name: str) -> Json | None:
-    """Everything about one image; None where there is none of that name."""
+    """Everything about one image; None where no image has that name."""
     views = application.images.views(name)
     if name not in application.catalog().images and not views:
         return None
@@ -33,7 +33,7 @@ def image(application: Application, name: str) -> Json | None:
 
 
 def unknown_image(application: Application, name: str) -> str:
-    """What to say where there is no image of that name."""
+    """The message for a name that no image has, with the closest name where there is one."""
     snapshot = application.catalog()
     if name in snapshot.guests:
         used = snapshot.guests[name].image.name
@@ -55,7 +55,7 @@ def unknown_image(application: Application, name: str) -> str:
 
 
 def pool_views(application: Application, views: Sequence[ImageView]) -> list[Json]:
-    """How an image stands on each pool."""
+    """The state of an image in each pool."""
     ongoing = {(now.image, now.host, now.pool): now for now in application.images.progress()}
     return [
         _pool(view, ongoing.get((view.name, view.host, view.pool)))
@@ -83,7 +83,7 @@ def _image(application: Application, name: str, views: Sequence[ImageView]) -> J
 
 
 def _source(image: EffectiveImage | None) -> Json:
-    """``source`` is what it is made from in a word, ``source_kind`` the document's field for it."""
+    """``source`` is a file, URL or template; ``source_kind`` is the document's field for it."""
     if image is None:
         return dict.fromkeys(("source", "source_kind", "template", "version", "location"))
     source, kinds = image.spec.source, ("file", "url", "kickstart", "preseed", "autoinstall")
@@ -102,7 +102,7 @@ def _source(image: EffectiveImage | None) -> Json:
 
 
 def _location(location: InstallLocation) -> str:
-    """Where the installer comes from; addresses without what may be a secret in them."""
+    """Where the installer comes from; URLs without the parts that may hold secrets."""
     if location.tree is not None:
         return shown(location.tree)
     if location.iso is not None:
@@ -134,7 +134,7 @@ def _pool(view: ImageView, now: ImageProgress | None) -> Json:
 
 
 def _remedy(view: ImageView) -> str | None:
-    """What to do about a failure, beside what its message says."""
+    """What to do about a failure, in addition to its message; None where nothing failed."""
     if view.state is not ImageState.FAILED:
         return None
     if view.stalled:

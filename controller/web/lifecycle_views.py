@@ -1,5 +1,5 @@
-"""What an operator decides about a guest's life, as JSON: what its changes cost and wait for, and
-what its domain's metadata remembers of suspensions, replacements and deletions.
+"""A guest's changes and its record as JSON: what changes cost and wait for, and what the domain's
+metadata says of suspensions, restarts, replacements and deletions.
 """
 
 from controller.loop.status import GuestStatus
@@ -11,7 +11,7 @@ from controller.web.values import Json, when
 
 
 def changes(status: GuestStatus) -> list[Json]:
-    """Field by field; ``needs`` is the command that an operator has to give first."""
+    """The guest's changes by field; ``needs`` is the command that an operator has to give first."""
     guest, domain = status.guest, status.observed.domain
     found = []
     for change in status.plan.changes:
@@ -38,14 +38,14 @@ def changes(status: GuestStatus) -> list[Json]:
 
 
 def _given(needs: Needs, record: GuestRecord) -> bool:
-    """Was that command given already?"""
+    """Has an operator given that command already?"""
     if needs is Needs.APPROVE:
         return bool(record.approved) or record.replacement is not None
     return record.restart_requested is not None or record.stop_for == StopFor.RESTART
 
 
 def life(status: GuestStatus) -> Json:
-    """``approval`` is the base that a replacement to it waits for an operator's word."""
+    """The record of a guest; ``approval`` is the base whose replacement waits for approval."""
     record = _record(status)
     return {
         "suspended": record.suspended or status.observed.fleet.suspended,
@@ -80,7 +80,7 @@ def _replacement(ongoing: Replacement | None) -> Json | None:
 
 
 def _retired(status: GuestStatus, disk: RetiredDisk) -> Json:
-    """``until`` is None while no document says how long it is kept."""
+    """A retired disk; ``until`` is None while no document says how long it is kept."""
     guest = status.guest
     ttl = guest.spec.update_policy.retired_disk_ttl if guest is not None else None
     return {
@@ -96,7 +96,7 @@ def _disk(disk: SystemDisk) -> Json:
 
 
 def _deletion(status: GuestStatus, record: GuestRecord) -> Json | None:
-    """What becomes of a guest whose document is gone; None of one that has its document."""
+    """What happens to a guest whose document is gone; None for a guest that has its document."""
     orphaned = status.plan.condition(ConditionType.ORPHANED)
     if orphaned is None or orphaned.status is Status.FALSE:
         return None

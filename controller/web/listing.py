@@ -1,4 +1,4 @@
-"""Joins what the daemon knows (statuses, catalog, hosts, images, journal) into lists of views."""
+"""Lists of guests, services, hosts and problems as JSON, from statuses, the catalog and hosts."""
 
 import difflib
 from collections import Counter, defaultdict
@@ -23,20 +23,20 @@ from controller.web.views import (
 
 
 def names(application: Application) -> list[str]:
-    """Guests that have a document or a status, sorted."""
+    """The names of guests that have a document or a status, sorted."""
     known = {status.name for status in application.statuses.all()}
     return sorted(known | set(application.catalog().guests))
 
 
 def known(application: Application, name: str) -> str:
-    """That name; raises 404 where no guest has it."""
+    """``name`` itself; raises ``ApiError`` 404 where no guest has it."""
     if name not in names(application):
         raise ApiError(404, "NotFound", unknown_guest(application, name))
     return name
 
 
 def unknown_guest(application: Application, name: str) -> str:
-    """What to say where there is no guest of that name."""
+    """The message for a name that no guest has, with the closest name where there is one."""
     images = application.catalog().images
     if name in images:
         return f"`{name}` is an image, not a guest; see: guestkeeper describe image/{name}"
@@ -55,14 +55,17 @@ def unknown_guest(application: Application, name: str) -> str:
 
 
 def scanned(snapshot: Snapshot) -> Json:
-    """When the directory was read last; None before the first time."""
+    """When the directory was last scanned; None before the first scan."""
     return {"scanned_at": when(snapshot.scanned_at or None)}
 
 
 def guests(
     application: Application, *, names: Collection[str], labels: str, detail: Detail
 ) -> list[Json]:
-    """By name; ``names`` empty means all. Raises ``SelectorError``."""
+    """The guests that ``labels`` selects, by name; ``names`` empty: of all guests.
+
+    Raises ``SelectorError``.
+    """
     selected = parse_selector(labels)
     snapshot = application.catalog()
     statuses = {status.name: status for status in application.statuses.all()}
@@ -75,7 +78,7 @@ def guests(
 
 
 def guest(application: Application, name: str) -> Json | None:
-    """Everything about one guest; None where there is none of that name."""
+    """Everything about one guest; None where no guest has that name."""
     snapshot = application.catalog()
     return _view(application.statuses.get(name), name, snapshot, Detail.FULL)
 
@@ -92,7 +95,7 @@ def _view(status: GuestStatus | None, name: str, snapshot: Snapshot, detail: Det
 
 
 def services(application: Application) -> list[Json]:
-    """Services by name: shared ones, also unused, and inline ones."""
+    """Services by name, with their guests: shared ones, also unused, and inline ones."""
     snapshot = application.catalog()
     members: dict[str, list[Json]] = defaultdict(list)
     units: dict[str, set[str]] = defaultdict(set)
@@ -117,7 +120,7 @@ def services(application: Application) -> list[Json]:
 
 
 def hosts(application: Application) -> list[Json]:
-    """The libvirt connections."""
+    """The hosts (libvirt connections) by name, each with the number of its guests."""
     used = Counter(guest.spec.host for guest in application.catalog().guests.values())
     return [
         host_view(host, used[host.name])
@@ -126,12 +129,12 @@ def hosts(application: Application) -> list[Json]:
 
 
 def problems(application: Application) -> list[Json]:
-    """What is wrong with the documents."""
+    """The problems of the documents, sorted."""
     return [problem_view(problem) for problem in sorted(application.catalog().problems)]
 
 
 def event_view(event: Event) -> Json:
-    """``at`` is when it happened last, ``first_at`` when it began to repeat."""
+    """An event; ``at`` is when it last happened, ``first_at`` when it first did."""
     return {
         "id": event.id,
         "at": when(event.time),

@@ -1,7 +1,7 @@
-"""The metrics, read by one scrape at a time.
+"""Serves ``/metrics``, one scrape at a time.
 
-A scrape asks every host for its pools, so one that hangs makes scrapes slow. However many clients
-ask then, they must hold no more than one thread, and nobody's health check.
+A scrape asks every host for its pools, so a host that hangs makes scrapes slow. However many
+clients scrape then, they must occupy one thread only and not delay health checks.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 PATIENCE = 5.0
-"""Seconds that a scrape waits for the one before it."""
+"""Seconds that a scrape waits for its turn."""
 MAX_WAITING = 8
 
 
 class Scrapes:
-    """``read`` gives the exposition and its content type; it may block. Lives on one event loop."""
+    """``read`` returns the exposition and its content type; it may block. For one event loop."""
 
     def __init__(
         self, read: Callable[[], tuple[bytes, str]], *, patience: float | None = None
@@ -29,7 +29,7 @@ class Scrapes:
         self._waiting = 0
 
     async def answer(self, _: Request) -> Response:
-        """The metrics, or 503 if the scrape before does not end in time."""
+        """The metrics; 503 if earlier scrapes last too long, or ``MAX_WAITING`` are waiting."""
         if not await self._turn():
             return PlainTextResponse(
                 "an earlier scrape of the metrics has not ended: a host answers slowly, or too many"
@@ -38,7 +38,7 @@ class Scrapes:
                 headers={"connection": "close", "retry-after": "15"},
             )
         try:
-            if self._limiter is None:  # belongs to the event loop
+            if self._limiter is None:  # made here because it belongs to the event loop
                 self._limiter = anyio.CapacityLimiter(1)
             body, content_type = await anyio.to_thread.run_sync(self._read, limiter=self._limiter)
         finally:

@@ -1,4 +1,4 @@
-"""Label selectors (``tier=web,env!=test,gpu``), Kubernetes' equality-based ones."""
+"""Parses label selectors (``tier=web,env!=test,gpu``), Kubernetes' equality-based ones."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,10 @@ class SelectorError(PermanentError):
 
 
 def parse_selector(text: str) -> Selector:
-    """All of the comma-separated terms must hold; '' selects everything."""
+    """A predicate on labels: all comma-separated terms must hold; '' selects everything.
+
+    Raises ``SelectorError``.
+    """
     terms = [_term(part.strip()) for part in text.split(",")] if text.strip() else []
     return lambda labels: all(term(labels) for term in terms)
 

@@ -1,8 +1,8 @@
-"""Serves the API on a unix socket and the metrics on loopback, from one thread of its own.
+"""The web server (uvicorn): the API on a unix socket and the metrics on TCP, in one thread.
 
-The sockets are bound here, in the caller's thread, so that whatever is wrong (a port in use, a
-daemon that already runs, a directory nobody may write) is an error of ``start()`` with the name of
-the setting, and not a line in a log later.
+The sockets are bound in the caller's thread, so that what is wrong (a port in use, a daemon that
+already runs, a directory that is not writable) is an error of ``start()`` with the name of the
+setting, and not a line in a log later.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 SOCKET_MODE = 0o660
 PUBLIC = Bounds(64)
 OWN = Bounds(256, unread=None)
-"""Of TCP, where anybody on the machine may ask, and of the unix socket, which has its mode."""
+"""``PUBLIC`` is for TCP, which anybody on the machine may use; ``OWN`` is for the unix socket,
+which its file mode protects."""
 _LONGEST_PATH = 107  # bytes in sockaddr_un, without the closing NUL
 _GRACE = 2  # seconds that running requests have when the daemon stops
 
@@ -44,7 +45,7 @@ class ListenError(PermanentError):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are the daemon's."""
+    """uvicorn without its signal handlers: the daemon handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,8 +53,8 @@ class _Server(uvicorn.Server):
 
 
 class WebServer:
-    """``listen`` is ADDRESS:PORT, or '' for no TCP at all; ``names``: of what else it may be asked
-    as (``host_names``).
+    """``listen`` is ADDRESS:PORT, or '' for no TCP; ``names`` are further names that requests may
+    have as ``Host`` (see ``host_names``).
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class WebServer:
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
         self.address: tuple[str, int] | None = None
-        """Where TCP really listens; differs from ``listen`` for port 0."""
+        """The TCP address in use; differs from ``listen`` for port 0."""
 
     def start(self, timeout: float = 10.0) -> None:
-        """Returns when both sockets answer; raises ``ListenError``."""
+        """Start to serve; returns when both sockets answer, raises ``ListenError`` if not within
+        ``timeout`` seconds.
+        """
         try:
             if self._listen:
                 tcp = _bind_tcp(self._listen)
@@ -107,7 +110,7 @@ class WebServer:
         log.info("web server listening", socket=str(self._path), listen=self._listen or None)
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Ends long polls, lets running requests finish; False if they took too long."""
+        """End long polls, let running requests finish; False if not within ``timeout`` seconds."""
         thread, loop = self._thread, self._loop
         stopped = True
         if thread is not None:
@@ -127,7 +130,7 @@ class WebServer:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told by start(), logged for later
+        except BaseException as error:  # noqa: BLE001 - raised by start(), logged after that
             self._failed = error
             log.error("web server ended", error=str(error))
 
@@ -162,7 +165,7 @@ def _config(app: ASGIApp, bounds: Bounds) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=bounds.connections,  # also how many are accepted in one go, before they count
+        backlog=bounds.connections,  # also how many are accepted at once, before they are counted
         timeout_keep_alive=math.ceil(bounds.patience),
         timeout_graceful_shutdown=_GRACE,
     )
@@ -204,10 +207,10 @@ class Bound:
 
 
 def bind_unix(path: Path) -> Bound:
-    """Listens on ``path``, replacing what a dead daemon left there. Raises ``ListenError``.
+    """Listen on ``path``, replacing a socket that a dead daemon left. Raises ``ListenError``.
 
-    The file gets its mode under another name first and is then renamed into place, so nobody can
-    connect before, and there is no moment without a socket.
+    The file is made under another name, gets its mode and is then renamed into place: so nobody
+    can connect before it has its mode, and there is no moment without a socket.
     """
     temporary = path.with_name(f".{os.getpid()}.sock")
     if max(len(os.fsencode(path)), len(os.fsencode(temporary))) > _LONGEST_PATH:
@@ -222,7 +225,7 @@ def bind_unix(path: Path) -> Bound:
         temporary.unlink(missing_ok=True)
         listening.bind(str(temporary))
         temporary.chmod(SOCKET_MODE)
-        # A full line refuses who comes to a unix socket at once, where one of TCP lets it wait.
+        # With a full backlog, a unix socket refuses clients at once; TCP would let them wait.
         listening.listen(OWN.connections)
         temporary.rename(path)
         status = path.stat()
@@ -242,7 +245,10 @@ def bind_unix(path: Path) -> Bound:
 
 
 def socket_answers(path: Path, timeout: float = 1.0) -> bool:
-    """Does a process listen on ``path``? A busy one counts, a left-over file does not."""
+    """Does a process listen on ``path``? A busy one counts, a left-over file does not.
+
+    Waits at most ``timeout`` seconds.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout)
         try:
@@ -250,7 +256,7 @@ def socket_answers(path: Path, timeout: float = 1.0) -> bool:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return False
         except OSError:
-            # Somebody is there who does not accept now (EAGAIN), or whom we may not ask (EACCES).
+            # A process listens that does not accept now (EAGAIN), or we may not connect (EACCES).
             return True
     return True
 
@@ -272,7 +278,7 @@ def _refuse_other(path: Path) -> None:
 
 
 def _unlink_own(path: Path, identity: tuple[int, int]) -> None:
-    """Removes our socket, and not the one of a daemon that has taken our place."""
+    """Remove our socket file, but not that of a daemon that has replaced it since."""
     with contextlib.suppress(OSError):
         status = path.lstat()
         if (status.st_dev, status.st_ino) == identity:

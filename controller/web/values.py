@@ -1,4 +1,4 @@
-"""The values that every view is made of."""
+"""JSON values that all views share: the ``Json`` type, times."""
 
 from datetime import UTC, datetime
 from typing import Any

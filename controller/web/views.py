@@ -1,8 +1,8 @@
-"""Status as JSON: what the API answers and what ``-o json`` prints.
+"""Guests, hosts and problems as JSON, for the API and ``-o json``.
 
-The words are those of the documents and of CONVENTIONS, the keys snake_case, times RFC 3339 in
-UTC. Pure; the shapes are a promise (``format_version``), so they are built here by hand and tested
-key by key instead of being whatever the dataclasses have today.
+The words are those of the documents and of ``planning.conditions``, the keys snake_case, times RFC
+3339 in UTC. Pure. The format is a promise (``format_version``), so it is built here by hand and
+tested key by key, instead of following the dataclasses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from controller.web.values import Json, when
 
 
 def guest_summary(status: GuestStatus) -> Json:
-    """What a list shows of a guest."""
+    """A guest in short, as lists show it."""
     guest, plan, observed = status.guest, status.plan, status.observed
     ready = status.condition(ConditionType.READY)
     states = plan.services_ready
@@ -51,7 +51,7 @@ def guest_summary(status: GuestStatus) -> Json:
 
 
 def _message(status: GuestStatus) -> str:
-    """The first thing to know where something is not as it should be."""
+    """The message of Ready, else of Synced, where that is not True; '' if both are."""
     for type in (ConditionType.READY, ConditionType.SYNCED):
         found = status.condition(type)
         if found is not None and found[0].status != "True":
@@ -68,7 +68,7 @@ class Detail(StrEnum):
 
 
 def guest_conditions(status: GuestStatus) -> Json:
-    """What somebody who waits for a condition has to know."""
+    """The summary of a guest with its conditions, for ``wait``."""
     return {
         **guest_summary(status),
         "conditions": [
@@ -85,7 +85,7 @@ def guest_conditions(status: GuestStatus) -> Json:
 
 
 def guest_view(status: GuestStatus, problems: Sequence[Problem] = ()) -> Json:
-    """Everything there is to know about a guest."""
+    """Everything that is known about a guest."""
     guest, plan, observed = status.guest, status.plan, status.observed
     domain = observed.domain
     owner = domain.ownership if domain is not None else None
@@ -111,7 +111,7 @@ def guest_view(status: GuestStatus, problems: Sequence[Problem] = ()) -> Json:
 
 
 def pending_view(guest: EffectiveGuest, detail: Detail) -> Json:
-    """A guest that is in the catalog and was not looked at yet; the same keys."""
+    """A guest that is in the catalog and was not looked at yet, with the keys of the others."""
     sentence = "not looked at yet"
     status = GuestStatus(
         name=guest.name,

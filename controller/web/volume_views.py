@@ -1,4 +1,4 @@
-"""Volumes as JSON: where each is, how large, and what it is there for."""
+"""Volumes as JSON: place, size, and what uses each."""
 
 from controller.operator.answers import VolumesSeen
 from controller.planning.volumes.usage import Use, VolumeUse
@@ -6,7 +6,7 @@ from controller.web.values import Json, when
 
 
 def volumes(seen: VolumesSeen) -> Json:
-    """By host, pool and name; and the hosts of which nothing can be told."""
+    """All volumes, by host; ``unseen`` are the hosts whose volumes cannot be listed."""
     return {
         "items": [_volume(host, use) for host in sorted(seen.uses) for use in seen.uses[host]],
         "unseen": [{"host": host, "why": why} for host, why in sorted(seen.unseen.items())],

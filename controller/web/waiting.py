@@ -1,7 +1,7 @@
-"""Long polls without a thread each: any number of watchers share one thread that waits.
+"""Long polls without a thread each: any number of clients share one thread that waits.
 
 The status store and the journal wait with a ``threading.Condition``, which blocks a thread. A
-``Waiter`` keeps one such wait going while somebody waits at all, and wakes everybody after it.
+``Waiter`` runs one such wait while any client waits, and wakes all clients after it.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 _SLICE = 0.5
-"""Seconds of one blocking wait; the longest that closing takes."""
+"""Seconds of one blocking wait, and the longest that closing takes."""
 
 _PAUSE = 0.02
-"""Seconds between two waits: a burst of changes wakes everybody once."""
+"""Seconds between two waits, so that a burst of changes wakes clients once."""
 
 
 class Waiter:
-    """``wait_once(seconds)`` blocks until something may have changed. Lives on one event loop."""
+    """``wait_once(seconds)`` blocks until something may have changed. For one event loop."""
 
     def __init__(self, wait_once: Callable[[float], object]) -> None:
         self._wait_once = wait_once
@@ -30,7 +30,7 @@ class Waiter:
         return self._closed
 
     async def until(self, changed: Callable[[], bool], timeout: float) -> None:
-        """Returns when ``changed()``, after ``timeout`` seconds, or when it is closed."""
+        """Return when ``changed()`` is true, after ``timeout`` seconds, or when this is closed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not changed() and not self._closed:
@@ -47,7 +47,7 @@ class Waiter:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        # A thread of its own, so that no slow request can keep watchers from being woken.
+        # A thread of its own, so that slow requests cannot delay waking the clients.
         with ThreadPoolExecutor(1, thread_name_prefix="web-wait") as pool:
             while self._waiting and not self._closed:
                 await loop.run_in_executor(pool, self._wait_once, _SLICE)
@@ -57,7 +57,7 @@ class Waiter:
                 await asyncio.sleep(_PAUSE)
 
     def close(self) -> None:
-        """Every long poll ends now, and later ones at once. From the loop's own thread."""
+        """End every long poll, and later ones at once. Call it in the event loop's thread."""
         self._closed = True
         for future in self._waiting:
             if not future.done():

@@ -1,1 +1,1 @@
-"""The daemon's API as commands use it: options, names, requests."""
+"""The client of the daemon's API, and what commands need for it: options and names."""

@@ -1,4 +1,4 @@
-"""The daemon's API over its unix socket, with errors that a person can act on."""
+"""HTTP client of the daemon's API on its unix socket, with errors that a person can act on."""
 
 import contextlib
 import shlex
@@ -19,21 +19,21 @@ _BASE = "http://guestkeeper/api/v1/"
 
 
 class NoDaemonError(CliError):
-    """Nobody answers on the socket."""
+    """No daemon answers on the socket."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, UNREACHABLE)
 
 
 class NotFoundError(CliError):
-    """The daemon knows nothing of that name."""
+    """The daemon answered 404: it knows nothing of that name."""
 
 
 class Client:
-    """One connection; use it in a ``with``. Every method raises ``CliError``."""
+    """A context manager around one HTTP client. Every method raises ``CliError``."""
 
     def __init__(self, path: Path, settings_file: Path | None = None) -> None:
-        """``settings_file`` is the one a daemon has to be started with, None the default one."""
+        """``settings_file`` is the one to start a daemon with, for messages; None: the default."""
         self._socket = path
         self._settings_file = settings_file
         self._http = httpx.Client(
@@ -55,7 +55,7 @@ class Client:
         self._http.close()
 
     def get(self, path: str, *, patience: float = 0.0, **parameters: Any) -> Json:
-        """``patience`` seconds more than usual may pass before the answer: a long poll."""
+        """GET; the answer may take ``patience`` seconds more than usual, for a long poll."""
         given = {key: value for key, value in parameters.items() if value is not None}
         with self._told():
             return _json(self._http.get(path, params=given, timeout=_ANSWER_TIMEOUT + patience))
@@ -66,7 +66,7 @@ class Client:
             return _json(self._http.post(path, params=given))
 
     def stream(self, path: str, **parameters: Any) -> Iterator[bytes]:
-        """The body as it comes; there may be silence for ever."""
+        """GET and yield the body as it comes, without a timeout between its parts."""
         timeout = httpx.Timeout(_ANSWER_TIMEOUT, read=None)
         with (
             self._told(),
@@ -92,7 +92,7 @@ class Client:
 
 
 def _knock(path: Path, settings_file: Path | None) -> None:
-    """Connects once and says what is wrong better than httpx can (which also leaks the socket)."""
+    """Connect once, for better errors than httpx has (which also leaks the socket)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_ANSWER_TIMEOUT)
         try:

@@ -1,4 +1,4 @@
-"""What a NAME on the command line means: a guest, else an image; ``image/NAME`` is the image."""
+"""Resolves a NAME on the command line: a guest, else an image; ``image/NAME`` is the image."""
 
 from typing import NamedTuple
 from urllib.parse import quote
@@ -10,19 +10,19 @@ IMAGE = "image/"
 
 
 class Found(NamedTuple):
-    """``item`` is everything the daemon knows about it."""
+    """A guest or image; ``item`` is everything that the API tells of it."""
 
     is_image: bool
     item: Json
 
     @property
     def subject(self) -> str:
-        """By which the journal knows it."""
+        """Its name in the journal: ``NAME`` or ``image/NAME``."""
         return f"{IMAGE}{self.item['name']}" if self.is_image else str(self.item["name"])
 
 
 def find(client: Client, name: str) -> Found:
-    """Raises ``CliError`` where there is neither."""
+    """The guest, else the image of that name; raises ``CliError`` where there is neither."""
     alone = image_name(name)
     if alone is not None:
         return Found(True, client.get(image_path(alone))["item"])
@@ -36,7 +36,7 @@ def find(client: Client, name: str) -> Found:
 
 
 def image_name(name: str) -> str | None:
-    """What stands behind ``image/``; None without it."""
+    """The NAME of ``image/NAME``, None without the prefix; raises ``CliError`` if it is empty."""
     if not name.startswith(IMAGE):
         return None
     alone = name.removeprefix(IMAGE)
@@ -46,5 +46,5 @@ def image_name(name: str) -> str | None:
 
 
 def image_path(name: str) -> str:
-    """Of the API, without the prefix."""
+    """The image's path in the API, relative to ``/api/v1/``."""
     return f"images/{quote(name, safe='')}"

@@ -1,4 +1,4 @@
-"""Options that many commands share, and how they become values."""
+"""Options that many commands share, and their conversion to values."""
 
 import os
 from enum import StrEnum
@@ -42,7 +42,10 @@ Timeout = Annotated[
 
 
 def settings_of(ctx: typer.Context, config: Path | None) -> "Settings":
-    """``--config`` of the command wins over the one before it. Raises ``SettingsError``."""
+    """The settings; ``--config`` after the command wins over the one before it.
+
+    Raises ``SettingsError``.
+    """
     from controller.settings import load_settings
 
     return load_settings(config or config_of(ctx))
@@ -54,7 +57,7 @@ def config_of(ctx: typer.Context) -> Path | None:
 
 
 def quiet_logs() -> None:
-    """For commands that run parts of the daemon, and tell themselves what they found."""
+    """Log errors only, for commands that run parts of the daemon and print the results."""
     from controller.telemetry.logging import configure
 
     configure("error")
@@ -70,7 +73,7 @@ def client_of(ctx: typer.Context, config: Path | None) -> "Client":
 
 
 def seconds_of(text: str) -> float:
-    """``30s``, ``5m``, ``1h30m`` or plain seconds."""
+    """The seconds of ``30s``, ``5m``, ``1h30m`` or a plain number; raises ``CliError``."""
     from pydantic_core import PydanticCustomError
 
     from controller.desired.schema.quantities import parse_duration

@@ -1,1 +1,1 @@
-"""What each command does. Loaded when it runs."""
+"""The code of the commands, imported when a command runs."""

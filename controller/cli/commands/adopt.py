@@ -1,6 +1,6 @@
-"""``adopt``: what taking over a foreign domain would change, the question, and doing it.
+"""``adopt``: show what taking over a foreign domain would change, ask, and adopt it.
 
-``export``: the document of a domain that is there.
+``export``: print the document of an existing domain.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from controller.settings import Settings
 
 _PATIENCE = 60.0
-"""Seconds: its inside is looked at, too."""
+"""Seconds that the preview may take: it also looks inside the guest."""
 
 
 def adopt(client: Client, name: str, *, yes: bool, dry_run: bool, output: Output) -> int:
-    """Exits 1 where it cannot be adopted, or was not wanted after all."""
+    """Show the plan, ask, and adopt; the exit code is 1 where the domain cannot be adopted.
+
+    Raises ``CliError`` without a yes.
+    """
     path = f"guests/{quote(name, safe='')}/adoption"
     item = client.get(path, patience=_PATIENCE)["item"]
     people = output in (Output.TABLE, Output.WIDE)
@@ -65,7 +68,7 @@ def _print(item: Json, output: Output) -> None:
 
 
 def lines(item: Json) -> list[Text]:
-    """The whole answer for people. Names, titles and paths are whatever somebody made up."""
+    """The plan for people; names, titles and paths are escaped, as others have chosen them."""
     item = _printable(item)
     head = Text(item["name"], "bold")
     head.append(f"  (domain {item['uuid']} on host {item['host']}, {item['state']})", FAINT)
@@ -121,12 +124,12 @@ def _disruption(change: Json) -> str:
 
 
 def export(settings: "Settings", name: str, host: str | None, image: str | None) -> int:
-    """The document on stdout; what somebody has to decide is in its comments, and on stderr."""
+    """Print the document; what has to be decided is in its comments, and on stderr for a pipe."""
     from controller.daemon.export import export_once
 
     made = export_once(settings, name, host, image)
     write(made.text)
-    if not person_looks():  # who reads them in the document needs them no second time
+    if not person_looks():  # on a terminal, the document's comments already show them
         for note in made.notes:
             say(f"note: {note}")
         for line in made.kept_lines:

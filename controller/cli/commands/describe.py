@@ -1,4 +1,4 @@
-"""``describe``: everything about one guest or image, in sections to be read from top to bottom."""
+"""``describe``: everything about one guest or image, in sections."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,11 +28,11 @@ from controller.cli.terminal.output import (
 
 EVENTS = 12
 BAD_WHEN_TRUE = ("Orphaned", "RestartRequired", "Stalled", "Suspended")
-"""Conditions that say that something is amiss; all others, when False, do."""
+"""Conditions that are bad when True; all others are bad when False."""
 
 
 def describe(client: Client, name: str) -> None:
-    """Raises ``CliError`` where there is no such guest or image."""
+    """Print the page of a guest or image; raises ``CliError`` where there is neither."""
     found = find(client, name)
     item = found.item
     events = client.get("events", guest=found.subject, limit=EVENTS)["items"]
@@ -45,7 +45,7 @@ def describe(client: Client, name: str) -> None:
 
 
 def lines(item: Json, events: list[Json]) -> list[Text]:
-    """The whole page."""
+    """The page of a guest."""
     page = columns((), list(_head(item)))
     for title, rows in (
         ("Last failure", _failure(item)),
@@ -93,7 +93,7 @@ def _head(item: Json) -> Iterable[tuple[Cell, Cell]]:
 
 
 def sentence(item: Json) -> str:
-    """What the daemon does about the guest, on one line."""
+    """The sentence of the guest's plan, on one line."""
     text, failure = str(item["sentence"]), item["failure"]
     if failure is not None:
         text = text.replace(failure["message"], one_line(failure["message"]))
@@ -101,7 +101,7 @@ def sentence(item: Json) -> str:
 
 
 def _failure(item: Json) -> list[Text]:
-    """Its whole text, which every table shortens to a line."""
+    """The complete text of the last failure, which tables shorten to a line."""
     failure = item["failure"]
     if failure is not None:
         tries = f" (try {failure['attempts']})" if failure["attempts"] > 1 else ""
@@ -163,13 +163,13 @@ def _disk(disk: Json) -> str:
 
 
 def state_of(domain: Json) -> str:
-    """The domain's state, and its reason where it says more."""
+    """The domain's state, with its reason where that adds something."""
     state, reason = str(domain["state"]), str(domain["reason"])
     return state if state in ("running", reason) or reason == "other" else f"{state} ({reason})"
 
 
 def state_since(item: Json) -> str:
-    """How long the domain has been in its state; empty where nobody saw it get there."""
+    """How long the domain has been in its state; '' where that is not known."""
     if item["domain"]["state"] == "running":
         started = item["domain"]["started_at"]
         return age(started) if started else ""
@@ -244,7 +244,7 @@ def _conditions(item: Json) -> list[Text]:
 
 
 def change_lines(item: Json, indent: int) -> list[Text]:
-    """``path: old → new (class: what the guest notices; needs: command)``, one a line."""
+    """``path: old → new (class: what the guest notices; needs: command)``, a line per change."""
     rows: list[tuple[Cell, ...]] = []
     for change in item["changes"]:
         value = Text().append(change["old"] or "(none)", "red" if change["old"] else FAINT)
@@ -260,7 +260,7 @@ def change_lines(item: Json, indent: int) -> list[Text]:
 
 
 def step_lines(steps: list[Json], indent: int) -> list[Text]:
-    """Numbered, in the order in which they are done."""
+    """The steps, numbered in the order in which they are done."""
     return [Text(f"{' ' * indent}{number}. {step['text']}") for number, step in enumerate(steps, 1)]
 
 
@@ -280,7 +280,7 @@ def event_lines(events: list[Json], indent: int = 0) -> list[Text]:
 
 
 def said(event: Json) -> str:
-    """An event's message, and how often it repeated."""
+    """An event's message, with how often it was repeated."""
     times = f" ({event['count']} times in {_span(event)})" if event["count"] > 1 else ""
     return f"{one_line(event['message'])}{times}"
 

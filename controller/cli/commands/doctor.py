@@ -1,4 +1,4 @@
-"""``doctor``: can this machine do the job? Each check says what it saw and how to mend it."""
+"""``doctor``: checks settings, documents, hosts, pools and directories, and says what to repair."""
 
 import os
 import shlex
@@ -23,13 +23,13 @@ from controller.planning.host.trouble import pool_trouble
 from controller.settings import DEFAULT_FILE, ENVIRONMENT_FILE, Settings, SettingsError
 
 LOW_SPACE = 2 * 2**30
-"""Bytes free in a pool below which a guest is soon paused."""
+"""Bytes free in a pool below which guests are likely to be paused soon."""
 _CONNECT_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``good`` None: neither good nor bad, only worth knowing."""
+    """The result of a check. ``good`` None: neither good nor bad, only information."""
 
     what: str
     good: bool | None
@@ -39,7 +39,7 @@ class Check:
 
 
 def doctor(load: Callable[[], Settings], config: Path | None, output: Output) -> int:
-    """Runs every check; 1 where something is broken."""
+    """Run and print every check; returns the exit code, 1 where something is broken."""
     checks = list(run_checks(load, config))
     broken = [check for check in checks if check.good is False]
     if output in (Output.JSON, Output.YAML):
@@ -74,7 +74,7 @@ def _lines(check: Check) -> Iterator[Text]:
 
 
 def run_checks(load: Callable[[], Settings], config: Path | None) -> Iterator[Check]:
-    """From the settings outwards; what a broken thing makes pointless is left out."""
+    """The checks, from the settings outwards, without those that a failure makes useless."""
     named = config or os.environ.get(ENVIRONMENT_FILE)
     try:
         settings = load()
@@ -146,7 +146,7 @@ def _named_pools(snapshot: Snapshot, host: str) -> set[str]:
 
 
 def host_checks(view: HostView) -> Iterator[Check]:
-    """libvirt, its versions, the accelerator."""
+    """Check libvirt, its versions and the accelerator of a host."""
     what = f"host {view.name}"
     if not view.reachable:
         yield Check(
@@ -171,7 +171,7 @@ def host_checks(view: HostView) -> Iterator[Check]:
 
 
 def pool_checks(view: HostView, used: list[str], made: list[str]) -> Iterator[Check]:
-    """Every pool that is used: there, active, and with room."""
+    """Check that every used pool exists, is active and has room; the daemon makes ``made``."""
     if not view.reachable:
         return
     for name in used:
@@ -201,7 +201,10 @@ def pool_checks(view: HostView, used: list[str], made: list[str]) -> Iterator[Ch
 
 
 def _inactive(what: str, pool: PoolView, uri: str) -> Check:
-    """libvirt does not start one whose directory is gone; of this machine's it can be told."""
+    """The failed check of an inactive pool.
+
+    libvirt does not start a pool whose directory is gone, which is checked on this machine only.
+    """
     name = shlex.quote(pool.name)
     start = f"virsh pool-start {name}; virsh pool-autostart {name}"
     local = urlsplit(uri).hostname is None and pool.path.startswith("/")

@@ -1,4 +1,4 @@
-"""Commands that need files only: ``validate``, ``render``, ``schema``."""
+"""Commands that need documents only, and no host: ``validate``, ``render``, ``schema``."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ from controller.settings import Settings, machine_identity
 
 
 def validate(paths: Sequence[Path], settings: Settings | None, output: Output) -> int:
-    """Problems on stderr, a summary on stdout. ``settings`` None takes any host's name."""
+    """Print problems on stderr, a summary on stdout; returns the exit code.
+
+    ``settings`` None: names of hosts and permissions of files are not checked.
+    """
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise CliError(f"{missing[0]}: does not exist; name a file or a directory", INVALID)
@@ -60,7 +63,7 @@ def validate(paths: Sequence[Path], settings: Settings | None, output: Output) -
 
 
 def usable(snapshot: Snapshot) -> dict[str, int]:
-    """Good documents by kind: a Guest that names an unknown Image is well written and no guest."""
+    """Usable documents by kind; a valid Guest that names an unknown Image does not count."""
     return {**snapshot.documents, "Guest": len(snapshot.guests)}
 
 
@@ -71,7 +74,7 @@ def summary(snapshot: Snapshot) -> str:
 
 
 def schema() -> None:
-    """JSON Schema of the documents."""
+    """Print the JSON Schema of the documents."""
     from controller.desired.schema.json_schema import json_schema
 
     write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
@@ -79,7 +82,7 @@ def schema() -> None:
 
 
 def render(settings: Settings, name: str, output: Output) -> int:
-    """What a new guest, or an image's build, would be made of. No host is asked."""
+    """Print what a new guest, or an image's build, would be made of. No host is asked."""
     snapshot = load_paths([settings.desired_dir], list(settings.hosts))
     guest = snapshot.guests.get(name)
     if guest is not None:
@@ -117,7 +120,7 @@ def _render_guest(settings: Settings, guest: EffectiveGuest, output: Output) -> 
 
 
 def _config(settings: Settings, guest: EffectiveGuest, notes: list[str]) -> DomainConfig:
-    """As the planner would make it for a host that has nothing yet."""
+    """The domain as the planner would define it on a host that has nothing of the guest yet."""
     settled = settings.hosts[guest.spec.host]
     host = HostView(
         name=guest.spec.host, uri=settled.uri, reachable=True, default_pool=settled.pool

@@ -1,6 +1,7 @@
 """``explain``: the decision about a guest in sentences, also the decision to do nothing.
 
-What is wanted, what is seen, what was decided and why, what it waits for and when it looks again.
+It says what is wanted, seen and decided, why, what the guest waits for, and when it is looked at
+again.
 """
 
 from collections.abc import Iterator
@@ -43,13 +44,13 @@ _STRATEGIES = {
 
 
 def explain(client: Client, name: str) -> None:
-    """Raises ``CliError`` where there is no such guest or image."""
+    """Print the explanation of a guest or image; raises ``CliError`` where there is neither."""
     found = find(client, name)
     show(stdout(), image_pages.explain_lines(found.item) if found.is_image else lines(found.item))
 
 
 def lines(item: Json) -> list[Text]:
-    """The whole answer."""
+    """The page of a guest."""
     first = Text(item["name"], "bold").append(" is ", "not bold")
     first.append_text(coloured(item["printable"]))
     first.append(" (sync: ", "not bold").append_text(coloured(item["sync"]))
@@ -92,7 +93,7 @@ def _wanted(item: Json) -> Iterator[str]:
 
 
 def _unusable(item: Json) -> list[str]:
-    """What keeps its document from being used, if that is why nothing is wanted."""
+    """Why the guest's document cannot be used, if that is why nothing is wanted."""
     found = [c["message"] for c in item["conditions"] if c["reason"] == "DocumentInvalid"]
     if not found:
         return []
@@ -181,7 +182,7 @@ def _waits(item: Json) -> Iterator[str]:
 
 
 def _awaits_agent(item: Json) -> bool:
-    """Is the agent what is missing? The time of the next look is then its whole patience."""
+    """Does the guest wait for its agent? ``recheck_at`` is then only when the wait is given up."""
     domain = item["domain"]
     if domain is None or domain["state"] != "running" or domain["agent_connected"]:
         return False

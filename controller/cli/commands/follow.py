@@ -1,4 +1,4 @@
-"""Commands that go on until something happened: ``events -f``, ``logs -f``, ``wait``."""
+"""``events``, ``logs`` and ``wait``, which may go on until something happens."""
 
 import time
 from collections.abc import Sequence
@@ -32,18 +32,18 @@ from controller.planning.conditions import ConditionType
 POLL = 20.0
 _RETRY = 0.5
 _PAUSE = 0.1
-"""Seconds between two looks: while many guests start, each moves many times a second."""
+"""Seconds between two queries: while many guests start, statuses change many times a second."""
 _GRACE = 10.0
-"""Seconds in which a daemon may still be starting, or a document just dropped still unread."""
+"""Seconds in which a daemon may still be starting, or a new document not be read yet."""
 _GUEST, _REASON = 16, 20
-"""Columns kept free while following: later lines cannot move earlier ones."""
+"""Widths of columns while following, fixed because printed lines cannot be aligned again."""
 
 
 def events(client: Client, name: str | None, output: Output, limit: int) -> int:
-    """The last ``limit`` events, of all or of a guest or image."""
+    """Print the last ``limit`` events, of all or of one guest or image; returns the exit code."""
     items = client.get("events", guest=name, limit=limit)["items"]
     if name is not None and not items:
-        # An image's are kept as image/NAME; those of a guest that is gone need no guest.
+        # An image's events are kept as image/NAME. The first query found those of deleted guests.
         items = client.get("events", guest=find(client, name).subject, limit=limit)["items"]
     if output in (Output.JSON, Output.YAML):
         dump({"items": items}, output)
@@ -66,7 +66,7 @@ def _reason(event: Json) -> Text:
 def follow_events(
     client: Client, name: str | None, output: Output, limit: int, timeout: float
 ) -> int:
-    """Prints events as they come, until Ctrl-C or ``timeout`` (0: never)."""
+    """Print events as they come, until Ctrl-C or ``timeout`` seconds (0: no limit)."""
     deadline = time.monotonic() + timeout if timeout else float("inf")
     guest = find(client, name).subject if name is not None else None
     answer = client.get("events", guest=guest, limit=limit)
@@ -88,9 +88,10 @@ def follow_events(
 
 
 def logs(client: Client, name: str, *, follow: bool, raw: bool = False) -> int:
-    """What a guest said on its serial port, or an image's installer, and with ``follow`` what it
-    says from now on: the guest for ever, the installer until its build ends. ``raw``: with its
-    escape sequences, which are left out else, also for a pipe: who knows where that ends.
+    """Print the serial output of a guest, or the log of an image's installer.
+
+    ``follow`` goes on with what comes: for a guest for ever, for an installer until its build ends.
+    Without ``raw``, escape sequences are left out, also for a pipe: its reader may be a terminal.
     """
     found = find(client, name)
     if found.is_image:
@@ -113,7 +114,7 @@ def _installer_log(client: Client, image: str, *, follow: bool, raw: bool) -> in
 
 
 def _copy(client: Client, path: str, *, follow: bool, raw: bool) -> bool:
-    """Prints what comes; False where nothing did."""
+    """Print the stream at ``path``; False where nothing came."""
     last = b""
     readable = ConsoleText()
     for block in client.stream(path, follow="1" if follow else "0"):
@@ -129,7 +130,7 @@ def _copy(client: Client, path: str, *, follow: bool, raw: bool) -> bool:
 
 
 def condition_of(text: str) -> tuple[str, str]:
-    """``condition=Ready=True`` (kubectl's form) as (type, status)."""
+    """``condition=Ready=True`` (kubectl's form) as (type, status); raises ``CliError``."""
     kind, _, rest = text.partition("=")
     wanted, _, status = rest.partition("=")
     status = status or "True"
@@ -147,7 +148,10 @@ def condition_of(text: str) -> tuple[str, str]:
 def wait(
     client: Client, names: Sequence[str], labels: str, wanted: tuple[str, str], timeout: float
 ) -> int:
-    """Waits until every guest has the condition; each change is a line on stderr."""
+    """Wait until every guest has the condition; each change is a line on stderr.
+
+    Returns the exit code, 1 after ``timeout`` seconds.
+    """
     deadline = time.monotonic() + timeout
     patient_until = min(deadline, time.monotonic() + _GRACE)
     shown: dict[str, str] = {}
@@ -160,7 +164,7 @@ def wait(
             items = answer["items"]
             missing = sorted(set(names) - {item["name"] for item in items})
             if not names:
-                # One whose document is gone is nobody's to become ready.
+                # Guests whose document is gone are not expected to become ready.
                 items = [item for item in items if not item["orphan"]]
             for item in items:
                 _tell(item, wanted, shown, done)
@@ -175,7 +179,7 @@ def wait(
                 client.get("wait", patience=poll, version=answer["version"], timeout=poll)
                 time.sleep(_PAUSE)
         except NoDaemonError:
-            # One that restarts meanwhile is waited for; one that never answered, for a moment.
+            # Wait for a daemon that restarts; for one that never answered only a short time.
             if time.monotonic() >= (deadline if reached else patient_until):
                 raise
             time.sleep(_RETRY)
@@ -185,12 +189,12 @@ def wait(
 
 
 def _be_patient(client: Client, missing: Sequence[str], labels: str, until: float) -> None:
-    """Waits a moment for guests that are not there, or says so when the time is over."""
+    """Sleep a moment for guests that do not exist yet; raises ``CliError`` after ``until``."""
     if time.monotonic() < until:
         time.sleep(_RETRY)
         return
     if missing:
-        client.get(f"guests/{missing[0]}")  # an error that says what may have been meant
+        client.get(f"guests/{missing[0]}")  # raises an error that suggests a name
         return
     what = nobody_has(labels) if labels else "no guest to wait for"
     raise CliError(f"{what}; see: guestkeeper get guests and guestkeeper get problems")

@@ -1,4 +1,4 @@
-"""``get``: lists, as kubectl would print them; ``-w`` goes on watching."""
+"""``get``: lists in the style of kubectl; ``-w`` watches for changes."""
 
 import json
 import time
@@ -30,10 +30,10 @@ from controller.desired.text.problems import closest
 POLL = 20.0
 """Seconds of one long poll."""
 _READABLE = 20
-"""Columns of a message that still say something."""
+"""Characters that a cut message needs to be readable."""
 _DOUBTFUL = ("possibly-orphaned", "unknown")
 _SCAN = 60.0
-"""Seconds that a host may take to look through its pools."""
+"""Seconds longer than usual that hosts may take to list the volumes of their pools."""
 
 
 def get(
@@ -45,7 +45,7 @@ def get(
     *,
     orphaned: bool = False,
 ) -> int:
-    """Prints once; ``orphaned``: of volumes only those that nobody uses."""
+    """Print a list once; ``orphaned``: only volumes that nothing uses. Returns the exit code."""
     if labels and kind != "guests":
         raise CliError(f"-l selects guests only, not {kind}", INVALID)
     if kind == "volumes":
@@ -93,7 +93,7 @@ def _key(kind: str) -> str:
 
 
 def _nothing(client: Client, kind: str, labels: str) -> str:
-    """What to say of an empty list."""
+    """The message for an empty list."""
     if labels:
         return nobody_has(labels)
     if kind == "guests" and _problems(client):
@@ -102,7 +102,7 @@ def _nothing(client: Client, kind: str, labels: str) -> str:
 
 
 def _no_such(client: Client, kind: str, name: str, labels: str) -> str:
-    """What to say of a name that the list has not."""
+    """The message for a name that is not in the list."""
     if kind == "problems":
         return f"no problems in `{name}`"
     if kind == "guests":
@@ -117,7 +117,7 @@ def _no_such(client: Client, kind: str, name: str, labels: str) -> str:
 
 
 def _problems(client: Client) -> int:
-    """How many problems the documents have."""
+    """The number of problems of the documents."""
     return int(client.get("status")["problems"])
 
 
@@ -156,8 +156,8 @@ def _print(kind: str, items: list[Json], output: Output, *, single: bool) -> Non
 def table(kind: str, items: list[Json], *, wide: bool, room: int | None = None) -> list[Text]:
     """The lines of a list, headings first.
 
-    Where they are wider than ``room`` columns, first the last of the wide columns gives way, then
-    the others: a line that a terminal wraps has no headings above its second half.
+    Where they are wider than ``room`` characters, wide columns are left out, from the last to the
+    first: a line that a terminal wraps has no headings above its second half.
     """
     how = KINDS[kind]
     shown = len(how.wide) if wide else 0
@@ -171,7 +171,7 @@ def table(kind: str, items: list[Json], *, wide: bool, room: int | None = None) 
 
 
 def _overflow(lines: list[Text], room: int) -> bool:
-    """A last column that can be cut and still be read does not count."""
+    """Are the lines too wide, with less than ``_READABLE`` left for the last column?"""
     widest = max(line.cell_len for line in lines)
     hang = max(line.hang for line in lines if isinstance(line, Line))
     return widest > room and room - hang < _READABLE
@@ -197,7 +197,7 @@ def _hint(client: Client, kind: str, items: list[Json]) -> None:
 def watch(
     client: Client, kind: str, names: Sequence[str], labels: str, output: Output, timeout: float
 ) -> int:
-    """Prints again whenever something moves, until Ctrl-C or ``timeout`` (0: never)."""
+    """Print guests that changed, until Ctrl-C or ``timeout`` seconds (0: no limit)."""
     if kind != "guests":
         raise CliError(f"-w watches guests only, not {kind}", INVALID)
     deadline = time.monotonic() + timeout if timeout else float("inf")
@@ -225,12 +225,12 @@ def watch(
 
 
 def _told(item: Json) -> str:
-    """What makes a watched guest worth printing again."""
+    """The parts of a watched guest that are printed again when they change."""
     return json.dumps({key: item[key] for key in item if key not in ("updated_at", "recheck_at")})
 
 
 def _wait(client: Client, version: int, deadline: float) -> bool:
-    """False when the time is up."""
+    """Wait for another version of the statuses; False when the deadline has passed."""
     while True:
         left = min(POLL, deadline - time.monotonic())
         if left <= 0:
@@ -256,5 +256,5 @@ def _watch_live(
             left = min(1.0 if items else POLL, deadline - time.monotonic())
             if left <= 0:
                 return DONE
-            # Ages grow without any change: once a second, or at once when something moves.
+            # Drawn again once a second because ages grow, or at once when something changes.
             client.get("wait", patience=left, version=version, timeout=left)

@@ -1,4 +1,4 @@
-"""The commands by which an operator acts on guests and images: their arguments and their help."""
+"""Commands that act on guests and images (suspend, approve, build ...): arguments and help."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ images_app = typer.Typer(no_args_is_help=True, help="Build images by hand.")
 
 
 def register(app: typer.Typer, panel: str) -> None:
-    """Adds them to ``app``, listed under ``panel``."""
+    """Add these commands to ``app``, listed in the help under ``panel``."""
     for command in (suspend, resume, restart, approve, rollback, retry, adopt, reconcile):
         app.command(rich_help_panel=panel)(command)
     app.add_typer(images_app, name="images", rich_help_panel=panel)

@@ -1,7 +1,7 @@
-"""What an operator does to guests: ``suspend``, ``restart``, ``approve``, ``rollback`` and kin.
+"""Commands that act on guests: ``suspend``, ``resume``, ``restart``, ``approve``, ``rollback``.
 
-The daemon notes the wish and says what comes of it; that sentence is what is printed. What takes
-something away (a guest's present disk, a guest) is shown first, and asked for where a person sits.
+The daemon writes the request down and answers a sentence on what will happen, which is printed.
+What takes something away (a guest's present disk, a guest) is shown and confirmed first.
 """
 
 import time
@@ -22,7 +22,7 @@ RETRY = 0.5
 
 
 def wish(client: Client, names: Sequence[str], word: str) -> int:
-    """Has it noted of each; one that is refused does not keep the others from it."""
+    """Send the request ``word`` for each guest; if one is refused, go on with the others."""
     return _each(names, lambda name: client.post(_path(name, word)))
 
 
@@ -48,7 +48,7 @@ def _each(names: Sequence[str], ask: Callable[[str], Json]) -> int:
 
 
 def wish_of_all(client: Client, word: str) -> int:
-    """Of every guest at once."""
+    """Send the request ``word`` for all guests at once."""
     stdout().print(client.post(word)["message"])
     return DONE
 
@@ -57,7 +57,10 @@ def wish_of_all(client: Client, word: str) -> int:
 
 
 def restart(client: Client, names: Sequence[str], *, wait: bool, timeout: float) -> int:
-    """``wait``: until each has booted anew and is Ready, ``timeout`` seconds in all (0: no end)."""
+    """Request restarts; with ``wait``, wait until each guest has booted anew and is Ready.
+
+    ``timeout`` is in seconds for all of them (0: no limit). Returns the exit code.
+    """
     before = {name: _run(_item(client, name)) for name in names} if wait else {}
     code = wish(client, names, "restart")
     if code != DONE or not wait:
@@ -83,7 +86,7 @@ def restart(client: Client, names: Sequence[str], *, wait: bool, timeout: float)
         except NoDaemonError:
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(RETRY)  # it may be restarting: what it was asked for stands on the host
+            time.sleep(RETRY)  # it may be restarting; the request is in the domain's metadata
     if waiting:
         say(f"gave up after {timeout:g} s:")
     for name, told in waiting.items():
@@ -111,7 +114,7 @@ def _restarted(item: Json, before: int | None) -> bool:
 
 
 def approve(client: Client, names: Sequence[str], *, now: bool) -> int:
-    """Of each the replacement that waits as it is asked; the answer tells of which base."""
+    """Approve the replacement that each guest waits with now; the answers name its base."""
     return _each(names, lambda name: _approve(client, name, now=now))
 
 
@@ -121,7 +124,7 @@ def _approve(client: Client, name: str, *, now: bool) -> Json:
 
 
 def approve_deletions(client: Client, names: Sequence[str], *, yes: bool) -> int:
-    """Shows what would be stopped and deleted, asks, and has it done; ``names`` empty means all."""
+    """Show what would be stopped and deleted, ask, and approve it; ``names`` empty means all."""
     waiting = client.get("deletions")["items"]
     missing = sorted(set(names) - {item["name"] for item in waiting})
     if missing:
@@ -144,7 +147,7 @@ def approve_deletions(client: Client, names: Sequence[str], *, yes: bool) -> int
     ]
     show(stderr(), columns(("NAME", "WILL BE", "GONE FOR", "SYSTEM DISK"), rows))
     confirm("their documents are meant to be gone, and this to happen?", yes=yes)
-    # By their names: what vanishes while somebody thinks about it is not meant.
+    # By name: guests that vanished while the question was open are not approved.
     shown = [item["name"] for item in chosen]
     for told in client.post("deletions/approve", name=shown)["items"]:
         stdout().print(told["message"])
@@ -152,7 +155,7 @@ def approve_deletions(client: Client, names: Sequence[str], *, yes: bool) -> int
 
 
 def rollback(client: Client, name: str, *, yes: bool) -> int:
-    """Shows which disk comes back and what is lost with the present one, asks, has it done."""
+    """Show which disk comes back and what stays on the present one, ask, and request it."""
     item = _item(client, name)
     good = [disk for disk in item["retired"] if disk["why"] != "failed"]
     if good and item["replacement"] is None:

@@ -1,4 +1,4 @@
-"""``images build`` and ``retry``: an operator's hand on the building of images."""
+"""``images build``, with progress and ``--wait``, and ``retry`` of an image."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from controller.cli.terminal.output import age, hint, one_line, say, show, stder
 
 POLL = 1.0
 RESTART_GRACE = 60.0
-"""Seconds in which a daemon that went away may come back."""
+"""Seconds for which a daemon that does not answer any more may restart."""
 _EVENTS = 50
 _Place = tuple[str, str]
 
@@ -28,7 +28,7 @@ def build(
     wait: bool,
     timeout: float,
 ) -> int:
-    """Has the daemon build an image; ``timeout`` in seconds, 0 for none."""
+    """Have the daemon build an image; returns the exit code. ``timeout`` in seconds, 0: none."""
     name = image_name(name) or name
 
     def begin(*, anew: bool = False) -> list[Json]:
@@ -47,7 +47,7 @@ def build(
 
 
 def _told(name: str, pools: Sequence[Json]) -> int:
-    """What was begun."""
+    """Print what was begun at each place; returns the exit code."""
     failed = [pool for pool in pools if pool["state"] == "Failed"]
     for pool in pools:
         if pool["state"] == "Ready":
@@ -64,8 +64,10 @@ def _told(name: str, pools: Sequence[Json]) -> int:
 
 
 def retry(client: Client, name: str, *, neither: NotFoundError | None = None) -> int:
-    """Forgets an image's failure and has it built anew; ``neither`` is raised where there is none
-    of that name.
+    """Forget an image's failure and have it built anew; returns the exit code.
+
+    Raises ``neither`` (or ``NotFoundError``) where no image has that name, ``CliError`` where
+    nothing had failed.
     """
     name = image_name(name) or name
     try:
@@ -84,7 +86,7 @@ def retry(client: Client, name: str, *, neither: NotFoundError | None = None) ->
 
 
 class _Waiting:
-    """Until an image is ready, or has failed, at each of the places."""
+    """Waits until an image is ready, or has failed, at each of the places."""
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class _Waiting:
                     news = [] if ended else self._failed_attempts()
                     answered = time.monotonic()
                 except NoDaemonError:
-                    # One that restarts meanwhile goes on with what it finds of the build.
+                    # A daemon that restarts goes on with the build that it finds.
                     if time.monotonic() >= min(deadline, answered + RESTART_GRACE):
                         raise
                     time.sleep(POLL)
@@ -128,17 +130,17 @@ class _Waiting:
         return self._ended(pools, timeout)
 
     def _look(self) -> list[Json]:
-        """How it stands; begun again where nothing of it is left."""
+        """The state at each place; the build is started again where nothing of it is left."""
         item = self._client.get(image_path(self._name))["item"]
         found = {_place(pool): pool for pool in item["pools"]}
         gone = [place for place in self._places if place not in found]
         if gone or any(found[place]["state"] == "Missing" for place in self._places):
-            # A daemon that was restarted before the builder was there, or a changed document.
+            # The daemon was restarted before it made the builder, or the document changed.
             found |= {_place(pool): pool for pool in self._begin()}
         return [found[place] for place in self._places if place in found]
 
     def _failed_attempts(self) -> list[str]:
-        """Those that are new, while the build goes on."""
+        """The messages of attempts that failed since the last call."""
         about = f"image/{self._name}"
         answer = self._client.get("events", guest=about, after=self._seen, limit=_EVENTS)
         self._seen = answer["last"]
@@ -167,7 +169,7 @@ class _Waiting:
 
 
 class _Screen:
-    """Shows on stderr how far it is: a bar for each place on a terminal, else lines of news."""
+    """Shows progress on stderr: a bar for each place on a terminal, else a line per change."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -221,7 +223,7 @@ class _Screen:
                 number = self._progress.add_task(title, start=True, told="", since="")
                 self._tasks[place] = next(t for t in self._progress.tasks if t.id == number)
             task = self._tasks[place]
-            task.total = _total(pool)  # None: the bar says only that something goes on
+            task.total = _total(pool)  # None: the bar shows activity only
             self._progress.update(
                 task.id,
                 completed=pool["done"] or 0,
@@ -230,7 +232,7 @@ class _Screen:
             )
 
     def _news(self, place: _Place, pool: Json, told: str) -> None:
-        """A line for each new word, and for each tenth of what is transferred."""
+        """Print a line for each new state, phase or detail, and each tenth of a transfer."""
         done, total = pool["done"], _total(pool)
         news = (pool["state"], pool["phase"], pool["detail"], done * 10 // total if total else None)
         if self._shown.get(place) != news:
@@ -239,7 +241,7 @@ class _Screen:
 
 
 def _total(pool: Json) -> int | None:
-    """Bytes, where it is known how many there are."""
+    """The bytes to transfer, None where that is not known."""
     return pool["total"] if pool["total"] and pool["done"] is not None else None
 
 

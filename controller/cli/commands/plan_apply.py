@@ -1,4 +1,4 @@
-"""``plan`` and ``apply``: what one pass without a daemon would do, and doing it."""
+"""Output of ``plan`` and ``apply``, which work without a daemon."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ _OF_PROBES = (ConditionType.READY, ConditionType.SERVICES_READY)
 
 
 def exit_code(report: "Report", different: bool, *, detailed: bool) -> int:
-    """CONVENTIONS' codes; ``detailed`` gives Terraform's: 0 nothing, 1 an error, 2 differences."""
+    """An exit code of ``cli.errors``; ``detailed``: Terraform's 0 same, 1 error, 2 differences."""
     if detailed:
         if report.problems or report.unreachable:
             return 1
@@ -48,7 +48,7 @@ def exit_code(report: "Report", different: bool, *, detailed: bool) -> int:
 
 
 def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
-    """Prints what would be done; the exit code."""
+    """Print what would be done; returns the exit code."""
     different = [status for status in report.statuses if _differs(status)]
     if output in (Output.JSON, Output.YAML):
         dump(_document(report, bool(different), _planned_view), output)
@@ -61,7 +61,9 @@ def show_plan(report: "Report", output: Output, *, detailed: bool) -> int:
 
 
 def _differs(status: GuestStatus) -> bool:
-    """Of a guest whose document is gone only an end counts; ``Retain`` is none."""
+    """Is there something to change? A guest whose document is gone differs only if it is to be
+    stopped or deleted, so not with ``Retain``.
+    """
     orphaned = status.plan.condition(ConditionType.ORPHANED)
     domain = status.observed.domain
     if orphaned is None or domain is None or domain.ownership is None:
@@ -84,7 +86,7 @@ def _document(
 
 
 def _planned_view(status: GuestStatus) -> Json:
-    """As the daemon tells it, without a word on what only probes can know: none was run."""
+    """The guest as the API shows it, with Unknown for what only probes can tell: none was run."""
     view = guest_view(status)
     view["sentence"] = view["sentence"] if view["steps"] else waited_for(status)
     if view["ready"] == "False":  # seen without a probe: off, paused, not configured
@@ -102,7 +104,7 @@ def _planned_view(status: GuestStatus) -> Json:
 
 
 def waited_for(status: GuestStatus) -> str:
-    """Why nothing is done now: what keeps a difference, or else the plan's own words."""
+    """Why nothing is done now: the message of Synced if that is not True, else the sentence."""
     plan = status.plan
     synced, ready = plan.condition(ConditionType.SYNCED), plan.condition(ConditionType.READY)
     if plan.is_true(ConditionType.SUSPENDED) or plan.condition(ConditionType.ORPHANED) is not None:
@@ -138,7 +140,7 @@ def _show(report: "Report", different: Sequence[GuestStatus]) -> None:
 
 
 def plan_lines(status: GuestStatus) -> list[Text]:
-    """One guest: what differs, field by field with its class, and the steps in order."""
+    """The plan of one guest: changed fields with their class, and the steps in order."""
     view = guest_view(status)
     head = Text(status.name, "bold")
     if status.guest is not None:
@@ -168,7 +170,7 @@ def _tell_trouble(report: "Report") -> None:
 
 
 def show_applied(report: "Report", output: Output) -> int:
-    """What one pass came to; the exit code."""
+    """Print the results of ``apply``; returns the exit code."""
     left = [status for status in _sorted(report.statuses) if not status.plan.settled]
     if output in (Output.JSON, Output.YAML):
         dump(_document(report, bool(left), guest_view), output)
@@ -186,7 +188,7 @@ def show_applied(report: "Report", output: Output) -> int:
 
 
 class Progress:
-    """Shows how far each guest is: in place on a terminal, else a line for each change."""
+    """Shows the progress of each guest: in place on a terminal, else a line for each change."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""``render`` of an image: the answer file, the kernel arguments and the builder, as they would be.
+"""``render`` of an image: the answer file, kernel arguments and builder domain of its build.
 
 No host is asked and no secret is read. What only a host or an installer's location can tell is
-shown by a word in capitals, and noted.
+shown as a word in capitals, with a note.
 """
 
 import re
@@ -42,7 +42,7 @@ _LOGIN = re.compile(r"(?<=://)[^/?#@\s\"']+@")
 def render_image(
     settings: Settings, snapshot: Snapshot, image: EffectiveImage, output: Output
 ) -> int:
-    """Prints what a build of the image would put before its installer."""
+    """Print what a build of the image would give to its installer; returns the exit code."""
     install = image.install
     if install is None:
         source = image.spec.source
@@ -130,7 +130,7 @@ def _delivery(install: EffectiveInstall) -> str:
 
 
 def _answer(install: EffectiveInstall) -> str:
-    """The answer file with words where its secrets go."""
+    """The answer file, with the sources of secrets in place of the secrets."""
     text = install.answer
     if install.root_password_hash_from is not None:
         text = text.replace(ROOT_PASSWORD_HASH, _from([install.root_password_hash_from]))

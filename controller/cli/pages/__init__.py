@@ -1,1 +1,1 @@
-"""How guests, images and volumes look: lines of lists, sections of descriptions."""
+"""Formats guests, images and volumes for people: rows of tables, sections of descriptions."""

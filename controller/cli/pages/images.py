@@ -1,4 +1,4 @@
-"""How an image looks: its line in ``get images``, what ``describe`` and ``explain`` say of it."""
+"""Formats images for ``get images``, ``describe`` and ``explain``."""
 
 from collections.abc import Iterable, Iterator
 
@@ -38,18 +38,18 @@ def wide_row(item: Json) -> list[Cell]:
 
 
 def message(item: Json) -> Text:
-    """How far it is, or what is wrong with it."""
+    """The image's progress, or what is wrong with it."""
     told = dict.fromkeys(one_line(pool["message"]) for pool in item["pools"] if pool["message"])
     return Text("; ".join(told) or "-")
 
 
 def word(pool: Json) -> str:
-    """Its state on one pool."""
+    """The image's state in one pool."""
     return "Stalled" if pool["stalled"] else str(pool["state"])
 
 
 def describe_lines(item: Json, events: list[Text]) -> list[Text]:
-    """The whole page; ``events`` are lines of a table."""
+    """The page of ``describe``; ``events`` are lines of a table."""
     page = columns((), [(Text(f"{title}:"), value) for title, value in _head(item)])
     for pool in item["pools"]:
         page += [Text(), Text(f"On host {pool['host']}, pool {pool['pool']}:", "bold")]
@@ -89,7 +89,7 @@ def _on_pool(pool: Json) -> Iterator[tuple[str, Cell]]:
 
 
 def failure_lines(pool: Json, indent: int) -> list[Text]:
-    """Reason, message, remedy and the end of the log of what failed; nothing where it has not."""
+    """Reason, message, remedy and the end of the log of a failure; empty if nothing failed."""
     rows = [(Text(f"{title}:"), value) for title, value in _failure(pool)]
     return [*columns((), rows, indent), *_log_tail(pool, indent)]
 
@@ -112,7 +112,7 @@ def _log_tail(pool: Json, indent: int) -> list[Text]:
 
 
 def explain_lines(item: Json) -> list[Text]:
-    """A sentence or two for each pool."""
+    """The page of ``explain``: a sentence or two for each pool."""
     name = item["name"]
     first = Text(name, "bold").append(" is ", "not bold")
     first.append_text(coloured(item["state"] or "in no pool"))

@@ -1,4 +1,4 @@
-"""The kinds that ``get`` lists: their headings, and how one of each becomes a line."""
+"""The kinds that ``get`` lists: their headings, and the cells of their rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from controller.cli.terminal.output import (
 from controller.desired.text.problems import suggestion
 
 FINE = ("Healthy", "Stopped")
-"""Words of guests that nobody has to look after."""
+"""Status words of guests that need no attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Kind:
     last_cell: Callable[[Json], Cell] = lambda _: ""
 
     def grid(self, items: list[Json], wide: int) -> tuple[tuple[str, ...], list[list[Cell]]]:
-        """Headings and rows with so many of the wide columns."""
+        """Headings and rows, with the first ``wide`` of the wide columns."""
         headers = self.headers + self.wide[:wide] + ((self.last,) if self.last else ())
         rows = []
         for item in items:
@@ -162,7 +162,7 @@ _SHORT |= {"volume": "volumes", "vol": "volumes"}
 
 
 def kind_of(word: str) -> str:
-    """``guests`` for ``guest`` and the like; raises ``CliError``."""
+    """The kind for a word: ``guests`` for ``guest`` and so on; raises ``CliError``."""
     kind = _SHORT.get(word.lower(), word.lower())
     if kind not in KINDS:
         tip = suggestion(word, KINDS, listing="there are")

@@ -1,4 +1,4 @@
-"""What ``describe`` and ``explain`` say of a guest's life: suspended, replaced, to be deleted."""
+"""Formats suspension, replacement, retired disks and deletion for ``describe`` and ``explain``."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ _WHY = {
 
 
 def head(item: Json) -> Iterator[tuple[str, str]]:
-    """Lines for the top of a page."""
+    """Titles and texts for the top of the page of ``describe``."""
     if item["suspended"]:
         every = "" if item["suspended_alone"] else ", with every guest"
         yield "Suspended", f"by an operator{every}: it is only looked at"
@@ -51,7 +51,7 @@ def head(item: Json) -> Iterator[tuple[str, str]]:
 
 
 def replacement_lines(item: Json) -> list[Text]:
-    """The one that is under way."""
+    """The replacement that is under way; empty if there is none."""
     ongoing = item["replacement"]
     if ongoing is None:
         return []
@@ -67,7 +67,7 @@ def replacement_lines(item: Json) -> list[Text]:
 
 
 def retired_lines(item: Json) -> list[Text]:
-    """Those that are kept, the last one first."""
+    """The retired system disks that are kept, the latest first."""
     disks = sorted(item["retired"], key=lambda disk: str(disk["since"]), reverse=True)
     if not disks:
         return []
@@ -89,7 +89,7 @@ def retired_lines(item: Json) -> list[Text]:
 
 
 def seen(item: Json) -> Iterator[str]:
-    """Sentences on what is seen of it."""
+    """Sentences on a replacement under way and retired disks, for ``explain``."""
     ongoing = item["replacement"]
     if ongoing is not None:
         yield (
@@ -104,7 +104,7 @@ def seen(item: Json) -> Iterator[str]:
 
 
 def because(item: Json) -> Iterator[str]:
-    """Sentences on what an operator, or an earlier failure, decided."""
+    """Sentences on what an operator or an earlier failure decided, for ``explain``."""
     refused = item["refused"]
     if refused is not None:
         yield f"{refused['base']} is not taken again unasked: {one_line(refused['why'])}"

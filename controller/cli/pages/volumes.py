@@ -1,4 +1,4 @@
-"""How a volume looks: its line in ``get volumes``."""
+"""Formats volumes for ``get volumes``."""
 
 from rich.text import Text
 
@@ -31,7 +31,7 @@ def wide_row(item: Json) -> list[Cell]:
 
 
 def used_by(item: Json) -> Text:
-    """Who needs it, in words."""
+    """What uses the volume, in words."""
     guest, disk = item["guest"], _disk(item)
     match item["use"]:
         case "base":

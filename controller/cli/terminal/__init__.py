@@ -1,1 +1,1 @@
-"""Output and questions, whatever they are about."""
+"""Terminal output and questions, independent of what is shown."""

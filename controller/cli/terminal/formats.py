@@ -1,7 +1,7 @@
-"""JSON and YAML on stdout. Both carry ``format_version``; the shapes are the API's.
+"""Prints JSON and YAML on stdout, with ``format_version``, in the API's format.
 
-Whatever a guest said is in them whole, but written with the format's own escapes: what a program
-reads is as it was, and what a person sees of it steers no terminal.
+Text that a guest sent is complete, but its control characters are escaped as the format does it: a
+program reads the original text, and a terminal is not steered by it.
 """
 
 import json
@@ -14,7 +14,7 @@ from controller.web import FORMAT_VERSION
 
 
 def dump(content: dict[str, Any], output: Output) -> None:
-    """Prints ``content`` with ``format_version`` in front."""
+    """Print ``content`` with ``format_version`` in front."""
     document = {"format_version": FORMAT_VERSION, **content}
     if output is Output.YAML:
         import yaml
@@ -28,7 +28,7 @@ def dump(content: dict[str, Any], output: Output) -> None:
 
 
 def dump_line(item: dict[str, Any]) -> None:
-    """One of many, as a line of JSON."""
+    """Print one item of a stream as a line of JSON."""
     write(json.dumps({"format_version": FORMAT_VERSION, "item": item}) + "\n")
 
 

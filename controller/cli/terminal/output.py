@@ -1,8 +1,8 @@
-"""What output looks like: aligned columns, colours that say how bad it is, ages that people read.
+"""Formats terminal output: aligned columns, colours by severity, readable ages and sizes.
 
-Data goes to stdout, messages to stderr. Where a program reads, no line is wrapped or cut to a
-width. What has several lines is told in tables by its most telling one; the whole of it is in
-``describe``. NO_COLOR is rich's to honour.
+Data goes to stdout, messages to stderr. Where stdout is no terminal, no line is wrapped or cut.
+Tables show the most informative line of a longer text; ``describe`` shows all of it. rich honours
+``NO_COLOR``.
 """
 
 import re
@@ -29,33 +29,33 @@ _WORDS = {
 }
 _STYLES = {word: style for style, words in _WORDS.items() for word in words.split()}
 GAP = 3
-"""Columns between two columns of a table."""
+"""Spaces between two columns of a table."""
 _NARROW = 30
-"""Columns below which wrapping makes it worse."""
+"""Characters of width below which a column is not wrapped, because that reads worse."""
 _LONGEST = 160
-"""Characters of the one line that stands for several."""
+"""Most characters of the one line that is shown for a longer text."""
 _TELLING = [
     re.compile(pattern)
     for pattern in (
-        "guestkeeper retry ",  # our own words, which say what to do about all that follows
+        "guestkeeper retry ",  # our own advice on what to do about the lines that follow
         r"\[emerg\]",
         r"(?:^|\s)E: ",
         "(?i)error",
         "(?i)failed",
     )
 ]
-"""What marks the line of a program's output that says why; the first mark found anywhere wins."""
+"""Patterns of the line of a program's output that says why it failed; earlier patterns win."""
 
 Cell = str | Text
 
 
 class Harmless(Console):
-    """Prints no control character but its own, whoever the text is from: guests say things, too."""
+    """A console that escapes control characters in texts, which may come from guests."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Through here goes everything that is printed, a live table, too."""
+        """Escape the segments; everything printed passes through here, live tables, too."""
         for segment in super().render(renderable, options):
             if segment.control is None and not segment.text.isprintable():
                 segment = Segment(harmless(segment.text, "\n"), segment.style)
@@ -71,40 +71,40 @@ def stderr() -> Console:
 
 
 def write(text: str) -> None:
-    """Data for stdout, flushed: to a terminal harmless, to a file or a program as it is."""
+    """Write data to stdout and flush: escaped for a terminal, unchanged for a file or pipe."""
     sys.stdout.write(harmless(text, "\n\t") if person_looks() else text)
     sys.stdout.flush()
 
 
 def write_raw(data: bytes) -> None:
-    """What was asked for byte by byte."""
+    """Write bytes to stdout unchanged, and flush."""
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 
 def say(message: str) -> None:
-    """A message to the person at the terminal."""
+    """Print a message on stderr."""
     stderr().print("\n".join(printable(line) for line in message.split("\n")))
 
 
 def hint(message: str) -> None:
-    """What to do next; only said where a person is looking at the output."""
+    """Print on stderr what to do next, only where stdout is a terminal."""
     if person_looks():
         stderr().print(Text(message, FAINT))
 
 
 def person_looks() -> bool:
-    """Does a person look at the output?"""
+    """Is stdout a terminal?"""
     return sys.stdout.isatty()
 
 
 def printable(text: str) -> str:
-    """One line, in which what steers a terminal or turns its lines around is written out."""
+    """One line in which control characters and marks of text direction are escaped."""
     return harmless(text)
 
 
 def one_line(text: str) -> str:
-    """The line of ``text`` that says most, with "…" for the others; one line comes back whole."""
+    """The most informative line of ``text``, with "…" for the others; a single line stays whole."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < 2:
         return lines[0] if lines else ""
@@ -113,18 +113,18 @@ def one_line(text: str) -> str:
 
 
 def coloured(word: str) -> Text:
-    """A status word in the colour that fits it."""
+    """A status word in its colour."""
     return Text(word, _STYLES.get(word, ""))
 
 
 def arrow() -> str:
-    """An arrow that stdout's encoding has."""
+    """An arrow that stdout can encode."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
     return "→" if "utf" in encoding else "->"
 
 
 class Line(Text):
-    """A line of a table; ``hang`` is where its last column begins."""
+    """A line of a table; ``hang`` is the offset of its last column, for wrapping."""
 
     hang = 0
 
@@ -132,7 +132,7 @@ class Line(Text):
 def columns(
     headers: Sequence[str], rows: Sequence[Sequence[Cell]], indent: int = 0, gap: int = GAP
 ) -> list[Text]:
-    """Lines of a table; the last column is as wide as it likes."""
+    """The lines of a table; the last column has no width limit."""
     grid = [[Text(header, "bold") for header in headers]] if headers else []
     grid += [[cell if isinstance(cell, Text) else coloured(cell) for cell in row] for row in rows]
     if not grid:
@@ -153,8 +153,8 @@ def columns(
 
 
 def show(console: Console, lines: Sequence[Text], *, cutting: bool = False) -> None:
-    """Prints lines, whole; on a terminal a long last column is wrapped within its column or,
-    where a row is to stay one line, cut."""
+    """Print lines; on a terminal a long last column is wrapped within its column, or cut with
+    ``cutting``, which keeps each row on one line."""
     for line in lines:
         for part in _fitted(console, line, cutting=cutting):
             console.print(part)
@@ -180,12 +180,12 @@ def now() -> float:
 
 
 def seconds(text: str | None) -> float | None:
-    """An RFC 3339 time of the API as epoch seconds."""
+    """An RFC 3339 time of the API as epoch seconds, None for none."""
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
 def duration(amount: float) -> str:
-    """``45s``, ``3m``, ``5h``, ``12d``: the largest unit of which there are two or so."""
+    """Seconds as ``45s``, ``3m``, ``5h``, ``12d``: in the largest unit of which there are two."""
     amount = max(0, int(amount))
     if amount < 120:
         return f"{amount}s"
@@ -197,19 +197,19 @@ def duration(amount: float) -> str:
 
 
 def age(text: str | None, at: float | None = None) -> str:
-    """How long ago a time of the API was; ``-`` where there is none."""
+    """How long ago a time of the API was; ``-`` for none."""
     then = seconds(text)
     return "-" if then is None else duration((now() if at is None else at) - then)
 
 
 def clock(text: str | None) -> str:
-    """A time of the API as the wall clock here shows it."""
+    """A time of the API as local time, ``HH:MM:SS``; ``-`` for none."""
     then = seconds(text)
     return "-" if then is None else f"{datetime.fromtimestamp(then).astimezone():%H:%M:%S}"
 
 
 def size(amount: int | None) -> str:
-    """Bytes as people say them: ``4.0Gi``."""
+    """Bytes in a readable unit: ``4Gi``, ``1.5Gi``; ``-`` for None."""
     if amount is None:
         return "-"
     value, unit = float(amount), ""
@@ -221,7 +221,7 @@ def size(amount: int | None) -> str:
 
 
 def nobody_has(labels: str) -> str:
-    """That no guest matches a selector, in words."""
+    """The message that no guest matches a selector."""
     key, equal, value = labels.replace("==", "=").partition("=")
     simple = "," not in labels and "!" not in key and equal
     return f"no guest has {key}={value}" if simple else f"no guest matches {labels}"

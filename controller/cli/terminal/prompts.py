@@ -1,4 +1,4 @@
-"""Asking a person before something is done that takes something away."""
+"""Asks for confirmation before something is taken away."""
 
 import sys
 
@@ -8,7 +8,10 @@ from controller.cli.errors import INVALID, CliError
 
 
 def confirm(question: str, *, yes: bool, undone: str = "nothing was done") -> None:
-    """Raises ``CliError`` where nobody says yes; ``undone`` begins its message."""
+    """Ask the question; raises ``CliError`` without a yes, with a message that begins ``undone``.
+
+    ``yes`` skips the question.
+    """
     if yes:
         return
     if not somebody_is_there():
@@ -19,5 +22,5 @@ def confirm(question: str, *, yes: bool, undone: str = "nothing was done") -> No
 
 
 def somebody_is_there() -> bool:
-    """Can a person be asked?"""
+    """Are stdin and stderr terminals, so that a person can be asked?"""
     return sys.stdin.isatty() and sys.stderr.isatty()

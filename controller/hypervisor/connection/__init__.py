@@ -1,1 +1,1 @@
-"""Connections of a host: opened, watched, lost; calls under deadlines; events. No domain XML."""
+"""A host's libvirt connections: open, watch, reconnect; deadlines; events. No domain XML."""

@@ -1,7 +1,7 @@
-"""Callbacks that may fail without taking anybody along.
+"""Callbacks whose exceptions must not end the thread that calls them.
 
-Who is called back from libvirt's event thread or a host's own thread is a guest there: its bug may
-cost its own news, which the resync makes up for, never the thread that all news come through.
+Callbacks run in libvirt's event thread or in a host's own thread. A bug in one may lose its own
+event, which the resync makes up for, but must never end the thread that delivers all events.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ log = structlog.get_logger(__name__)
 
 
 def never_raises(callback: Callable[P, None]) -> Callable[P, None]:
-    """``callback``, whose exceptions are logged with their traceback and go no further."""
+    """Wraps ``callback``: its exceptions are logged with their traceback, and not raised."""
 
     def called(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
-        except Exception:  # whatever it is: see above
+        except Exception:  # of any kind: see above
             log.exception(
                 "callback panicked", callback=getattr(callback, "__qualname__", repr(callback))
             )

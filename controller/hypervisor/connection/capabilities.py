@@ -1,7 +1,7 @@
-"""Can this host do KVM? And which versions does it run?
+"""Whether a host can use KVM, and its versions of libvirt and of the hypervisor.
 
-An openable ``/dev/kvm`` proves nothing: under some hypervisors it is there and guests hang. So on
-x86 the host's CPU must show hardware virtualisation as well.
+That ``/dev/kvm`` can be opened proves nothing: under some hypervisors it can, and guests hang. So
+on x86 the host's CPU must show hardware virtualisation as well.
 """
 
 import xml.etree.ElementTree as ET
@@ -14,7 +14,7 @@ from controller.hypervisor.errors.translate import lost
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a host told about itself when it was connected. Versions as 'major.minor.release'."""
+    """What was read from the host when it was connected. Versions as 'major.minor.release'."""
 
     kvm: bool
     libvirt_version: str
@@ -22,7 +22,7 @@ class Capabilities:
 
 
 def read_capabilities(connection: libvirt.virConnect) -> Capabilities:
-    """``virConnectGetCapabilities``, ``GetLibVersion``, ``GetVersion``; raises libvirt's errors."""
+    """Calls ``virConnectGetCapabilities``, ``GetLibVersion``, ``GetVersion``; raises its errors."""
     root = ET.fromstring(connection.getCapabilities())  # noqa: S314 - libvirt's own output
     return Capabilities(
         kvm=kvm_usable(root, _expanded(connection, root)),
@@ -32,10 +32,10 @@ def read_capabilities(connection: libvirt.virConnect) -> Capabilities:
 
 
 def kvm_usable(root: ET.Element, features: frozenset[str] = frozenset()) -> bool:
-    """Does the host offer domains of type kvm and, on x86, does its CPU show vmx or svm?
+    """Whether the host offers domains of type kvm and, on x86, its CPU shows vmx or svm.
 
-    ``root`` is the capabilities XML. ``features`` are CPU features known beside those that it
-    lists, which leaves out what the CPU's model implies.
+    ``root`` is the capabilities XML. ``features`` are further CPU features: the XML does not list
+    those that the CPU's model implies.
     """
     arch = root.findtext("host/cpu/arch", "")
     offered = any(
@@ -51,7 +51,7 @@ def kvm_usable(root: ET.Element, features: frozenset[str] = frozenset()) -> bool
 
 
 def _expanded(connection: libvirt.virConnect, root: ET.Element) -> frozenset[str]:
-    """Every feature of the host's CPU, the model's own too (``virConnectBaselineCPU``)."""
+    """All features of the host's CPU, with those of its model (``virConnectBaselineCPU``)."""
     cpu = root.find("host/cpu")
     if cpu is None or cpu.find("model") is None:
         return frozenset()
@@ -63,7 +63,7 @@ def _expanded(connection: libvirt.virConnect, root: ET.Element) -> frozenset[str
     except libvirt.libvirtError as error:
         if lost(error, connection):
             raise
-        return frozenset()  # a CPU model libvirt cannot expand: the list has to do
+        return frozenset()  # libvirt cannot expand this CPU model: only the list is used
     return frozenset(
         feature.get("name", "")
         for feature in ET.fromstring(xml).iterfind("feature")  # noqa: S314 - libvirt's own output

@@ -1,7 +1,7 @@
-"""Connections on their last way: closed as soon as nothing is under way on them.
+"""Closes retired connections as soon as no call is running on them.
 
-A thread of its own does it, for closing speaks to a libvirtd that may hang, and whoever keeps a
-host connected must not wait for what is behind it.
+It has a thread of its own, because closing calls libvirtd, which may hang, and the thread that
+keeps a host connected must not wait for old connections.
 """
 
 import threading
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Closing:
-    """The retired lines of one host. Thread-safe. ``timeout`` in seconds is what one close gets."""
+    """The retired lines of one host. Thread-safe. ``timeout`` for each close, in seconds."""
 
     def __init__(self, host: str, timeout: float, pause: float) -> None:
         self._host = host
@@ -29,18 +29,18 @@ class Closing:
 
     @property
     def stuck(self) -> int:
-        """Closes that have not come back."""
+        """The number of closes that passed their deadline and have not returned."""
         return self._workers.abandoned
 
     def add(self, lines: Iterable[Line]) -> None:
-        """They are to be closed, by the next ``sweep`` that finds nothing under way on them."""
+        """Retires ``lines``: the next ``sweep`` that finds no call running on them closes them."""
         with self._lock:
             for line in lines:
                 line.retire()
                 self._lines.append(line)
 
     def sweep(self) -> None:
-        """Begins to close what can be closed; returns at once."""
+        """Starts to close the lines that can be closed; returns at once."""
         with self._lock:
             if not self._lines or (self._thread is not None and self._thread.is_alive()):
                 return
@@ -49,12 +49,12 @@ class Closing:
             )
             try:
                 self._thread.start()
-            except RuntimeError as error:  # the process has no thread left: at the next sweep
+            except RuntimeError as error:  # no thread left in the process: retried at next sweep
                 self._thread = None
                 log.debug("nothing closed now", host=self._host, why=str(error))
 
     def wait(self, timeout: float) -> None:
-        """For the sweep that is going on, at most ``timeout`` seconds."""
+        """Waits for the running sweep, at most ``timeout`` seconds."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
@@ -69,7 +69,7 @@ class Closing:
                 log.debug("connection not closed in time", host=self._host, why=str(error))
                 if error.reason != "DeadlineExceeded":
                     continue  # it was not tried
-            except Exception:  # the others still want to be closed
+            except Exception:  # the other lines must still be closed
                 log.exception("closing a connection panicked", host=self._host)
             with self._lock:
                 self._lines.remove(line)

@@ -1,9 +1,9 @@
-"""A host that hangs may keep a few callers busy, never all that the daemon has.
+"""Limits how many callers act on one host at a time, so that a hung host cannot block all workers.
 
 Starting a domain on storage that hangs takes its whole deadline, and sixteen such starts would
 take every reconcile worker from the guests of all other hosts. So only a few callers at a time
-act on the domains of one host; the next ones wait while these come and go, and where nothing
-moves they are told at once to come again.
+act on the domains of one host. The next ones wait while these finish; if none finishes, they
+get an error at once and retry later.
 """
 
 import threading
@@ -15,12 +15,12 @@ from controller.errors import HostBusyError
 
 PLACES = 3
 PATIENCE = 1.0
-"""Seconds: a call is done in less on a host that is well, so that it pays to wait for a place."""
+"""Seconds. On a healthy host a call takes less, so it pays to wait for a place."""
 _COME_AGAIN = 2.0
 
 
 class Places:
-    """The places of one host. Thread-safe."""
+    """The places of one host: a semaphore that gives up early. Thread-safe."""
 
     def __init__(self, host: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._host = host
@@ -30,7 +30,7 @@ class Places:
 
     @contextmanager
     def take(self, operation: str) -> Iterator[None]:
-        """Holds a place. Raises ``HostBusyError`` where none comes free.
+        """Holds a place while the context is open. Raises ``HostBusyError`` if none becomes free.
 
         Waits at most ``PATIENCE`` seconds, and not at all when every place has been held for
         longer than that.

@@ -1,4 +1,4 @@
-"""What the daemon's settings say about a host, as this room takes it."""
+"""The settings of a host as this package takes them, roles of connections, types of callbacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from enum import StrEnum
 class HostConfig:
     """One libvirt host.
 
-    ``pools`` maps a pool's name to the directory it is made in where the host lacks it; '' means
-    that the host must have it.
+    ``pools`` maps a pool's name to the directory in which it is created if the host lacks it; ''
+    means that the pool must exist on the host.
     """
 
     name: str
@@ -18,31 +18,31 @@ class HostConfig:
     default_pool: str = "default"
     pools: Mapping[str, str] = field(default_factory=dict)
     read_only: bool = False
-    """Only look: no pool is made or started, and every act (``Role.ACT``) is refused."""
+    """Only observe: no pool is created or started, and every call of ``Role.ACT`` is refused."""
 
     @property
     def in_process(self) -> bool:
-        """Is it libvirt's test driver inside of this process? It has no daemon to lose."""
+        """Whether it is libvirt's test driver, in this process: it has no libvirtd to lose."""
         return self.uri.startswith("test:")
 
 
 class Role(StrEnum):
-    """The separate connections: a stuck call of one kind never holds up the others."""
+    """Separate connections to one host: a stuck call of one role never delays the others."""
 
     EVENTS = "events"
     LOOK = "look"
     STORAGE = "storage"
-    """Looks at pools and volumes: a file system that hangs keeps no domain from being seen."""
+    """Reads pools and volumes: a file system that hangs does not stop the reading of domains."""
     ACT = "act"
     AGENT = "agent"
     SILENT = "silent"
-    """For agents that did not answer of late: libvirtd works on five calls of a connection only."""
+    """For agents that did not answer lately: libvirtd handles only five calls per connection."""
 
 
 OnEvent = Callable[[str, str, str], None]
-"""(host, domain, kind): something may have changed there. Only enqueue; called from any thread."""
+"""(host, domain, kind): the domain may have changed. Only enqueue; called from any thread."""
 OnHost = Callable[[str, bool, str], None]
-"""(host, reachable, why): the host came or went; after it came, everything was listed anew."""
+"""(host, reachable, why): the host was connected (and all domains listed anew) or lost."""
 OnCall = Callable[[str, str, str, float], None]
 """(host, operation, code, seconds): one call to libvirt ended. ``code`` is 'ok' or the error's
 reason."""

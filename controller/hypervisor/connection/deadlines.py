@@ -1,11 +1,11 @@
-"""Calls that come back in time, whatever libvirt does.
+"""Deadlines for libvirt calls, which have no timeout of their own.
 
-A libvirt call has no timeout: a stopped daemon or a hung monitor keeps it for ever. So each call
-runs in a worker; one that passes its deadline is left to itself (nobody can interrupt it), counted,
-and replaced by a fresh worker, so that one stuck call holds up nobody else. How many may be left
-behind is bounded: a host that swallows calls without end is refused further ones. But not for ever,
-for a call that never comes back says nothing of the next one: after a pause, which doubles, one
-more is tried, and where it comes back others may follow.
+A stopped libvirtd or a hung monitor blocks a call for ever. So each call runs in a worker thread. A
+worker whose call passes its deadline is abandoned (it cannot be interrupted), counted, and replaced
+by a new one, so that one stuck call delays no other. The number of abandoned workers is bounded:
+beyond it, further calls to that host are refused. But not for ever, because a call that never
+returns says nothing about the next one: after a pause, which doubles, one more is tried, and if it
+returns, others may follow.
 """
 
 import queue
@@ -23,19 +23,19 @@ log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 30.0
 _FIRST_PAUSE, _LAST_PAUSE = 10.0, 300.0
-"""Seconds without a try while too many calls are stuck. The last one bounds how many threads a host
-can cost that never lets go of any."""
+"""Seconds without a try while too many calls are stuck. The last one bounds how many threads are
+lost to a host that never answers."""
 _COME_AGAIN = 2.0
 
 
 class DeadlineError(HostUnreachableError):
-    """The call did not come back in time; whether it took effect is not known."""
+    """The call did not return in time; whether it took effect is not known."""
 
     reason = "DeadlineExceeded"
 
 
 class _Job:
-    """One call on its way; ``lock`` decides between 'done' and 'abandoned'."""
+    """One running call; ``lock`` decides between 'done' and 'abandoned'."""
 
     __slots__ = ("abandoned", "done", "error", "finished", "function", "late", "lock", "result")
 
@@ -50,11 +50,11 @@ class _Job:
         self.error: BaseException | None = None
 
     def run(self) -> bool:
-        """Runs the call; False when its caller had gone meanwhile."""
+        """Runs the call; False if its caller gave up in the meantime."""
         result, error = None, None
         try:
             result = self.function()
-        except BaseException as raised:  # noqa: BLE001 - carried over to the caller, who raises it
+        except BaseException as raised:  # noqa: BLE001 - passed to the caller, which raises it
             error = raised
         self.function = _nothing
         with self.lock:
@@ -66,12 +66,12 @@ class _Job:
         if error is None and self.late is not None:
             try:
                 self.late(result)
-            except BaseException as raised:  # noqa: BLE001 - nobody is left to be told
+            except BaseException as raised:  # noqa: BLE001 - no caller is left to raise it
                 log.debug("late result not cleaned up", error=str(raised))
         return False
 
     def abandon(self) -> bool:
-        """Gives the call up; False when it finished at the last moment."""
+        """Gives the call up; False if it has just finished."""
         with self.lock:
             if self.finished:
                 return False
@@ -86,8 +86,8 @@ def _nothing() -> None:
 class Deadlines:
     """Workers for one kind of call to one host.
 
-    ``workers`` calls run at the same time; ``abandoned`` may be stuck beside them before further
-    ones wait for ``pause`` seconds, then for twice as long.
+    ``workers`` calls run at the same time, and ``abandoned`` more may be stuck. Beyond that, calls
+    are refused for ``pause`` seconds, then for twice as long.
     """
 
     def __init__(
@@ -111,17 +111,17 @@ class Deadlines:
         self._clock = clock
         self._first_pause = pause
         self._pause = pause
-        self._tolerated = 0  # stuck calls that were so when another came back
-        self._try_at = 0.0  # when too many are stuck: one more may be tried then
+        self._tolerated = 0  # calls that were stuck when another one returned in time
+        self._try_at = 0.0  # while too many are stuck: when one more may be tried
 
     @property
     def abandoned(self) -> int:
-        """Calls that passed their deadline and are still stuck."""
+        """The number of calls that passed their deadline and are still stuck."""
         return self._abandoned
 
     @property
     def workers(self) -> int:
-        """Threads in service, busy or idle; the abandoned ones do not count."""
+        """The number of worker threads, busy or idle, without the abandoned ones."""
         return self._workers
 
     def call(
@@ -134,11 +134,11 @@ class Deadlines:
     ) -> T:
         """Runs ``function`` and returns its result, or raises what it raised.
 
-        ``timeout`` is in seconds and includes the wait for a worker. ``late`` is given the result
-        of a call that came back after its deadline (to close what it opened). Raises
-        ``DeadlineError`` when the deadline passes; where nothing was tried, ``HostBusyError``
-        (no worker came free in time, or too many calls are stuck already) or
-        ``TransientError(reason="NoThread")`` (the process can have no further thread).
+        ``timeout`` is in seconds and includes the wait for a worker. ``late`` gets the result of a
+        call that returned after its deadline (to close what it opened). Raises ``DeadlineError``
+        when the deadline passes; if the call was not tried, ``HostBusyError`` (no worker was free
+        in time, or too many calls are stuck already) or ``TransientError(reason="NoThread")`` (the
+        process cannot start another thread).
         """
         deadline = time.monotonic() + timeout
         job = _Job(function, late)
@@ -194,7 +194,7 @@ class Deadlines:
         return self._abandoned - self._tolerated >= self._abandoned_limit
 
     def _refuse_where_stuck(self, operation: str) -> None:
-        """Lets one call through where its time has come. Under the lock."""
+        """While too many calls are stuck, lets through one call per pause only. Under the lock."""
         if not self._full:
             return
         now = self._clock()
@@ -207,7 +207,7 @@ class Deadlines:
         self._try_at = now + self._pause
 
     def _came_back(self, *, in_time: bool) -> None:
-        """Under the lock."""
+        """Counts a call that has returned. Under the lock."""
         if in_time:
             if self._full:
                 self._tolerated = self._abandoned
@@ -236,7 +236,7 @@ class Deadlines:
                 return self._jobs.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    # A job may be on its way to this very worker: idle is 0 then.
+                    # If idle is 0, a job for this worker is about to be queued.
                     if self._idle:
                         self._idle -= 1
                         self._workers -= 1

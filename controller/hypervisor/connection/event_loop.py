@@ -1,7 +1,7 @@
-"""libvirt's event loop: one for the process, in a thread of its own, for ever.
+"""libvirt's event loop: one per process, in a thread of its own that never ends.
 
-Events, keepalive and streams only work while it turns, and it must be registered before the first
-connection is opened, so whoever opens one calls ``ensure_running`` first.
+Events, keepalive and streams work only while it runs, and it must be registered before the first
+connection is opened, so code that opens one calls ``ensure_running`` first.
 """
 
 import threading
@@ -13,19 +13,19 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _TURN_MILLISECONDS = 1000
-"""The loop turns at least this often; a wake-up that got lost costs no more than that."""
+"""The loop runs at least this often; a lost wake-up costs no more than that."""
 
-_PAUSE = 0.2  # seconds after a turn that failed: a loop that only fails must not eat a CPU
+_PAUSE = 0.2  # seconds after a failure, so that a loop that always fails does not use a whole CPU
 
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
 def ensure_running() -> None:
-    """Registers the default implementation and starts its thread, once per process.
+    """Registers libvirt's default event loop and starts its thread, once per process.
 
     ``virEventRegisterDefaultImpl``; the loop wakes itself through a pipe of its own when handles
-    are added from other threads. libvirt's habit of printing every error to stderr ends here.
+    are added from other threads. Also stops libvirt from printing every error to stderr.
     """
     global _thread
     with _lock:
@@ -39,11 +39,11 @@ def ensure_running() -> None:
 
 
 def _silent(_context: object, _error: object) -> None:
-    """Errors are raised as exceptions; nothing is to be printed."""
+    """Error handler that prints nothing: errors are raised as exceptions."""
 
 
 def _turn(_timer: int, _opaque: object) -> None:
-    """Only lets ``poll`` return."""
+    """Timer callback that does nothing: the timer only makes ``poll`` return."""
 
 
 def _run() -> None:
@@ -53,6 +53,6 @@ def _run() -> None:
         except libvirt.libvirtError as error:
             log.warning("event loop failed to turn", error=str(error))
             time.sleep(_PAUSE)
-        except Exception:  # without this thread no event and no keepalive would ever come again
+        except Exception:  # without this thread there would be no events and no keepalive
             log.exception("event loop panicked")
             time.sleep(_PAUSE)

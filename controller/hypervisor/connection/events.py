@@ -1,8 +1,8 @@
-"""libvirt's domain events as words: which domain to look at again, and why.
+"""libvirt's domain events as words: which domain to read again, and why.
 
-An event says where to look, never what to do; so the only thing kept of it is a kind, and the few
-facts that no later look can tell (that a kernel panicked, when a domain was started, that a guest
-keeps a device it was asked to let go of).
+An event says which domain to read, never what to do. So only its kind is kept, and the few facts
+that no later reading can tell (that a kernel panicked, when a domain was started, that a guest
+refused to release a device).
 """
 
 from collections.abc import Callable
@@ -49,14 +49,15 @@ _DEVICE = {
 }
 
 Sink = Callable[[str, str, str], None]
-"""(domain, kind, device), from libvirt's event thread; ``device`` is its alias in the running
-domain where the event is about one, else ''."""
+"""(domain, kind, device), called from libvirt's event thread. ``device`` is the alias in the
+running domain if the event is about a device, else ''."""
 
 
 def register(connection: libvirt.virConnect, sink: Sink) -> list[int]:
-    """Registers every event we look at (``virConnectDomainEventRegisterAny``).
+    """Registers all events that are used (``virConnectDomainEventRegisterAny``).
 
-    Returns the callbacks' ids. One that the host does not know is left out: the resync covers it.
+    Returns the callbacks' ids. Events that the host does not know are left out: the resync covers
+    them. Raises ``libvirtError`` if there are no lifecycle events.
     """
 
     def lifecycle(

@@ -1,8 +1,8 @@
-"""A host's connections: opened, watched, lost, opened again.
+"""Keeps the connections to one host open: connect, watch, reconnect with back-off.
 
-libvirtd restarts, hosts reboot, networks hang. One thread a host keeps the connections up by
-itself, with backoff; everybody else either gets a live session or is told at once, with the
-reason, that the host is not reachable, so that nothing is ever decided on silence.
+libvirtd restarts, hosts reboot, networks hang. One thread per host keeps its connections open.
+Callers either get a live session, or at once an error with the reason why the host is not
+reachable, so that nothing is decided because an answer is missing.
 """
 
 import random
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _KEEPALIVE = (5, 3)  # seconds between probes, unanswered probes: a hung daemon shows in 20 s
 _NOT_YET = "not connected yet"
 _STUCK_CALLS = 3
-"""Of the five calls a connection has room for, so many stuck ones make it be replaced."""
+"""libvirtd handles five calls per connection; with this many stuck, the connection is replaced."""
 _WORKERS = {
     Role.EVENTS: 2,
     Role.LOOK: 4,
@@ -48,23 +48,23 @@ _WORKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that a host is given, and that pass before it is tried again."""
+    """Timeouts and pauses of one host, in seconds."""
 
     open: float = 20.0
     look: float = 30.0
-    """For the list that proves a fresh connection for looks."""
+    """For the domain list that proves a new connection of ``Role.LOOK``."""
     close: float = 3.0
     turn: float = 1.0
-    """How often what is to be replaced or closed is looked for."""
+    """Between two checks for connections to replace or close."""
     first: float = 0.2
     last: float = 15.0
     """Between two attempts to connect: doubling from ``first`` to ``last``."""
     stuck: float = 10.0
-    """After too many attempts that hang, at first; see ``Deadlines``."""
+    """The first pause after too many attempts that hang; see ``Deadlines``."""
 
 
 class HostLink:
-    """One host. ``connected`` prepares a new session (register, list) before it is announced."""
+    """One host. ``connected`` prepares a new session (events, lists) before it is announced."""
 
     def __init__(
         self,
@@ -85,12 +85,12 @@ class HostLink:
             role: Deadlines(f"{config.name}-{role}", workers=_WORKERS[role]) for role in Role
         }
         self._pace = pace
-        # An open that hangs is given up and tried again; of those that hang on, ever more rarely.
+        # An open that hangs is given up and retried; while opens stay stuck, ever more rarely.
         self._opener = Deadlines(f"{config.name}-open", workers=3, abandoned=3, pause=pace.stuck)
         self._closing = Closing(config.name, pace.close, pace.stuck)
-        self._full: dict[Role, Line] = {}  # lines that are to be replaced
+        self._full: dict[Role, Line] = {}  # lines to replace: too many calls are stuck on them
         self._renew_at = 0.0
-        self._renewals = 0  # that failed in a row
+        self._renewals = 0  # failed replacements in a row
         self._session: Session | None = None
         self._why = _NOT_YET
         self._stop = threading.Event()
@@ -100,7 +100,7 @@ class HostLink:
     # --- Life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begins to keep the host connected; returns at once."""
+        """Starts the thread that keeps the host connected; returns at once."""
         ensure_running()
         self._thread = threading.Thread(
             target=self._run, name=f"host-{self.config.name}", daemon=True
@@ -108,20 +108,20 @@ class HostLink:
         self._thread.start()
 
     def wait_settled(self, timeout: float) -> bool:
-        """Waits until the first attempt succeeded or failed, at most ``timeout`` seconds."""
+        """Waits until the first attempt has succeeded or failed, at most ``timeout`` seconds."""
         return self._settled.wait(timeout)
 
     def settle(self) -> None:
-        """Whoever waits for the first attempt waits no more."""
+        """Ends the wait for the first attempt, as if it had ended."""
         self._settled.set()
 
     @property
     def connecting(self) -> bool:
-        """Has its first attempt not ended yet?"""
+        """Whether the first attempt to connect has not ended yet."""
         return not self._settled.is_set()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Disconnects; waits at most ``timeout`` seconds."""
+        """Disconnects; waits at most ``timeout`` seconds, plus ``Pace.close`` for the closing."""
         self._stop.set()
         session = self._session
         if session is not None:
@@ -138,7 +138,7 @@ class HostLink:
 
     @property
     def why(self) -> str:
-        """What is wrong while it is not reachable."""
+        """Why the host is not reachable."""
         session = self._session
         if session is None:
             return self._why
@@ -146,14 +146,14 @@ class HostLink:
 
     @property
     def stuck_calls(self) -> int:
-        """Calls past their deadline that have not come back."""
+        """The number of calls that passed their deadline and have not returned."""
         calls = sum(one.abandoned for one in (*self._deadlines.values(), self._opener))
         return calls + self._closing.stuck
 
     # --- Calls ------------------------------------------------------------------------------------
 
     def ensure_reachable(self) -> Session:
-        """The live session. Raises ``HostUnreachableError`` with the reason while it is lost."""
+        """The live session. Raises ``HostUnreachableError`` with the reason if there is none."""
         session = self._session
         if session is None or session.lost:
             raise HostUnreachableError(f"host {self.config.name} is not reachable: {self.why}")
@@ -168,11 +168,11 @@ class HostLink:
         *,
         late: Callable[[T], None] | None = None,
     ) -> T:
-        """Runs ``function`` with the connection of ``role``, under a deadline of seconds.
+        """Runs ``function`` with the connection of ``role``; ``timeout`` in seconds.
 
-        Raises ``HostUnreachableError`` while the host is lost and when the deadline passes,
-        ``PermanentError(reason="ReadOnly")`` for an act on a host that is only looked at, and
-        whatever ``translate`` makes of libvirt's error.
+        Raises ``HostUnreachableError`` while the host is lost, as ``Deadlines.call``,
+        ``PermanentError(reason="ReadOnly")`` for ``Role.ACT`` on a read-only host, and libvirt's
+        errors as ``translate`` returns them.
         """
         session = self.ensure_reachable()
         return self.call_in(session, role, operation, function, timeout, late=late)
@@ -188,7 +188,7 @@ class HostLink:
         late: Callable[[T], None] | None = None,
         line: Line | None = None,
     ) -> T:
-        """``call`` in a session that need not be announced yet; on ``line`` if one is given."""
+        """``call`` in a session that may not be announced yet; on ``line`` if one is given."""
         if role is Role.ACT and self.config.read_only:
             raise PermanentError(
                 f"host {self.config.name} is only looked at: {operation} is not done",
@@ -221,15 +221,15 @@ class HostLink:
             self._on_call(self.config.name, operation, code, time.monotonic() - began)
 
     def _passed(self, role: Role, line: Line) -> None:
-        """A call did not come back: keep its connection from filling up with such calls."""
+        """Counts a call that did not return; marks its connection if too many are stuck on it."""
         line.stuck += 1
         if line.stuck >= _STUCK_CALLS and not self.config.in_process:
-            self._full[role] = line  # the host's thread replaces it; nobody else waits for that
+            self._full[role] = line  # the host's thread replaces it; no caller waits for that
 
     def open_line(self, session: Session, operation: str) -> Line:
-        """A further connection of the session, for whom it is opened alone; see ``StreamLine``.
+        """Opens another connection in the session, for this caller only; see ``StreamLine``.
 
-        On libvirt's test driver it is the one that there is. Raises as ``call``.
+        With libvirt's test driver, returns the only connection. Raises as ``call``.
         """
         if self.config.in_process:
             return session.line(Role.ACT)
@@ -246,7 +246,7 @@ class HostLink:
         return self._opened(operation, open_it, Line.close)
 
     def close_line(self, line: Line) -> None:
-        """Closes what ``open_line`` opened, once nothing is under way on it; returns at once."""
+        """Closes a line of ``open_line`` once no call is running on it; returns at once."""
         if not self.config.in_process:
             self._closing.add([line])
 
@@ -270,7 +270,7 @@ class HostLink:
             failures += 1
 
     def _keep(self) -> bool:
-        """One session from its beginning to its loss; False where none came to be."""
+        """Connects, and keeps the session until it is lost; False if connecting failed."""
         session = self._connect()
         if session is None:
             return False
@@ -293,7 +293,7 @@ class HostLink:
         return True
 
     def _tend(self, session: Session) -> None:
-        """Replaces what is full of stuck calls, and closes what was replaced."""
+        """Replaces a connection with too many stuck calls, and closes retired ones."""
         if self._full and time.monotonic() >= self._renew_at:
             role, line = next(iter(self._full.items()))
             if session.line(role) is line:
@@ -303,7 +303,7 @@ class HostLink:
         self._closing.sweep()
 
     def _renew(self, session: Session, role: Role) -> None:
-        """Another connection for ``role``. One for looks has to prove that looking works."""
+        """Opens a new connection for ``role``. One for ``Role.LOOK`` must first list domains."""
         if role is Role.EVENTS:
             session.lose("libvirtd took no registration of events in time")
             return
@@ -321,7 +321,7 @@ class HostLink:
                 "connection not replaced", host=self.config.name, role=str(role), why=str(error)
             )
             if role is Role.LOOK:
-                # Nothing is known of this host until it is listed anew.
+                # Nothing is known about this host until its domains are listed anew.
                 session.lose(f"calls did not answer in time, and no other does: {error}")
             return
         self._renewals = 0
@@ -329,7 +329,7 @@ class HostLink:
         self._closing.add([session.replace(role, fresh)])
 
     def _prove(self, line: Line) -> None:
-        """``virConnectListAllDomains``: a libvirtd that hangs, or any of its domains, fails it."""
+        """Lists all domains (``virConnectListAllDomains``): fails if libvirtd or a domain hangs."""
         self._deadlines[Role.LOOK].call(
             "list domains", lambda: line.run(lambda one: one.listAllDomains(0)), self._pace.look
         )
@@ -341,11 +341,11 @@ class HostLink:
             self._connected(self, session)
             if session.lost:
                 raise HostUnreachableError(session.why)
-        except HostBusyError as error:  # nothing was tried: what was wrong before still is
+        except HostBusyError as error:  # nothing was tried: the reason from before still holds
             self._failed(session, str(error) if self._why == _NOT_YET else self._why)
         except GuestkeeperError as error:
             self._failed(session, str(error))
-        except Exception as error:  # ours or libvirt's bug: told, and tried again like any other
+        except Exception as error:  # our bug or libvirt's: reported and retried like other errors
             log.exception("host could not be prepared", host=self.config.name)
             self._failed(session, f"an unexpected failure while it was connected: {error!r}")
         else:
@@ -353,7 +353,7 @@ class HostLink:
         return None
 
     def _failed(self, session: Session | None, why: str) -> None:
-        """No session came to be: says so, once a reason, and lets go of what there is of it."""
+        """Cleans up after a failed attempt to connect; reports it once per reason."""
         if session is not None:
             session.lose(why)
             why = session.why
@@ -361,12 +361,12 @@ class HostLink:
         if why != self._why:
             log.warning("host not reachable", host=self.config.name, why=why)
             self._why = why
-            self._settled.set()  # before anybody looks at what this is told for
+            self._settled.set()  # first: the callback's receiver may read ``connecting``
             self._on_host(self.config.name, False, why)
 
     def _open(self) -> Session:
         if self.config.in_process:
-            # Every open of the test driver is a world of its own: the roles share one.
+            # Each open of the test driver has domains of its own, so the roles share one.
             one = self._opened("open", self._fresh, close)
             return Session(dict.fromkeys(Role, one))
         connections: dict[Role, libvirt.virConnect] = {}

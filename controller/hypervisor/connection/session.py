@@ -1,8 +1,8 @@
-"""The connections between one connect of a host and one loss, and how each of them ends.
+"""The connections of a host from one connect to the next loss, and how each of them ends.
 
-A connection may be closed only when no call is under way on it: libvirt would free it below that
-call. One that calls are stuck on is therefore retired, which nobody hears of any more, and closed
-when the last of them has come back, however late.
+A connection may be closed only when no call is running on it: libvirt would free it during that
+call. So a connection with stuck calls is retired (its end is no longer reported), and closed when
+the last of these calls has returned, however late.
 """
 
 import threading
@@ -30,26 +30,26 @@ _REASONS = {
 
 
 class Line:
-    """One connection, with the calls that are under way on it. Thread-safe."""
+    """One connection, which counts the calls running on it. Thread-safe."""
 
     def __init__(self, connection: libvirt.virConnect) -> None:
         self.connection = connection
         self.stuck = 0
-        """Calls on it that passed their deadline, whether they came back later or not."""
+        """Calls on it that passed their deadline, whether they returned later or not."""
         self._lock = threading.Lock()
         self._under_way = 0
         self._retired = False
         self._closing = False
 
     def run(self, function: Callable[[libvirt.virConnect], T]) -> T:
-        """``function`` with the connection; whatever it asks of a closed one raises
+        """Runs ``function`` with the connection; if that is closed, its methods raise
         ``HostUnreachableError``.
         """
         with self._lock:
             closed = self._closing
             if not closed:
                 self._under_way += 1
-        if closed:  # what only lets go of a stream has to be done all the same
+        if closed:  # a function that only releases a stream must run all the same
             return function(_Closed())
         try:
             return function(self.connection)
@@ -58,7 +58,7 @@ class Line:
                 self._under_way -= 1
 
     def watch(self, gone: Callable[[str], None]) -> None:
-        """``gone(why)`` when it ends by itself and is not retired. Raises ``libvirtError``."""
+        """Calls ``gone(why)`` when a line not retired ends by itself. Raises ``libvirtError``."""
 
         def closed(_connection: libvirt.virConnect, reason: int, _opaque: object) -> None:
             if not self._retired:
@@ -67,11 +67,11 @@ class Line:
         self.connection.registerCloseCallback(never_raises(closed), None)
 
     def retire(self) -> None:
-        """It is to be closed; what is under way on it goes on."""
+        """Marks the line as one to be closed; calls running on it continue."""
         self._retired = True
 
     def may_close(self) -> bool:
-        """True where nothing is under way on it, and then nothing begins any more."""
+        """True if no call is running on it; from then on none can begin."""
         with self._lock:
             if self._under_way:
                 return False
@@ -79,28 +79,28 @@ class Line:
             return True
 
     def close(self) -> None:
-        """Speaks to libvirtd, and so may hang."""
+        """Closes the connection. Calls libvirtd, and so may hang."""
         close(self.connection)
 
 
 class _Closed:
-    """Stands where a connection was: whoever still holds the session learns that it is gone."""
+    """Replaces a closed connection: every access raises ``HostUnreachableError``."""
 
     def __getattr__(self, name: str) -> object:
         raise HostUnreachableError("the connection was closed meanwhile")
 
 
 class Session:
-    """One line for each role, and those of streams, from one connect to one loss.
+    """One line for each role, and spare lines for streams, from one connect to the next loss.
 
-    Never reused after.
+    Never reused after it is lost.
     """
 
     def __init__(self, connections: Mapping[Role, libvirt.virConnect]) -> None:
         one = {id(connection): Line(connection) for connection in connections.values()}
         self._lines = {role: one[id(connection)] for role, connection in connections.items()}
         self._lock = threading.Lock()
-        self._spare: list[Line] = []  # of streams that have ended
+        self._spare: list[Line] = []  # lines of streams that have ended
         self.why = ""
         self._lost = threading.Event()
 
@@ -116,18 +116,18 @@ class Session:
         return self._lines[role]
 
     def lines(self) -> Iterable[Line]:
-        """Each once, without those that streams have."""
+        """All lines, each once, without those in use by streams."""
         with self._lock:
             lines = (*self._lines.values(), *self._spare)
         return {id(line): line for line in lines}.values()
 
     def spare(self) -> Line | None:
-        """A line that no stream has any more; it is the caller's then."""
+        """Takes a line that no stream uses any more, or None; it is the caller's from then on."""
         with self._lock:
             return self._spare.pop() if self._spare else None
 
     def keep(self, line: Line) -> bool:
-        """Keeps it for the next stream; False where it is to be closed instead."""
+        """Keeps ``line`` for the next stream; False if the caller must close it instead."""
         with self._lock:
             kept = not self.lost and len(self._spare) < _SPARE
             if kept:
@@ -135,18 +135,18 @@ class Session:
             return kept
 
     def watch(self) -> None:
-        """Whichever line ends by itself, the session is lost. Raises ``libvirtError``."""
+        """Marks the session lost when any of its lines ends by itself. Raises ``libvirtError``."""
         for line in self.lines():
             line.watch(self.lose)
 
     def replace(self, role: Role, fresh: Line) -> Line:
-        """Calls go to ``fresh`` from now on; returns the line that they went to before."""
+        """Sends the role's calls to ``fresh`` from now on; returns the old line, retired."""
         old, self._lines[role] = self._lines[role], fresh
         old.retire()
         return old
 
     def lose(self, why: str) -> None:
-        """Marks it lost, once; the first reason is the one that is told."""
+        """Marks the session lost; only the first reason is kept."""
         with self._lock:
             if not self._lost.is_set():
                 self.why = why
@@ -157,8 +157,8 @@ class Session:
 
 
 def close(connection: libvirt.virConnect) -> None:
-    """Lets go of what holds the connection, and its socket, open: every callback does."""
-    # It is let go before the daemon is told, which is likely gone.
+    """Removes all callbacks, because each keeps the connection and its socket open; closes it."""
+    # libvirt drops each callback before it calls libvirtd, which is probably gone.
     for identity in list(getattr(connection, "domainEventCallbackID", ())):
         with suppress(libvirt.libvirtError):
             connection.domainEventDeregisterAny(identity)

@@ -1,10 +1,10 @@
-"""A connection for one stream alone: an upload, a download, a console.
+"""A separate connection for each stream: an upload, a download, a console.
 
-libvirt's client library loses answers, or its connection, when other threads call on a connection
-that a stream is open on (seen with 9.0.0, in Debian 12: of 8 threads that uploaded on one
-connection each run ended within 3,000 uploads, by a call that never came back or by "client socket
-is closed"; on connections of their own 22,000 uploads went well, and so did 120,000 calls of 8
-threads on one connection without streams). So no other call is ever made on a stream's connection.
+libvirt's client library loses answers, or its connection, when other threads make calls on a
+connection with an open stream. Seen with 9.0.0, in Debian 12: with 8 threads that uploaded on one
+connection, each run ended within 3,000 uploads, by a call that never returned or by "client socket
+is closed"; on connections of their own 22,000 uploads succeeded, and so did 120,000 calls of 8
+threads on one connection without streams. So no other call is made on a stream's connection.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ from controller.hypervisor.connection.session import Line, Session
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-CHUNK = 1 << 20  # bytes handed to a stream under one deadline
+CHUNK = 1 << 20  # bytes sent to a stream under one deadline
 _CHUNK_TIMEOUT = 30.0
 _BLOCK = 1 << 18
 
 
 class StreamLine:
-    """A line that nobody else has, until it is given back or closed. Made by ``take``."""
+    """A line for one stream alone, until it is given back or closed. Made by ``take``."""
 
     def __init__(self, link: HostLink, session: Session, line: Line) -> None:
         self._link = link
@@ -45,30 +45,30 @@ class StreamLine:
         *,
         late: Callable[[T], None] | None = None,
     ) -> T:
-        """As ``HostLink.call``, with this line; ``role`` says whose workers do it."""
+        """As ``HostLink.call``, on this line; ``role`` selects the workers."""
         return self._link.call_in(
             self.session, role, operation, function, timeout, late=late, line=self._line
         )
 
     def give_back(self) -> None:
-        """Its stream has ended well: the next one may have it."""
+        """Releases the line for the next stream; for a stream that ended without error."""
         if not self.session.keep(self._line):
             self.close()
 
     def close(self) -> None:
-        """Closed as soon as no call is under way on it; returns at once."""
+        """Closes the line as soon as no call is running on it; returns at once."""
         self._link.close_line(self._line)
 
 
 def take(link: HostLink) -> StreamLine:
-    """A line for one stream of the host's present session. Raises as ``HostLink.call``."""
+    """A line of the host's current session, for one stream. Raises as ``HostLink.call``."""
     session = link.ensure_reachable()
     return StreamLine(link, session, session.spare() or link.open_line(session, "open stream"))
 
 
 @contextmanager
 def stream_line(link: HostLink) -> Iterator[StreamLine]:
-    """``take``; given back at the end, or closed where that is an error."""
+    """``take`` as a context: the line is given back at the end, or closed after an error."""
     line = take(link)
     try:
         yield line
@@ -85,10 +85,10 @@ def send(
     size: int,
     progress: Callable[[int], None],
 ) -> None:
-    """``size`` bytes of ``stream`` into ``sink``, each chunk as a call of its own.
+    """Sends ``size`` bytes of ``stream`` into ``sink``, each chunk as a call of its own.
 
-    ``progress`` is told the bytes sent so far. Raises ``TransientError`` where the stream ends
-    early, and as a call does.
+    ``progress`` gets the number of bytes sent so far. Raises ``TransientError`` if ``stream`` ends
+    early, and as ``HostLink.call``.
     """
 
     def send_all(_connection: libvirt.virConnect, data: bytes) -> None:
@@ -110,7 +110,7 @@ def send(
 
 
 def receive(source: libvirt.virStream) -> bytes:
-    """All that comes; the stream has ended then. Raises ``libvirtError``."""
+    """Reads the stream to its end, and finishes it. Raises ``libvirtError``."""
     received = bytearray()
     try:
         while block := source.recv(_BLOCK):
@@ -123,7 +123,7 @@ def receive(source: libvirt.virStream) -> bytes:
 
 
 def abort(stream: libvirt.virStream) -> None:
-    """Ends it early."""
+    """Ends the stream early; a failure is only logged."""
     try:
         stream.abort()
     except libvirt.libvirtError as error:

@@ -1,1 +1,1 @@
-"""Domains of a host: found, read, written to behind the guard."""
+"""Domains of a host: find them, read them, write to them behind the ownership guard."""

@@ -1,6 +1,6 @@
-"""Which domain of a host has which address: looked up by address, kept with each reading.
+"""Index of which domain of a host has which address, updated each time a domain is read.
 
-Guests are asked about at every look, so no look may go through all domains.
+Every look at a guest searches for its addresses, so that may not go through all domains.
 """
 
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ from controller.observed.domain import DomainView
 
 
 class AddressBook:
-    """Not thread-safe: the index calls it under its lock."""
+    """Domains by address. Not thread-safe: ``HostIndex`` calls it under its lock."""
 
     def __init__(self) -> None:
         self._holders: dict[str, set[str]] = {}  # key of an address -> domains
         self._keys: dict[str, frozenset[str]] = {}
         self.strangers: set[str] = set()
-        """Domains, not ours or not known yet, that something happened to since they were read: no
-        guest of ours looks at them. They stay here until they were read, or are gone."""
+        """Domains that are foreign or not known yet, and changed since they were read: no guest's
+        reconcile reads them. They stay here until they are read or gone."""
 
     def note(self, view: DomainView) -> None:
-        """It was read."""
+        """Stores the addresses of a domain that was read."""
         self.strangers.discard(view.name)
         has = _defined(view) | _running(view)
         keys = frozenset(key_of(address) for address in has)
@@ -34,18 +34,18 @@ class AddressBook:
             self._holders.setdefault(key, set()).add(view.name)
 
     def forget(self, name: str) -> None:
-        """It is gone."""
+        """Removes a domain that is gone."""
         self.strangers.discard(name)
         for key in self._keys.pop(name, ()):
             self._holders[key].discard(name)
 
     def holders(self, addresses: Iterable[str]) -> set[str]:
-        """Domains that may have one of them."""
+        """The names of domains that may have one of ``addresses``."""
         return {name for one in addresses for name in self._holders.get(key_of(one), ())}
 
 
 def uses_of(view: DomainView, addresses: Iterable[str]) -> list[AddressUse]:
-    """Those of ``addresses`` that the domain has."""
+    """Those of ``addresses`` that the domain has, running or in its definition."""
     defined, running = _defined(view), _running(view)
     found = []
     for address in addresses:

@@ -1,8 +1,8 @@
-"""Takes a foreign domain's definition over: our mark, and our aliases on its devices.
+"""Adopts a foreign domain: adds our ownership element to its definition, and our device aliases.
 
-Nothing else of it changes, so that it runs on, and starts again, as it did. An alias that an
-operator gave stays, and a note says which of ours that is; so it does of the running domain, which
-keeps all its own aliases until it stops (``adopted_devices``).
+Nothing else is changed, so that it goes on running, and starts again, as before. An alias that an
+operator gave stays, and a note in the metadata says which of our aliases it stands for. The running
+domain gets such a note too, as it keeps its own aliases until it stops (``adopted_devices``).
 """
 
 import xml.etree.ElementTree as ET
@@ -25,11 +25,11 @@ from controller.observed.qemu_arguments import user_nics
 
 
 def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> str:
-    """The definition ``inactive`` with our element and ``aliases`` (place -> without prefix).
+    """The definition ``inactive`` with our element and ``aliases`` (place -> alias without prefix).
 
     A place is a disk's target or an interface's MAC. Raises
-    ``TransientError(reason='DeviceMissing')`` for one where nothing is: it was looked at before
-    somebody changed it.
+    ``TransientError(reason='DeviceMissing')`` if there is no device at a place: somebody changed
+    the domain after it was read.
     """
     root = ET.fromstring(inactive)  # noqa: S314 - libvirt's own
     devices = [*root.iterfind("devices/disk"), *root.iterfind("devices/interface")]
@@ -45,7 +45,7 @@ def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> s
         alias = aliases.get(place_of(device))
         if alias is not None and not alias_name(device).startswith(ALIAS_PREFIX):
             name = ALIAS_PREFIX + alias
-            while name in names:  # an operator has given that to another device
+            while name in names:  # an operator has given this alias to another device
                 name += "-0"
             names.add(name)
             _set_alias(device, name)
@@ -55,9 +55,9 @@ def marked(inactive: str, ownership: Ownership, aliases: Mapping[str, str]) -> s
 
 
 def check_disks(inactive: str, disks: Collection[tuple[str, str, str]]) -> None:
-    """Are its disks those that were looked at: (target, pool, volume or path) of each?
+    """Checks that the disks are still those that were shown: (target, pool, volume or path) each.
 
-    None given are not compared. Raises ``PermanentError(reason='AdoptionOutdated')``.
+    Empty ``disks`` are not compared. Raises ``PermanentError(reason='AdoptionOutdated')``.
     """
     config = parse_config(inactive)
     has = {(d.target, d.pool, d.volume or "") for d in config.disks if d.device == "disk"}
@@ -70,7 +70,7 @@ def check_disks(inactive: str, disks: Collection[tuple[str, str, str]]) -> None:
 
 
 def set_note(domain: libvirt.virDomain, aliases: Mapping[str, str]) -> None:
-    """``virDomainSetMetadata`` on the running domain alone."""
+    """Writes the note of aliases to the running domain only (``virDomainSetMetadata``)."""
     live = ET.fromstring(domain.XMLDesc(0))  # noqa: S314 - libvirt's own
     domain.setMetadata(
         libvirt.VIR_DOMAIN_METADATA_ELEMENT,

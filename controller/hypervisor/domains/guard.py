@@ -1,6 +1,6 @@
-"""What stands before every write to a guest's domain: is it ours?
+"""The check before every write to a guest's domain: is the domain ours?
 
-Ours is what carries the ownership element, and was made with it: a clone carries it too.
+Ours is a domain whose ownership element has its UUID and name: a clone has the original's element.
 """
 
 import libvirt
@@ -12,7 +12,7 @@ from controller.observed.domain_xml import parse_ownership
 
 
 def guest_guard(host: str) -> Guard:
-    """Raises ``PermanentError(reason='NameConflict')``: no element of ours, or another's."""
+    """The guard for guests' domains: an ownership element must be there and be the domain's own."""
 
     def guard(domain: libvirt.virDomain) -> None:
         xml, name = element_of(domain, NAMESPACE), domain.name()

@@ -1,8 +1,8 @@
-"""How a domain is written to: behind a guard, in one of the host's few places, under a deadline.
+"""Writes to domains: behind an ownership guard, in one of the host's few places, with a deadline.
 
-A domain's name proves nothing; only an element of ours in its metadata does, and only on the domain
-it was made for. So it is read freshly, in the same worker and right before each write. Guests and
-builders carry different elements and share all the rest.
+A domain's name proves nothing. Only our element in its metadata does, and only on the domain for
+which it was made. So the element is read again in the same worker, right before each write. Guests
+and builders carry different elements and share everything else.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ Guard = Callable[[libvirt.virDomain], object]
 
 
 class Writes:
-    """Writes to those domains of one host that ``guard`` lets through.
+    """Writes to the domains of one host that ``guard`` accepts.
 
-    ``touched`` is told the name after each of them. Each raises ``HostBusyError`` while too many
-    others are under way there.
+    ``touched`` is called with the name after each write. Each write raises ``HostBusyError`` while
+    too many others run on that host.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Writes:
         self._guard = guard
 
     def run(self, name: str, operation: str, function: Callable[[libvirt.virConnect], T]) -> T:
-        """``function`` by a worker; it guards for itself."""
+        """Runs ``function`` in a worker; it must call the guard itself."""
         with self._places.take(operation):
             try:
                 return self._link.call(Role.ACT, operation, function, LIFECYCLE)
             finally:
-                # Also after a failure: nobody knows how far it came.
+                # Also after a failure: it is not known how much was done.
                 self._touched(name)
 
     def write(
@@ -57,7 +57,7 @@ class Writes:
         operation: str,
         write: Callable[[libvirt.virConnect, libvirt.virDomain], T],
     ) -> T:
-        """``write``, if the domain is there and ours."""
+        """Runs ``write`` in a worker if the domain exists (else ``DomainMissing``) and is ours."""
 
         def guarded(connection: libvirt.virConnect) -> T:
             domain = connection.lookupByName(name)
@@ -67,11 +67,11 @@ class Writes:
         return self.run(name, operation, guarded)
 
     def destroy(self, name: str, *, spare_jobs: bool = False, run: int | None = None) -> None:
-        """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
+        """Powers the domain off (``virDomainDestroyFlags(GRACEFUL)``); one that is off is no error.
 
-        A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
+        A failure is ``PermanentError(reason='DestroyFailed')``: its disks must not be touched then.
         With ``spare_jobs`` raises ``TransientError(reason='JobRunning')`` while it has a job; with
-        ``run``, ``HostBusyError(reason='RunChanged')`` where another one has begun.
+        ``run``, ``HostBusyError(reason='RunChanged')`` if another run has begun.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -100,7 +100,7 @@ class Writes:
 
 
 def find(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None:
-    """``virDomainLookupByName``, or None where there is no such domain."""
+    """The domain (``virDomainLookupByName``), or None if there is no such domain."""
     try:
         return connection.lookupByName(name)
     except libvirt.libvirtError as error:
@@ -110,9 +110,9 @@ def find(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None:
 
 
 def element_of(domain: libvirt.virDomain, namespace: str) -> str | None:
-    """``virDomainGetMetadata``: the element of that namespace, from the definition if there is one.
+    """The metadata element of ``namespace`` (``virDomainGetMetadata``), or None.
 
-    None where there is no such element.
+    From the persistent definition if there is one, else from the running domain.
     """
     flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
     if domain.isPersistent():
@@ -122,7 +122,7 @@ def element_of(domain: libvirt.virDomain, namespace: str) -> str | None:
     except libvirt.libvirtError as error:
         if error.get_error_code() is not None:
             raise
-    # Python freed another object of libvirt's in between, which made it forget what it had to say.
+    # Python freed another libvirt object in between, which cleared libvirt's last error: try again.
     return _element(domain, namespace, flags)
 
 
@@ -137,7 +137,7 @@ def _element(domain: libvirt.virDomain, namespace: str, flags: int) -> str | Non
 
 
 def set_element(domain: libvirt.virDomain, xml: str, prefix: str, namespace: str) -> None:
-    """``virDomainSetMetadata``, on the definition and on the running domain where it runs."""
+    """Writes a metadata element (``virDomainSetMetadata``), persistent and, if it runs, live."""
     flags = 0
     if domain.isPersistent():
         flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -147,7 +147,7 @@ def set_element(domain: libvirt.virDomain, xml: str, prefix: str, namespace: str
 
 
 def unless(already: Callable[[], bool], act: Callable[[], object]) -> None:
-    """``act``, whose failure counts for nothing when its end was reached all the same."""
+    """Runs ``act``; ignores ``VIR_ERR_OPERATION_INVALID`` if ``already()`` says that it is done."""
     try:
         act()
     except libvirt.libvirtError as error:

@@ -1,7 +1,7 @@
-"""Devices plugged into a running domain, out of it, and changed while they are in.
+"""Hot-plug: attaches, detaches and changes devices of a running domain.
 
-Taking one out is a request to the guest, which answers when it likes or never: so it is asked for,
-and then waited for by libvirt's events, holding neither a worker nor a place on the host.
+Detaching is a request to the guest, which may take any time or never answer. So it is requested,
+and then awaited by libvirt's events, without holding a worker or a place of the host.
 """
 
 import queue
@@ -32,14 +32,14 @@ _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _LOOK_SECONDS = 10.0
 _ASKED_BEFORE = "in the process of unplug"
 _NO_DEVICE = "no device found with alias"
-"""An internal error of libvirt's, where an XML would be answered with a code of its own."""
+"""Text of an internal error of libvirt; a detach by XML would raise an error code of its own."""
 
 
 class Hotplug:
-    """The devices of one host's running domains. Each raises as ``LiveChanges`` does.
+    """The devices of one host's running domains. Each method raises as those of ``LiveChanges``.
 
-    ``alias`` is without prefix. A domain that was adopted while it runs has devices that bear
-    libvirt's own aliases; they are found all the same.
+    ``alias`` is without prefix. A domain that was adopted while running has devices with libvirt's
+    own aliases; they are found all the same.
     """
 
     def __init__(self, link: HostLink, writes: Writes, index: HostIndex) -> None:
@@ -48,7 +48,7 @@ class Hotplug:
         self._index = index
 
     def plug(self, name: str, alias: str) -> None:
-        """``virDomainAttachDeviceFlags`` as the definition has it; one that is in is fine."""
+        """Attaches the definition's device, if it is not yet (``virDomainAttachDeviceFlags``)."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             now = look(domain)
@@ -62,10 +62,10 @@ class Hotplug:
         self._writes.write(name, "attach device", write)
 
     def unplug(self, name: str, alias: str, timeout: float) -> None:
-        """``virDomainDetachDeviceAlias``, and the wait for the guest; one that is out is fine.
+        """Detaches the device, if attached (``virDomainDetachDeviceAlias``); waits for the guest.
 
-        Raises ``TransientError``: ``RemovalRefused`` where the guest says no, ``RemovalTimedOut``
-        after ``timeout`` seconds. The guest may still let go of it later.
+        Raises ``TransientError``: ``RemovalRefused`` if the guest refuses, ``RemovalTimedOut``
+        after ``timeout`` seconds. The guest may still release it later.
         """
         deadline = time.monotonic() + timeout
         with self._index.listen(name) as subscription:
@@ -93,7 +93,10 @@ class Hotplug:
         self._index.touch(name)
 
     def update(self, name: str, alias: str) -> None:
-        """``virDomainUpdateDeviceFlags``: an interface's source and link, a drive's medium."""
+        """Updates an interface's source and link or a medium (``virDomainUpdateDeviceFlags``).
+
+        Raises ``PermanentError(reason='NotSupported')`` for a disk that is no drive.
+        """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             now = look(domain)
@@ -116,7 +119,7 @@ class Hotplug:
         self._writes.write(name, "update device", write)
 
     def _ask_for(self, name: str, alias: str) -> str:
-        """Asks the guest; returns what libvirt calls the device, '' where it is out already."""
+        """Requests the removal; returns the device's alias in libvirt, '' if it is not attached."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> str:
             device = look(domain).device(alias)
@@ -124,7 +127,7 @@ class Hotplug:
                 return ""
             asked = alias_name(device)
             try:
-                # By alias it does not wait in libvirt for the guest, as by XML it does.
+                # By alias, libvirt does not wait for the guest; by XML it would.
                 domain.detachDeviceAlias(asked, _LIVE)
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
@@ -138,7 +141,7 @@ class Hotplug:
         return self._writes.write(name, "detach device", write)
 
     def _is_out(self, name: str, asked: str) -> bool:
-        """Also where the domain is off: nothing is in it any more."""
+        """Whether the device is detached; also True if the domain is off."""
 
         def look_for(connection: libvirt.virConnect) -> bool:
             domain = connection.lookupByName(name)

@@ -1,10 +1,10 @@
-"""What is known of a host's domains, kept true by events and checked by one bulk call.
+"""Cache of a host's domains, kept up to date by events and checked by one bulk call.
 
 Reading the XML of every domain at every look would cost seconds on a large host. So it is read
-once when the host connects, and later only for domains that an event, a write of our own or the
-slow, deep resync names; the steady state costs one bulk call however many domains there are.
+once when the host connects, and later only for domains named by an event, a write of our own or
+the slow, deep resync. The steady state costs one bulk call, however many domains there are.
 
-Longer than other modules on purpose: all that reads or changes the entries, under one lock.
+Longer than other modules on purpose: all code that reads or changes the entries, under one lock.
 """
 
 import queue
@@ -71,8 +71,8 @@ class _Entry:
     )
 
     def __init__(self, touched: int) -> None:
-        self.touched = touched  # when something last happened to it (the index's serial)
-        self.read = -1  # the serial its XML was last read at
+        self.touched = touched  # the index's serial when something last happened to the domain
+        self.read = -1  # the serial when its XML was last read
         self.agent_touched = -1
         self.raw = _NO_STATE
         self.view: DomainView | None = None
@@ -80,8 +80,8 @@ class _Entry:
         self.started = -1  # the serial of its last started event
         self.started_at: float | None = None
         self.panicked = False
-        self.unreadable = ""  # why; said once
-        self.again = 0.0  # others that ask for an address do not read it before; monotonic
+        self.unreadable = ""  # why it cannot be read; logged once
+        self.again = 0.0  # monotonic time before which a search for an address does not read it
 
     @property
     def dirty(self) -> bool:
@@ -108,23 +108,23 @@ class HostIndex:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._subscriptions: dict[str, list[Subscription]] = {}
-        self._writers: dict[str, frozenset[str]] = {}  # the bases that domains have as their disk
+        self._writers: dict[str, frozenset[str]] = {}  # domain -> bases that are its own disks
         self._addresses = AddressBook()
         self._serial = 0
         self.xml_reads = 0
-        """Domain XML documents asked of libvirt so far."""
+        """The number of domain XML documents read from libvirt so far."""
 
     # --- What is known ----------------------------------------------------------------------------
 
     def domain(self, name: str) -> DomainView | None:
-        """The domain as it is, reading its XML only if something happened to it.
+        """The domain, or None; its XML is read only if something happened to it.
 
-        Raises ``HostUnreachableError`` where nothing is known, also while the host is lost,
-        ``HostBusyError`` while other readings there do not come back, and
-        ``TransientError(reason="DomainUnreadable")`` for a domain that is there and cannot be read:
-        it must not be taken for one that is not there.
+        Raises ``HostUnreachableError`` if nothing is known, also while the host is lost,
+        ``HostBusyError`` while other readings on the host do not return, and ``TransientError``:
+        ``DomainUnreadable`` for a domain that exists but cannot be read (it must not be taken for
+        a missing one), without such a reason for one that keeps changing while it is read.
         """
-        self._link.ensure_reachable()  # what was known before may be long untrue
+        self._link.ensure_reachable()  # what was known before may be outdated
         with self._lock:
             entry = self._entries.get(name)
             if entry is None:
@@ -134,7 +134,7 @@ class HostIndex:
         return self._refresh(name)
 
     def owned(self) -> Collection[str]:
-        """Names of the domains with our ownership element; one that cannot be read is left out.
+        """The names of domains with our ownership element, without those that cannot be read.
 
         Raises ``HostUnreachableError`` and ``HostBusyError``.
         """
@@ -151,9 +151,9 @@ class HostIndex:
             )
 
     def written_bases(self) -> Mapping[str, frozenset[str]]:
-        """Bases of images (file names) that a running domain, ours or not, has as its disk.
+        """Image bases (file names) that running domains, ours or not, have as disks, with those.
 
-        From what is known; mostly none. Raises ``HostUnreachableError``.
+        From the cache; mostly empty. Raises ``HostUnreachableError`` and ``HostBusyError``.
         """
         self._link.ensure_reachable()
         with self._lock:
@@ -172,15 +172,15 @@ class HostIndex:
         return entry is not None and entry.dirty
 
     def address_users(self, name: str, addresses: Collection[str]) -> tuple[AddressUse, ...]:
-        """Other domains than ``name``, ours or not, that have one of ``addresses``.
+        """Domains other than ``name``, ours or not, that have one of ``addresses``.
 
-        Raises ``HostUnreachableError``, and ``HostBusyError`` while one cannot be asked about.
+        Raises ``HostUnreachableError``, and ``HostBusyError`` while one of them cannot be read.
         """
         self._link.ensure_reachable()
         with self._lock:
             now = self._monotonic()
             may = self._addresses.strangers | self._addresses.holders(addresses)
-            # One that cannot be read is tried again when something happens to it, or later.
+            # A domain that cannot be read is retried when something happens to it, or later.
             unread = {
                 one for one in may if self._entries[one].dirty and self._entries[one].again <= now
             }
@@ -192,18 +192,18 @@ class HostIndex:
         return tuple(use for view in views if view is not None for use in uses_of(view, addresses))
 
     def panicked(self, name: str) -> bool:
-        """Did its kernel panic since it was last started, as far as an event told?"""
+        """Whether an event said that the domain's kernel panicked since it was last started."""
         with self._lock:
             entry = self._entries.get(name)
             return entry is not None and entry.panicked
 
     def touch(self, name: str) -> None:
-        """Something happened to the domain (a write of our own): its XML is read at next look."""
+        """Marks the domain as dirty after a write of our own: its XML is read at the next look."""
         with self._lock:
             self._touch(name)
 
     def doubt(self, name: str) -> None:
-        """Something may have happened to it that libvirt tells nobody of: as ``touch``."""
+        """As ``touch``, for a change that libvirt has no event for; ignores unknown domains."""
         with self._lock:
             if name in self._entries:
                 self._touch(name)
@@ -221,7 +221,7 @@ class HostIndex:
     # --- Events -----------------------------------------------------------------------------------
 
     def connected(self, session: Session) -> None:
-        """Registers the events, then lists everything: what happens in between is not missed."""
+        """Registers the events, then lists all domains, so that no change in between is missed."""
         self._link.call_in(
             session,
             Role.EVENTS,
@@ -248,7 +248,7 @@ class HostIndex:
                     entry.panicked = False
                 elif kind == "panicked":
                     entry.panicked = True
-                elif kind == "block-job":  # it may end on a base
+                elif kind == "block-job":  # it may make a base the domain's own disk
                     self._writers.setdefault(name, frozenset())
             subscriptions = list(self._subscriptions.get(name, ()))
         for subscription in subscriptions:
@@ -257,9 +257,9 @@ class HostIndex:
 
     @contextmanager
     def listen(self, name: str) -> Iterator[Subscription]:
-        """What happens to the domain from now on, as (kind, device) in a queue.
+        """Subscribes to the domain's events from now on: (kind, device) in a queue.
 
-        ``("relisted", "")`` after the host was away: events may have been lost.
+        ``("relisted", "")`` after the host was reconnected: events may have been lost.
         """
         subscription: Subscription = queue.SimpleQueue()
         with self._lock:
@@ -284,9 +284,9 @@ class HostIndex:
     # --- Looking ----------------------------------------------------------------------------------
 
     def resync(self, *, deep: bool = False) -> frozenset[str]:
-        """One bulk call over all domains; returns the names that changed, came or went.
+        """Checks all domains with one bulk call; returns names that changed, appeared or vanished.
 
-        ``deep`` reads every domain's XML again too, for changes that libvirt has no event for.
+        ``deep`` also reads every domain's XML again, for changes that libvirt has no event for.
         Raises ``HostUnreachableError``.
         """
         with self._lock:
@@ -306,7 +306,7 @@ class HostIndex:
             for name, raw in stats:
                 entry = entries.get(name)
                 if entry is None or (entry.raw != raw and entry.touched <= began):
-                    # The definition may have changed with its state: the whole is read again.
+                    # The definition may have changed with the state: all of it is read again.
                     self._touch(name).raw = raw
                     changed.add(name)
             if len(entries) != len(stats):
@@ -328,7 +328,7 @@ class HostIndex:
         return changed
 
     def _try(self, name: str, *, patient: bool = False) -> DomainView | None:
-        """``_refresh`` of one among many; None too where only this one can not be read now."""
+        """``_refresh`` for one domain of many; None also if only this one cannot be read now."""
         try:
             return self._refresh(name, patient=patient)
         except (HostUnreachableError, HostBusyError):
@@ -338,9 +338,10 @@ class HostIndex:
             return None
 
     def _refresh(self, name: str, *, patient: bool = False) -> DomainView | None:
-        """Reads one domain anew, and again if something happened to it meanwhile.
+        """Reads one domain anew, and again if something happened to it in the meantime.
 
-        Who is not ``patient`` has guests of other hosts to look after as well.
+        Callers that also serve other hosts are not ``patient``: they take one of the few places,
+        or get ``HostBusyError``.
         """
         for _ in range(3):
             with self._lock:
@@ -368,7 +369,7 @@ class HostIndex:
                     entry = self._store(name, read, began)
                     if not entry.dirty:
                         return entry.view
-        # It changes faster than it can be read; its next event is on its way already.
+        # It changes faster than it can be read; its next event will queue it again.
         raise TransientError(f"host {self._host}: domain {name} keeps changing", retry_after=1.0)
 
     def _relist(self, session: Session) -> None:
@@ -384,7 +385,7 @@ class HostIndex:
                 partial(read_many, listed=chunk),
                 BULK_TIMEOUT,
             )
-            # Under the lock for moments only: looks and events go on between.
+            # The lock is held only briefly, so that looks and events go on in between.
             for name, read in reads:
                 with self._lock:
                     if isinstance(read, Unreadable):
@@ -407,7 +408,7 @@ class HostIndex:
         if entry is None:
             entry = self._entries[name] = _Entry(began)
         if entry.read > began:
-            return entry  # a later reading was faster
+            return entry  # a reading that began later was stored first
         self.xml_reads += 1 if read.live is None else 2
         live = read.live
         state = STATES.get(read.raw[0], DomainState.UNKNOWN)
@@ -444,11 +445,11 @@ class HostIndex:
         known = self._writers.pop(name, frozenset())
         if bases:
             self._writers[name] = bases
-        if bases - known and INFIX not in name:  # a builder makes it
+        if bases - known and INFIX not in name:  # builders may: they make the base
             log.warning("domain writes to a base", host=self._host, domain=name, base=min(bases))
 
     def _store_unreadable(self, name: str, read: Unreadable) -> None:
-        """It stays in the index, to be read again at the next look. Under the lock."""
+        """Keeps the domain in the index, to be read again at the next look. Under the lock."""
         entry = self._touch(name)
         entry.again = self._monotonic() + _READ_AGAIN
         if entry.unreadable != read.why:
@@ -456,7 +457,7 @@ class HostIndex:
             log.warning("domain cannot be read", host=self._host, domain=name, why=read.why)
 
     def _note_start(self, entry: _Entry, read: Read, began: int) -> None:
-        """When did this run begin? Events say; without one, a new number says that it is new."""
+        """Sets the start of this run: by its event, else now if libvirt's number of it is new."""
         if entry.started > began:
             return
         if read.identity == -1:
@@ -466,9 +467,9 @@ class HostIndex:
 
 
 def _same(live: DomainConfig, config: DomainConfig) -> DomainConfig:
-    """One object for two equal ones: most domains run as they are defined."""
-    beside = ("taken", "writes", "addresses", "around")  # what comparing leaves out
+    """``config`` if ``live`` equals it, to save memory: most domains run as they are defined."""
+    beside = ("taken", "writes", "addresses", "around")  # fields that == leaves out
     same = all(getattr(live, name) == getattr(config, name) for name in beside)
-    # A chain of more than a base is somebody's snapshot: only the running definition tells it.
+    # A backing chain longer than one base is somebody's snapshot: only the live XML shows it.
     chained = any(disk.chained for disk in live.disks)
     return config if same and live == config and not chained else live

@@ -1,7 +1,7 @@
-"""Jobs of a domain, which last: a backup, a migration, a save, a copy of a disk.
+"""Checks for running jobs of a domain: a backup, a migration, a save, a copy of a disk.
 
-No event tells that one has begun. So what would cut it off, or be lost by it, asks right before it
-acts, in the same worker, whatever the index believed.
+No event says that a job has begun. So an action that would abort a job, or be undone by one, checks
+right before it, in the same worker, whatever the index says.
 """
 
 import libvirt
@@ -15,7 +15,7 @@ _RUNS = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
 
 
 def has_job(domain: libvirt.virDomain) -> bool:
-    """``virDomainGetJobInfo``, which takes no job itself; disks' own jobs are not in it."""
+    """Whether it has a job, not a block job (``virDomainGetJobInfo``, which takes none itself)."""
     try:
         return domain.jobInfo()[0] in _RUNS
     except libvirt.libvirtError as error:
@@ -25,7 +25,7 @@ def has_job(domain: libvirt.virDomain) -> bool:
 
 
 def refuse_during_job(domain: libvirt.virDomain) -> None:
-    """Raises ``TransientError(reason='JobRunning')`` while an active domain has a job."""
+    """Raises ``TransientError(reason='JobRunning')`` while a running domain has any kind of job."""
     if has_job(domain) or parse_domain(domain.XMLDesc(0)).block_job:
         raise TransientError(
             f"a job of domain {domain.name()} runs (a backup, a migration, a copy of a disk):"

@@ -1,7 +1,7 @@
-"""Every write to a guest's domain, each behind the same guard: never to one that is not ours.
+"""Define, start, shut down, destroy, undefine and adopt domains of guests, behind one guard.
 
-Ours is what carries the ownership element, and was made with it: a clone carries it too. It is read
-freshly before each write (``writes``), whatever the index believed.
+No domain that is not ours is written to (``guard``), except to adopt it. The ownership element is
+read again right before each write (``guarded_writes``), whatever the index says.
 """
 
 from collections.abc import Collection, Mapping
@@ -33,7 +33,7 @@ from controller.observed.domain_xml import parse_config, parse_ownership
 
 
 class Domains:
-    """Writes to the domains of one host, through ``writes``; each raises as they do."""
+    """Writes to the domains of one host. Each method raises as those of ``Writes``."""
 
     def __init__(self, config: HostConfig, writes: Writes) -> None:
         self._uri = config.uri
@@ -43,13 +43,13 @@ class Domains:
         self._writes = writes
 
     def define(self, config: DomainConfig, ownership: Ownership) -> None:
-        """``virDomainDefineXMLFlags(VALIDATE)``: makes the domain, or changes its definition.
+        """Creates the domain, or changes its definition (``virDomainDefineXMLFlags(VALIDATE)``).
 
-        Of an existing definition only what we own is changed (``domain_update``). A run that
-        libvirt saved is dropped when it does not fit any more (``saved``).
+        In an existing definition only what we own is changed (``xml.update``). A run that libvirt
+        saved is dropped if it does not fit any more (``saved_state``).
 
-        Raises ``PermanentError(reason='NameConflict')`` when a domain of that name exists that is
-        not ours or has another UUID.
+        Raises ``PermanentError(reason='NameConflict')`` if a domain of that name exists that is not
+        ours or has another UUID.
         """
         log = serial_log(self._uri, config.name)
         xml = render(config, ownership, self._dialect, str(log) if log is not None else None)
@@ -68,13 +68,13 @@ class Domains:
                 live = domain.XMLDesc(secure) if domain.isActive() else None
                 wanted = update(domain.XMLDesc(inactive), xml, live)
             defined = connection.defineXMLFlags(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-            # Not first at the start: it may be libvirt that starts it when its host boots.
+            # Not only at the next start: libvirt itself may start it when its host boots.
             self._drop_outdated(connection, defined)
 
         self._writes.run(config.name, "define", define)
 
     def set_ownership(self, name: str, ownership: Ownership) -> None:
-        """``virDomainSetMetadata`` on the definition, and on the running domain where it runs."""
+        """Writes the ownership element, also live if it runs (``virDomainSetMetadata``)."""
         xml = render_ownership(ownership)
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -83,10 +83,10 @@ class Domains:
         self._writes.write(name, "set metadata", write)
 
     def start(self, name: str) -> None:
-        """``virDomainCreate``; a running domain is fine.
+        """Starts the domain (``virDomainCreate``); a running one is no error.
 
-        One that libvirt saved goes on from there; but never with what is not its own any more
-        (``saved``).
+        A run that libvirt saved is restored, but not with files that are not its own any more
+        (``saved_state``).
         """
 
         def write(connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -97,10 +97,10 @@ class Domains:
         self._writes.write(name, "start", write)
 
     def shutdown(self, name: str, run: int | None = None) -> None:
-        """``virDomainShutdownFlags``, by the guest agent, else by ACPI; does not wait for it.
+        """Asks the guest to shut down (``virDomainShutdownFlags``: agent, else ACPI). No waiting.
 
-        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup, and
-        ``HostBusyError(reason='RunChanged')`` where another than ``run`` has begun.
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, such as a backup,
+        and ``HostBusyError(reason='RunChanged')`` if another run than ``run`` has begun.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -119,18 +119,18 @@ class Domains:
         self._writes.write(name, "shutdown", write)
 
     def destroy(self, name: str, run: int | None = None) -> None:
-        """``virDomainDestroyFlags(GRACEFUL)``; a domain that is off is fine.
+        """Powers the domain off (``virDomainDestroyFlags(GRACEFUL)``); one that is off is no error.
 
-        A failure is ``PermanentError(reason='DestroyFailed')``: nothing may be done to disks then.
-        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, as a backup, and
-        ``HostBusyError(reason='RunChanged')`` where another than ``run`` has begun.
+        A failure is ``PermanentError(reason='DestroyFailed')``: its disks must not be touched then.
+        Raises ``TransientError(reason='JobRunning')`` while the domain has a job, such as a backup,
+        and ``HostBusyError(reason='RunChanged')`` if another run than ``run`` has begun.
         """
         self._writes.destroy(name, spare_jobs=True, run=run)
 
     def eject(self, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}`` (``virDomainUpdateDeviceFlags``).
 
-        Live and persistent; one that is empty, or not there, is fine.
+        Live and persistent; a drive that is empty or missing is no error.
         """
 
         def write(connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -152,10 +152,11 @@ class Domains:
         self._writes.write(name, "eject", write)
 
     def undefine(self, name: str) -> None:
-        """``virDomainUndefineFlags``, with all that libvirt keeps beside the definition.
+        """Undefines the domain (``virDomainUndefineFlags``), with all that libvirt keeps with it:
+        saved run, metadata of snapshots and checkpoints, NVRAM.
 
-        One that is not there is fine. Raises ``TransientError(reason='WrongState')`` for one that
-        runs: it would live on as nobody's.
+        A missing domain is no error. Raises ``TransientError(reason='WrongState')`` for one that
+        runs: it would go on as a transient domain without owner.
         """
         flags = (
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -188,11 +189,11 @@ class Domains:
     ) -> None:
         """Marks a foreign domain as ours, running or not; see ``adoption.marked``.
 
-        One without a persistent definition gets it. Done again, it writes the same again. Raises
-        ``PermanentError``: ``NameConflict`` for another UUID or another's mark,
-        ``AdoptionOutdated`` where it has others than ``disks`` (``adoption.check_disks``); and
-        ``TransientError``: ``DeviceMissing`` where ``aliases`` names no device of it,
-        ``JobRunning`` while it has a job, whose end may change its definition.
+        A transient domain becomes persistent. Idempotent. Raises ``PermanentError``:
+        ``NameConflict`` for another UUID or the mark of another domain, ``AdoptionOutdated`` if it
+        has other disks than ``disks`` (``adoption.check_disks``); and ``TransientError``:
+        ``DeviceMissing`` if ``aliases`` names a device that it lacks, ``JobRunning`` while it has a
+        job, whose end may change its definition.
         """
         name = ownership.name
         element = render_ownership(ownership)
@@ -210,7 +211,7 @@ class Domains:
             check_disks(before, disks)
             xml = marked(before, ownership, aliases)
             if domain.isActive():
-                # First: once it is ours, its running devices have to be known.
+                # First, because from the moment it is ours its running devices must be known.
                 set_note(domain, aliases)
             defined = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             set_element(defined, element, "gk", NAMESPACE)
@@ -218,13 +219,13 @@ class Domains:
         self._writes.run(name, "adopt", adopt)
 
     def _drop_outdated(self, connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
-        if self._dialect is Dialect.QEMU:  # the test driver starts anew always
+        if self._dialect is Dialect.QEMU:  # the test driver never restores a saved run
             drop_outdated(connection, domain, self._host)
 
     def _redefine(
         self, connection: libvirt.virConnect, config: DomainConfig, xml: str, alias: str
     ) -> None:
-        """The test driver cannot change a device: its definition is written anew."""
+        """Empties the drive by a new definition: the test driver cannot change a device."""
         disks = tuple(
             replace(disk, volume=None) if disk.alias == alias else disk for disk in config.disks
         )

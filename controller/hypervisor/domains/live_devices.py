@@ -1,6 +1,6 @@
-"""Devices of a running domain beside their definition: found, attached, given another medium.
+"""Devices of a running domain, compared with its definition: find, attach, change a medium.
 
-The parts of the live changes that are run by a worker; none of them knows the host.
+The parts of live changes that run in a worker; none of them knows the host.
 """
 
 import xml.etree.ElementTree as ET
@@ -22,7 +22,7 @@ _KINDS = ("disk", "interface")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Both definitions of a running domain, as XML and as what we own of it."""
+    """The persistent definition and the live XML of a running domain, as text and parsed."""
 
     name: str
     stored_xml: str
@@ -31,13 +31,13 @@ class Running:
     live: ParsedDomain
 
     def device(self, alias: str) -> ET.Element | None:
-        """As it runs."""
+        """The device in the live XML, or None."""
         return _first(self.live_xml, alias)
 
     def definition(self, alias: str) -> ET.Element:
-        """As it shall be. Raises ``TransientError(reason='DeviceMissing')``.
+        """The device in the definition. Raises ``TransientError(reason='DeviceMissing')``.
 
-        A user interface is no device of libvirt's: ``PermanentError(reason='NotSupported')``.
+        ``PermanentError(reason='NotSupported')`` for a user interface: no device to libvirt.
         """
         found = _first(self.stored_xml, alias)
         if found is not None:
@@ -51,7 +51,7 @@ class Running:
         raise missing(self.name, alias, "definition")
 
     def running(self, alias: str) -> ET.Element:
-        """``device``, which has to be there. Raises ``TransientError(reason='DeviceMissing')``."""
+        """``device``, but raises ``TransientError(reason='DeviceMissing')`` instead of None."""
         found = self.device(alias)
         if found is None:
             raise missing(self.name, alias, "running domain")
@@ -59,7 +59,7 @@ class Running:
 
 
 def look(domain: libvirt.virDomain) -> Running:
-    """Reads both. Raises ``TransientError(reason='WrongState')`` for a domain that is off."""
+    """Reads definition and live XML. Raises ``TransientError(reason='WrongState')`` if off."""
     name = domain.name()
     if not domain.isActive():
         raise TransientError(f"domain {name} does not run", reason="WrongState")
@@ -70,7 +70,7 @@ def look(domain: libvirt.virDomain) -> Running:
 
 
 def find_device(xml: str, kind: str, alias: str) -> ET.Element | None:
-    """The device of ours of that alias (without prefix)."""
+    """Our device with ``alias`` (without prefix), or None; ``kind`` is its tag."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own
     found = owned_elements(root, kind)
     return next((element for name, element in found if name == alias), None)
@@ -81,12 +81,12 @@ def nic_in(config: DomainConfig, alias: str) -> NicConfig | None:
 
 
 def attach(domain: libvirt.virDomain, device: ET.Element) -> None:
-    """``virDomainAttachDeviceFlags``, at its address in the definition where that is free."""
+    """Attaches it at its address in the definition, if free (``virDomainAttachDeviceFlags``)."""
     try:
         domain.attachDeviceFlags(_text(device), _LIVE)
     except libvirt.libvirtError as error:
         address = device.find("address")
-        # The definition may have got buses that the running domain has not.
+        # The definition may have new buses that the running domain lacks.
         if address is None or lost(error, domain.connect()) or not _of_address(error):
             raise
         elsewhere = deepcopy(device)
@@ -98,10 +98,10 @@ def attach(domain: libvirt.virDomain, device: ET.Element) -> None:
 def put_medium(
     domain: libvirt.virDomain, drive: ET.Element, medium: ET.Element | None, flag: int
 ) -> None:
-    """``virDomainUpdateDeviceFlags``: ``drive`` with the medium of the drive ``medium``, or empty.
+    """Gives ``drive`` the medium of ``medium``; None empties it (``virDomainUpdateDeviceFlags``).
 
-    ``flag`` is ``VIR_DOMAIN_AFFECT_LIVE`` or ``CONFIG``. A tray that the guest keeps shut is
-    forced open: whoever writes the documents decides what is in it.
+    ``flag`` is ``VIR_DOMAIN_AFFECT_LIVE`` or ``CONFIG``. A tray that the guest has locked is forced
+    open: the documents decide what is in it, not the guest.
     """
     changed = deepcopy(drive)
     put_source(changed, medium if medium is not None else ET.Element("disk", type="file"))

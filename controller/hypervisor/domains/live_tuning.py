@@ -1,7 +1,7 @@
-"""Changes of a running domain that are no devices: processors, memory, limits, size, names.
+"""Live changes of a running domain except devices: vCPUs, memory, I/O limits, disk size, title.
 
-The definition has them already; here the running domain is made like it (``AFFECT_LIVE`` alone),
-and looked at afterwards: what libvirt says it did and the guest does not have is an error.
+The definition has them already; here they are made in the running domain only (``AFFECT_LIVE``) and
+checked afterwards: a change that libvirt reports as done, but that is not there, is an error.
 """
 
 import json
@@ -34,10 +34,10 @@ _AGAIN = 0.25
 
 
 class LiveChanges:
-    """Live changes to the domains of one host. Each raises as ``Writes`` does.
+    """Live changes to the domains of one host. Each method raises as those of ``Writes``.
 
-    ``TransientError``: ``WrongState`` for a domain that is off, ``DeviceMissing`` for a disk that
-    is not there, ``LiveChangeIneffective`` where the running domain stayed as it was.
+    Also ``TransientError``: ``WrongState`` for a domain that is off, ``DeviceMissing`` for a
+    missing disk, ``LiveChangeIneffective`` if the running domain stayed as it was.
     """
 
     def __init__(self, link: HostLink, writes: Writes, index: HostIndex, agents: Agents) -> None:
@@ -47,11 +47,11 @@ class LiveChanges:
         self._agents = agents
 
     def set_vcpus(self, name: str, count: int) -> None:
-        """``virDomainSetVcpusFlags``, up to the domain's maximum; never down.
+        """Hot-plugs vCPUs (``virDomainSetVcpusFlags``), up to the domain's maximum; never unplugs.
 
-        Where an agent is connected it brings them online, which a guest may not do by itself; a
-        failure of that is logged, no more. Raises ``PermanentError(reason='NotSupported')`` where
-        it has more already.
+        If an agent is connected, it brings them online, because a guest may not do so by itself; a
+        failure of that is only logged. Raises ``PermanentError(reason='NotSupported')`` if the
+        domain has more than ``count`` already.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> bool:
@@ -75,14 +75,14 @@ class LiveChanges:
                 log.warning("vCPUs not brought online", guest=name, error=str(error))
 
     def _online(self, name: str, count: int) -> None:
-        """``guest-set-vcpus`` for those that are off, once the guest has noticed all of them."""
+        """Brings offline vCPUs online (``guest-set-vcpus``), once the guest has detected all."""
         deadline = time.monotonic() + _ONLINE_SECONDS
         while True:
             answer = self._agents.command(name, '{"execute":"guest-get-vcpus"}', _AGENT_SECONDS)
             vcpus = json.loads(answer)["return"]
             if len(vcpus) >= count or time.monotonic() > deadline:
                 break
-            # The guest's kernel tells nobody when it has found a new one.
+            # There is no event when the guest's kernel has detected a new one.
             threading.Event().wait(_AGAIN)
         off = [
             {"logical-id": one["logical-id"], "online": True} for one in vcpus if not one["online"]
@@ -92,10 +92,10 @@ class LiveChanges:
             self._agents.command(name, json.dumps(command), _AGENT_SECONDS)
 
     def set_memory(self, name: str, size: int) -> None:
-        """``virDomainSetMemoryFlags``: the balloon. Bytes.
+        """Sets the balloon to ``size`` bytes (``virDomainSetMemoryFlags``).
 
-        Waits, some seconds at most, until the guest's driver has got there; holds no worker and no
-        place meanwhile.
+        Waits, some seconds at most, until the guest's balloon driver has reached it, without
+        holding a worker or a place of the host.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
@@ -116,7 +116,7 @@ class LiveChanges:
                     ) from None
 
     def set_io_tune(self, name: str, alias: str) -> None:
-        """``virDomainSetBlockIoTune``: the limits that the definition has for the disk."""
+        """Gives the running disk the limits of the definition (``virDomainSetBlockIoTune``)."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             now = look(domain)
@@ -133,7 +133,7 @@ class LiveChanges:
         self._writes.write(name, "set I/O limits", write)
 
     def set_title(self, name: str, title: str, description: str) -> None:
-        """``virDomainSetMetadata``; '' removes it."""
+        """Sets title and description (``virDomainSetMetadata``); '' removes one."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             for kind, text in (
@@ -148,7 +148,7 @@ class LiveChanges:
         self._writes.write(name, "set title", write)
 
     def set_autostart(self, name: str, on: bool) -> None:
-        """``virDomainSetAutostart``, whether it runs or not."""
+        """Turns autostart on or off (``virDomainSetAutostart``), whether the domain runs or not."""
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:
             domain.setAutostart(int(on))
@@ -158,9 +158,9 @@ class LiveChanges:
         self._writes.write(name, "set autostart", write)
 
     def grow_disk(self, name: str, alias: str, capacity: int) -> None:
-        """``virDomainBlockResize`` to ``capacity`` bytes; one of that size is fine.
+        """Enlarges a disk to ``capacity`` bytes (``virDomainBlockResize``); idempotent.
 
-        Raises ``PermanentError(reason='WouldShrink')`` for a larger one.
+        Raises ``PermanentError(reason='WouldShrink')`` for a disk that is larger.
         """
 
         def write(_connection: libvirt.virConnect, domain: libvirt.virDomain) -> None:

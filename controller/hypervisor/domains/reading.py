@@ -1,7 +1,7 @@
-"""Reading domains: the calls to libvirt that the index is filled by.
+"""Reads domains from libvirt, for the index.
 
-Each is run by a worker, under a deadline, with a connection; none of them knows the index. A domain
-that cannot be read is ``Unreadable``, so that it is no reason to know nothing of the others.
+Each function runs in a worker, under a deadline, with a connection; none knows the index. A domain
+that cannot be read becomes ``Unreadable``, so that the others can still be read.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A domain as one of many: what the bulk calls told of it."""
+    """A domain as the bulk calls list it."""
 
     name: str
     domain: libvirt.virDomain
@@ -57,12 +57,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one reading of a domain found; ``live`` is the running definition."""
+    """The result of reading one domain; ``live`` is its live XML, None while it is off."""
 
     uuid: str
     raw: tuple[int, int]
     identity: int
-    """libvirt's number of this run of the domain; -1 while it is off."""
+    """libvirt's number of this run (``virDomainGetID``); -1 while it is off."""
     persistent: bool
     autostart: bool
     saved: bool
@@ -73,15 +73,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A domain that is there, and of which nothing more can be told."""
+    """A domain that exists but cannot be read."""
 
     why: str
 
 
 def reason_of(raw: tuple[int, int], panicked: bool) -> StateReason:
-    """Why it is in the state that ``virDomainGetState`` gave as ``raw``."""
+    """Why the domain is in its state; ``raw`` is (state, reason) of ``virDomainGetState``."""
     reason = _REASONS.get(raw, StateReason.OTHER)
-    # With on_crash=destroy a panic ends as an ordinary crash; only its event told the difference.
+    # With on_crash=destroy a panic ends as an ordinary crash; only its event showed the difference.
     return StateReason.PANICKED if reason is StateReason.CRASHED and panicked else reason
 
 
@@ -140,13 +140,13 @@ def read_one(connection: libvirt.virConnect, name: str) -> Read | Unreadable | N
 
 
 def inactive_xml(connection: libvirt.virConnect, name: str) -> str:
-    """``virDomainGetXMLDesc`` of the persistent definition, without its secrets."""
+    """The persistent definition (``virDomainGetXMLDesc``), without its secrets."""
     xml: str = connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     return xml
 
 
 def _tried(connection: libvirt.virConnect, read: Callable[[], Read]) -> Read | Unreadable | None:
-    """None when the domain is gone; raises only where the connection is lost."""
+    """Calls ``read``; None if the domain is gone. Raises only if the connection is lost."""
     try:
         return read()
     except libvirt.libvirtError as error:
@@ -161,10 +161,10 @@ def _tried(connection: libvirt.virConnect, read: Callable[[], Read]) -> Read | U
 
 
 def _read(listed: Listed) -> Read:
-    """``virDomainGetXMLDesc`` of both definitions."""
+    """Reads the persistent definition and, if it runs, the live XML (``virDomainGetXMLDesc``)."""
     domain = listed.domain
     state = STATES.get(listed.raw[0], DomainState.UNKNOWN)
-    # A crashed domain may have its QEMU still (on_crash=preserve): no state tells that.
+    # The QEMU of a crashed domain may still run (on_crash=preserve); its state does not tell.
     active = state.active or (state is not DomainState.SHUTOFF and bool(domain.isActive()))
     inactive = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     live = parse_domain(domain.XMLDesc(0), inactive) if active else None

@@ -1,7 +1,7 @@
-"""Which run of a domain is meant: who ends one says so.
+"""Checks that a domain is still in the run that a caller wants to end.
 
-A call may be stuck for minutes, given up by whoever made it, and go on when the guest was long
-started anew. So it is asked right before the act, in the same worker.
+A call may be stuck for minutes, abandoned by its caller, and continue when the guest has long been
+started again. So the run is checked right before the act, in the same worker.
 """
 
 import libvirt
@@ -10,8 +10,8 @@ from controller.errors import HostBusyError
 
 
 def refuse_another_run(domain: libvirt.virDomain, run: int | None) -> None:
-    """Raises ``HostBusyError(reason='RunChanged')`` where ``run`` (``virDomainGetID``) is over and
-    another has begun; None is any.
+    """Raises ``HostBusyError(reason='RunChanged')`` if ``run`` (``virDomainGetID``) has ended and
+    another has begun; None means any run.
     """
     if run is not None and domain.ID() not in (run, -1):
         raise HostBusyError(

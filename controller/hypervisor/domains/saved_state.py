@@ -1,9 +1,9 @@
-"""A run that libvirt saved on the host's disk, and that the next start would go on with.
+"""Managed save: drops a saved run whose files the definition no longer names.
 
-``libvirt-guests`` saves what runs when its host shuts down. Such a run goes on with the files it
-had, whatever the definition says by then; and what the definition does not name may have been
-deleted since, or have got another owner. So it is gone on with only while the definition still
-names every file of it.
+``libvirt-guests`` saves running domains when their host shuts down, and the next start restores
+them. A restored run uses the files it had, whatever the definition says by then. Files that the
+definition does not name may have been deleted since, or belong to another guest. So a run is
+restored only while the definition still names all its files.
 """
 
 import xml.etree.ElementTree as ET
@@ -18,10 +18,10 @@ _SOURCES = ("file", "dev", "dir", "name")
 
 
 def drop_outdated(connection: libvirt.virConnect, domain: libvirt.virDomain, host: str) -> None:
-    """``virDomainManagedSaveRemove``, where the saved run has a file the definition lacks.
+    """Removes a saved run with a file that the definition lacks (``virDomainManagedSaveRemove``).
 
-    Its guest then boots as after a power cut. One that cannot be read because it is not whole is
-    removed, too, as libvirt itself does when it starts the domain. For a domain that is off.
+    The guest then boots as after a power cut. A saved run that is incomplete and so cannot be read
+    is removed too, as libvirt does when it starts the domain. For a domain that is off.
     """
     if not domain.hasManagedSaveImage(0):
         return
@@ -42,7 +42,7 @@ def drop_outdated(connection: libvirt.virConnect, domain: libvirt.virDomain, hos
 
 
 def _files(connection: libvirt.virConnect, xml: str) -> set[str]:
-    """What a domain opens by itself: disks, media, its kernel. Not what a disk stands on."""
+    """The files that a domain opens itself: disks, media, kernel, initrd. No backing files."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
     files = {text for tag in ("kernel", "initrd") if (text := root.findtext(f"os/{tag}"))}
     for source in root.iterfind("devices/disk/source"):
@@ -55,7 +55,7 @@ def _files(connection: libvirt.virConnect, xml: str) -> set[str]:
 
 
 def _path(connection: libvirt.virConnect, pool: str, volume: str) -> str:
-    """The volume's path, which a running domain may have instead; pool/volume where it is gone."""
+    """The volume's path, as a saved run may name it; POOL/VOLUME if the volume is gone."""
     try:
         path: str = connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
     except libvirt.libvirtError as error:

@@ -1,1 +1,1 @@
-"""What libvirt said, as one of the daemon's errors. Makes no calls."""
+"""Translates libvirt's errors to the daemon's errors. Makes no calls to a host."""

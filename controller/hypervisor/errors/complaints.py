@@ -1,8 +1,8 @@
-"""What libvirt and QEMU say where a host cannot do what a guest needs, in words that help.
+"""Recognises messages of libvirt and QEMU about something a host lacks, and says what helps.
 
-It is the host that lacks something then, not the guest that fails; and libvirt's code tells it
-nearly never ("internal error", "unsupported configuration"). So these are known by their words, as
-real ones were recorded (``tests/libvirt_errors.py``).
+In these cases the host lacks something; the guest is not at fault. libvirt's error code almost
+never tells this ("internal error", "unsupported configuration"). So the messages are recognised by
+their text, as real ones were recorded (``tests/libvirt_errors.py``).
 """
 
 import re
@@ -14,9 +14,10 @@ from controller.errors import GuestkeeperError, PermanentError, TransientError
 
 @dataclass(frozen=True, slots=True)
 class _Complaint:
-    """``told`` takes the named groups of ``pattern``, and ``host``; names are quoted for a shell.
+    """One known message. ``told`` is formatted with the named groups of ``pattern``, each quoted
+    for a shell.
 
-    ``lasting``: only a changed document or domain mends it.
+    ``lasting``: only a change of the document or domain helps, so the error is permanent.
     """
 
     pattern: re.Pattern[str]
@@ -120,9 +121,9 @@ _QEMU_ENDED = re.compile(
 
 
 def complaint(words: str, where: str) -> GuestkeeperError | None:
-    """The error for what libvirt said in ``words``; None where it says nothing of the host.
+    """The error for libvirt's message ``words``; None if the message is not a known one.
 
-    ``where`` is what the message begins with.
+    ``where`` is the beginning of the error's message.
     """
     said = _STAMP.sub("", words)
     for one in _COMPLAINTS:

@@ -1,10 +1,10 @@
-"""What this room refuses of its own accord, where libvirt raised nothing."""
+"""Errors that this package raises itself, without an error from libvirt."""
 
 from controller.errors import PermanentError, TransientError
 
 
 def conflict(host: str, name: str, what: str) -> PermanentError:
-    """A domain that is not ours: it is not touched."""
+    """For a domain that is not ours and so not touched; ``what`` says why it is not."""
     return PermanentError(
         f"domain {name} on host {host} {what} and is left untouched; rename the guest or it",
         reason="NameConflict",
@@ -12,17 +12,17 @@ def conflict(host: str, name: str, what: str) -> PermanentError:
 
 
 def ineffective(what: str, change: str) -> TransientError:
-    """libvirt said that it was done, and a look says that it was not."""
+    """For a change that libvirt reported as done, but that a check did not find."""
     return TransientError(f"{what}: {change} had no effect", reason="LiveChangeIneffective")
 
 
 def missing(name: str, alias: str, where: str) -> TransientError:
-    """The plan was made before somebody changed the domain."""
+    """For a device that is not in the domain (any more): it was changed after the plan was made."""
     return TransientError(f"the {where} of {name} has no device {alias}", reason="DeviceMissing")
 
 
 def would_shrink(what: str, has: int, wanted: int) -> PermanentError:
-    """Sizes in bytes."""
+    """For a disk or volume that is larger than wanted. Sizes in bytes."""
     return PermanentError(
         f"{what} has {has} bytes and would shrink to {wanted}, which would cut off what is on it:"
         " make a new disk and move the data",
@@ -31,7 +31,7 @@ def would_shrink(what: str, has: int, wanted: int) -> PermanentError:
 
 
 def in_use(what: str, domain: str) -> PermanentError:
-    """A base that is the disk of a running domain, and holds what that wrote."""
+    """For a base that is the disk of a running domain, and holds that domain's data."""
     return PermanentError(
         f"{what} is the disk of domain {domain}, which runs: it stays until that has a disk of its"
         " own",
@@ -40,7 +40,7 @@ def in_use(what: str, domain: str) -> PermanentError:
 
 
 def pool_busy(host: str, pool: str, what: str) -> TransientError:
-    """libvirt makes a volume in the pool: what is in it is not known just now."""
+    """For a pool that cannot be scanned just now, because libvirt creates a volume in it."""
     return TransientError(
         f"pool {pool} of host {host} cannot be looked through while volumes are made in it, so"
         f" {what}; it is tried again",

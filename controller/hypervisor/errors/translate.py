@@ -1,7 +1,7 @@
-"""libvirt's errors in the daemon's three words: unreachable, may work later, will not work.
+"""Maps libvirt's errors to the daemon's three kinds: unreachable, transient, permanent.
 
-Everything the rest of the daemon decides about a failed call hangs on which of them it is, so the
-mapping stands in one place, by error code and by the part of libvirt that raised it.
+All decisions about a failed call depend on this kind, so the mapping is in one place, by error code
+and by the part of libvirt that raised it (the error domain).
 """
 
 import re
@@ -55,19 +55,19 @@ _TRANSIENT = {
     libvirt.VIR_ERR_NO_STORAGE_VOL: "VolumeMissing",
 }
 _TOO_LONG = "encode message payload"
-"""Of libvirtd, where an answer does not fit into a message (VIR_NET_MESSAGE_STRING_MAX, 4 MiB)."""
+"""libvirtd's words for an answer too long for a message (VIR_NET_MESSAGE_STRING_MAX, 4 MiB)."""
 _AGENT = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 _NO_AGENT = frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED})
-"""Off, or without the agent's channel."""
+"""The domain is off, or has no channel for the agent."""
 _AGENT_SAID_NO = re.compile(r"unable to execute QEMU agent command '[^']*': (.*)", re.DOTALL)
 
 
 def lost(error: libvirt.libvirtError, connection: libvirt.virConnect) -> bool:
-    """Does ``error``, of a call made with ``connection``, mean that this is of no more use?
+    """Whether ``error``, from a call on ``connection``, means that the connection is lost.
 
-    The error alone does not tell: libvirtd too speaks to others (an agent that answers too much, a
-    socket of another daemon), and what fails there comes in the transport's name. So the
-    connection is asked (``virConnectIsAlive``, which sends nothing).
+    The error alone does not tell: libvirtd itself talks to others (an agent with too long an
+    answer, a socket of another daemon), and failures there look like transport errors too. So the
+    connection is checked (``virConnectIsAlive``, which sends nothing).
     """
     return _of_transport(error) and not _alive(connection)
 
@@ -76,7 +76,7 @@ def _of_transport(error: libvirt.libvirtError) -> bool:
     code = error.get_error_code()
     if code in _UNREACHABLE:
         return True
-    # A broken socket comes as a system or internal error of the transport, never of a driver.
+    # A broken socket is a system or internal error of the transport, never of a driver.
     return error.get_error_domain() in _TRANSPORT and code in (
         libvirt.VIR_ERR_SYSTEM_ERROR,
         libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -100,9 +100,9 @@ def translate(
 ) -> GuestkeeperError:
     """The daemon's error for ``error`` (``virGetLastError``), to be raised from it.
 
-    ``gone`` is what ``lost`` says of it. ``agent`` says that the call spoke to a guest agent: then
-    a wrong state means that the agent is not there. What an agent refuses arrives as an internal
-    error, whatever it said.
+    ``gone`` is the result of ``lost``. ``agent`` means that the call was for a guest agent: then a
+    wrong state means that the agent is not there. An agent's refusal always arrives as an internal
+    error, and is recognised by its text.
     """
     code = error.get_error_code()
     words = error.get_error_message() or str(error)

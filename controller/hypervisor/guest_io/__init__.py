@@ -1,1 +1,1 @@
-"""What goes in and out of a running guest: agent commands, consoles, the serial log."""
+"""Input and output of a running guest: agent commands, consoles, the serial log."""

@@ -1,9 +1,9 @@
-"""Commands to guest agents, so that a dead one never holds up the others.
+"""Sends commands to guest agents, so that a dead agent never delays the others.
 
-An agent does one thing at a time, and libvirtd has a bounded number of workers for all of them.
-So commands to one guest queue here, not in libvirtd, and agents that did not answer of late share
-a few places, on a connection of their own, until they answer again. Nobody waits for such a place:
-whoever asks may have other guests to ask.
+An agent runs one command at a time, and libvirtd has a bounded number of workers for all agents.
+So commands to one guest queue here, not in libvirtd. Agents that did not answer lately share a few
+places, on a connection of their own, until they answer again. No caller waits for such a place,
+because it may have other guests to serve.
 """
 
 import json
@@ -29,7 +29,7 @@ from controller.hypervisor.connection.link import HostLink
 
 _SUSPECTS_AT_ONCE = 4
 _COME_AGAIN = 2.0
-_MARGIN = 10.0  # seconds for libvirt beyond the agent's own timeout
+_MARGIN = 10.0  # seconds that libvirt gets in addition to the agent's timeout
 _FROZEN_SECONDS = 3.0
 
 
@@ -47,9 +47,9 @@ class Agents:
     def command(self, name: str, command: str, timeout: float) -> str:
         """Sends the JSON ``command`` and returns the JSON answer (``virDomainQemuAgentCommand``).
 
-        ``timeout`` in seconds, the wait for the guest's earlier commands included; libvirt knows
-        whole seconds only. Raises ``AgentUnavailableError`` when no agent answers in time, and
-        ``HostBusyError`` where it was not tried, because too many others there do not answer.
+        ``timeout`` in seconds, with the wait for the guest's earlier commands; libvirt takes whole
+        seconds only. Raises ``AgentUnavailableError`` when no agent answers in time, and
+        ``HostBusyError`` if it was not tried, because too many agents of the host do not answer.
         """
         deadline = self._monotonic() + timeout
         with self._turn(name, deadline) as role:
@@ -71,10 +71,10 @@ class Agents:
             return answer
 
     def refuse_while_frozen(self, name: str) -> None:
-        """Raises ``FilesystemsFrozenError`` while a backup or snapshot has them frozen.
+        """Raises ``FilesystemsFrozenError`` while a backup or snapshot has the file systems frozen.
 
-        What is cut off then is somebody's backup, and what waits to be written is lost. An agent
-        that gives no answer is no reason.
+        Stopping the guest would then break that backup, and lose data that waits to be written. An
+        agent that does not answer is not taken as frozen.
         """
         try:
             answer = self.command(name, '{"execute":"guest-fsfreeze-status"}', _FROZEN_SECONDS)
@@ -85,7 +85,7 @@ class Agents:
             raise FilesystemsFrozenError(name)
 
     def hearing(self, on_event: OnEvent) -> OnEvent:
-        """``on_event`` for a host's events, which are heard here first."""
+        """Wraps ``on_event``, so that this class handles a host's events first."""
 
         def heard(host: str, name: str, kind: str) -> None:
             if kind == AGENT_CONNECTED:
@@ -95,7 +95,7 @@ class Agents:
         return heard
 
     def trust(self, name: str) -> None:
-        """Its agent was started anew: what held of the last one does not hold of this."""
+        """Clears the suspicion: the guest's agent was restarted, so it may answer again."""
         with self._lock:
             self._suspects.discard(name)
 

@@ -1,8 +1,8 @@
-"""Where libvirt keeps what a guest said on its serial port, and its last part.
+"""The log of a guest's serial port: its path on the host, and its last bytes.
 
-libvirt's log daemon may write, also under SELinux, in libvirt's own log directory; that is where
-the log stands, next to QEMU's. A user's own libvirt (``qemu:///session``) keeps it in a directory
-we cannot name for another machine, so there is none; neither can a remote host's file be read.
+libvirt's log daemon may write, also under SELinux, to libvirt's own log directory; so the log is
+there, next to QEMU's. A session libvirt (``qemu:///session``) would keep it in a directory whose
+path is not known for another machine, so it has none. The file of a remote host cannot be read.
 """
 
 import os
@@ -13,7 +13,7 @@ _DIRECTORY = Path("/var/log/libvirt/qemu")
 
 
 def serial_log(uri: str, name: str) -> Path | None:
-    """The log of the domain ``name`` on the host at ``uri``; None where none is kept."""
+    """The path of the log of domain ``name`` on the host at ``uri``; None if none is kept."""
     parts = urlsplit(uri)
     if parts.path != "/system" or not parts.scheme.startswith("qemu"):
         return None
@@ -21,7 +21,7 @@ def serial_log(uri: str, name: str) -> Path | None:
 
 
 def last_of(uri: str, name: str, limit: int) -> bytes:
-    """The last ``limit`` bytes said; b'' where nothing is kept, or it cannot be read from here."""
+    """The last ``limit`` bytes of the log; b'' if none is kept, or it cannot be read from here."""
     path = serial_log(uri, name)
     if path is None or urlsplit(uri).hostname is not None:
         return b""
@@ -30,5 +30,5 @@ def last_of(uri: str, name: str, limit: int) -> bytes:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit))
             return file.read(limit)
-    except OSError:  # not made yet, or not ours to read: the console still tells what comes
+    except OSError:  # missing or not readable: the console still shows new output
         return b""

@@ -1,9 +1,9 @@
-"""A serial port of a domain as a stream of bytes, from now on: its console, or a channel.
+"""A domain's console or channel as a stream of bytes, from now on.
 
-libvirt's streams have no flow control of their own: whatever a guest says is taken in and kept in
-this process. So it is kept here, where it is counted, and a guest that says more than is read costs
-either the oldest bytes (a log) or the connection, which makes the guest's own write wait until
-somebody opens the port again (a channel on which every line counts).
+libvirt's streams have no flow control: all output of a guest is read and buffered in this process.
+So it is buffered here, where it is counted. If a guest writes more than is read, either the oldest
+bytes are dropped (a log) or the stream is closed, so that the guest's own write blocks until the
+port is opened again (a channel on which every line counts).
 """
 
 import threading
@@ -33,23 +33,23 @@ _BLOCK = 65536
 BACKLOG = 4 << 20  # bytes kept for a slow reader
 _TIMEOUT = 15.0
 _WRITE_SECONDS = 5.0
-_PAUSE = 0.02  # seconds before a stream that took nothing is offered it again
+_PAUSE = 0.02  # seconds before the next try to send to a stream that took nothing
 _LOST_LOOK = 0.5
-"""A reader looks this often, in seconds, whether the connection is lost: libvirt ends no stream of
-a lost one, it only falls silent."""
+"""Seconds between a reader's checks for a lost connection: libvirt does not end the streams of a
+lost connection, they only fall silent."""
 
 Attach = Callable[[libvirt.virDomain, libvirt.virStream], None]
 
 
 class Overflow(StrEnum):
-    """What becomes of more bytes than are kept for a slow reader."""
+    """What happens when the buffer for a slow reader is full (``BACKLOG``)."""
 
     DROP_OLDEST = "drop-oldest"
-    HANG_UP = "hang-up"  # what came is still read, in order; what the guest says next waits there
+    HANG_UP = "hang-up"  # close; buffered bytes are still read, the guest's next write blocks
 
 
 class Console:
-    """An open port: iterate over it for bytes; close it, or leave its ``with``, to end it.
+    """An open port: iterate over it to read; close it, or leave its ``with``, to end it.
 
     Safe to read, write and close from different threads.
     """
@@ -73,7 +73,7 @@ class Console:
         self.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Blocks of bytes until the domain stops or somebody closes it."""
+        """Yields blocks of bytes until the stream ends, see ``read``, or is closed."""
         while True:
             block = self.read(1.0)
             if block is None:
@@ -82,10 +82,10 @@ class Console:
                 yield block
 
     def read(self, timeout: float) -> bytes | None:
-        """The next bytes; b'' when none came within ``timeout`` seconds, None at its end.
+        """The next bytes; b'' if none came within ``timeout`` seconds, None at the stream's end.
 
-        It ends when the domain stops, somebody else takes the port, or the connection is lost;
-        all that arrived before is read first.
+        It ends when the domain stops, another client takes the port, or the connection is lost;
+        bytes that arrived before are returned first.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -104,22 +104,22 @@ class Console:
             return block
 
     def write(self, data: bytes) -> None:
-        """Sends a few bytes into the guest (``virStreamSend``).
+        """Sends a few bytes to the guest (``virStreamSend``).
 
-        Raises ``TransientError``: ``ChannelClosed`` after its end, ``ChannelBlocked`` where it
-        takes nothing for 5 s (some of ``data`` may have been sent), and as a call does.
+        Raises ``TransientError``: ``ChannelClosed`` after the stream's end, ``ChannelBlocked`` if
+        not all is taken within 5 s (some of ``data`` may have been sent), and as ``HostLink.call``.
         """
         if self._session.lost:
             raise HostUnreachableError(f"the connection was lost: {self._session.why}")
         if self._ended:
             raise TransientError("the channel is closed", reason="ChannelClosed")
-        with self._writing:  # the lines of two writers do not mix
+        with self._writing:  # so that the lines of two writers do not mix
             self._line.call(
                 Role.ACT, "write channel", lambda _: _send(self._stream, data), _TIMEOUT
             )
 
     def close(self) -> None:
-        """Ends it; libvirt is told as far as it can be. Never raises for a lost host."""
+        """Ends the stream, also in libvirt if that is possible. Never raises for a lost host."""
         with self._changed:
             if self._closed:
                 return
@@ -128,7 +128,7 @@ class Console:
         self._let_go()
 
     def listen(self) -> None:
-        """Begins to take in bytes, those that came since the port was opened first."""
+        """Starts to receive bytes, first those that came since the port was opened."""
         self._stream.eventAddCallback(
             libvirt.VIR_STREAM_EVENT_READABLE
             | libvirt.VIR_STREAM_EVENT_ERROR
@@ -140,7 +140,7 @@ class Console:
     # --- What comes in ----------------------------------------------------------------------------
 
     def _ready(self, _stream: libvirt.virStream, events: int, _opaque: object) -> None:
-        """From libvirt's event thread: takes what is there, never blocks."""
+        """Callback in libvirt's event thread: receives available bytes, never blocks."""
         with self._changed:
             if events & libvirt.VIR_STREAM_EVENT_READABLE:
                 self._take()
@@ -151,17 +151,17 @@ class Console:
         if ended:
             _forget(self._stream)
         if full:
-            # Not from here: libvirtd has to answer, and all events would wait for that.
+            # In a thread: it waits for an answer of libvirtd, which would delay all events.
             threading.Thread(target=self._let_go, name="hang-up", daemon=True).start()
 
     def _take(self) -> bool:
-        """Takes one block off the stream; False where there is none. Under the lock."""
+        """Receives one block from the stream; False if there is none. Under the lock."""
         try:
             block = self._stream.recv(_BLOCK)
         except libvirt.libvirtError as error:
             log.debug("stream ended", error=str(error))
             block = b""
-        if isinstance(block, int):  # -2: nothing there after all
+        if isinstance(block, int):  # -2: no bytes available after all
             return False
         if not block or self._closed:
             self._ended = True
@@ -176,13 +176,13 @@ class Console:
         return True
 
     def _take_rest(self) -> None:
-        """The connection is lost: what had arrived is still in libvirt's hands. Under the lock."""
+        """Receives what libvirt still has buffered of a lost connection. Under the lock."""
         while not self._ended and self._take():
             pass
         self._ended = True
 
     def _let_go(self) -> None:
-        """Also of a lost connection, which its stream would else keep open."""
+        """Ends stream and line; also of a lost connection, which the stream would keep open."""
         try:
             self._line.call(Role.ACT, "close console", lambda _: _end(self._stream), _TIMEOUT)
         except GuestkeeperError as error:
@@ -191,7 +191,7 @@ class Console:
 
 
 def _anybody(_domain: libvirt.virDomain) -> None:
-    """Guards nothing: to listen to a domain changes nothing about it."""
+    """Default guard that accepts every domain, as reading a port does not change the domain."""
 
 
 def open_stream(
@@ -203,10 +203,10 @@ def open_stream(
     overflow: Overflow = Overflow.DROP_OLDEST,
     guard: Guard = _anybody,
 ) -> Console:
-    """A new stream that ``attach`` ties to a port of the domain; not a byte is lost before reading.
+    """Opens a stream, which ``attach`` connects to a port. No byte is lost before it is read.
 
-    Raises what ``guard`` raises, ``PermanentError(reason='NotRunning')`` for a domain that is off,
-    and as a call does.
+    Raises as ``guard``, ``PermanentError(reason='NotRunning')`` for a domain that is off, and as
+    ``HostLink.call``.
     """
     line = take(link)
 
@@ -229,9 +229,9 @@ def open_stream(
 
 
 def open_console(link: HostLink, name: str) -> Console:
-    """``virDomainOpenConsole`` of the first serial port; raises as ``open_stream``.
+    """Opens the first serial port (``virDomainOpenConsole`` with ``SAFE``).
 
-    Whoever has it open keeps it (``ConsoleBusy`` comes as libvirt words it).
+    Raises as ``open_stream``, and libvirt's error if another client has the console open.
     """
 
     def attach(domain: libvirt.virDomain, stream: libvirt.virStream) -> None:
@@ -250,7 +250,7 @@ def _send(stream: libvirt.virStream, data: bytes) -> None:
         try:
             took = stream.send(data[sent:])
         except libvirt.libvirtError as error:
-            # Not let through as libvirt's: a stream's end must not look like the connection's.
+            # Translated here: the end of a stream must not look like the end of the connection.
             raise TransientError(f"the channel closed: {error}", reason="ChannelClosed") from error
         if took > 0:
             sent += took

@@ -1,1 +1,1 @@
-"""Pools, volumes, and who uses a file."""
+"""Storage of a host: pools, volumes, and which domains use a file."""

@@ -1,6 +1,6 @@
-"""The calls to libvirt that storage is made of, and the XML they speak.
+"""libvirt calls for pools and volumes, and their XML.
 
-Each is run by a worker, under a deadline; none of them knows the host it runs on.
+Each function runs in a worker, under a deadline; none of them knows its host.
 """
 
 import re
@@ -19,10 +19,10 @@ log = structlog.get_logger(__name__)
 
 
 def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
-    """``virStoragePoolDefineXML``, ``Build``, ``Create``; a pool that is there is left as it is.
+    """Creates and starts a pool (``virStoragePoolDefineXML``, ``Build``, ``Create``).
 
-    One that is not at ``path`` is not the settings', and is not started either: raises
-    ``PermanentError``.
+    An existing pool is only started. One that is not at ``path`` is not the pool of the settings,
+    and is not started: raises ``PermanentError``.
     """
     try:
         pool = connection.storagePoolLookupByName(name)
@@ -46,7 +46,7 @@ def ensure_pool(connection: libvirt.virConnect, name: str, path: str) -> None:
 
 
 def other_path(has: str, wanted: str) -> bool:
-    """Are these two directories, as they are written? '' stands for any."""
+    """Whether the paths, as written, are two different directories; '' as ``wanted`` means any."""
     return wanted != "" and _plain(has) != _plain(wanted)
 
 
@@ -55,7 +55,7 @@ def _plain(path: str) -> str:
 
 
 def read_pools(connection: libvirt.virConnect) -> dict[str, PoolView]:
-    """Every pool; one that cannot be read says why, and is no reason to know none."""
+    """All pools; the view of one that cannot be read says why, and the others are still read."""
     views = {}
     for pool in connection.listAllStoragePools(0):
         name = pool.name()
@@ -82,9 +82,9 @@ def _view(pool: libvirt.virStoragePool) -> PoolView:
 
 
 def scan(pool: libvirt.virStoragePool) -> bool:
-    """``virStoragePoolRefresh``; False where the pool cannot be scanned just now.
+    """Scans the pool (``virStoragePoolRefresh``); False if that is not possible just now.
 
-    libvirt refuses it while it makes or fills a volume there; then what it knows is all there is.
+    libvirt refuses it while it creates or fills a volume there; then only known volumes are found.
     """
     try:
         pool.refresh(0)
@@ -96,7 +96,7 @@ def scan(pool: libvirt.virStoragePool) -> bool:
 
 
 def in_the_way(error: libvirt.libvirtError) -> bool:
-    """Was the volume not made since a file of its name, which libvirt may not know, is there?"""
+    """Whether a volume was refused because a file of its name exists, known to libvirt or not."""
     code = error.get_error_code()
     return code == libvirt.VIR_ERR_STORAGE_VOL_EXIST or (
         code == libvirt.VIR_ERR_OPERATION_INVALID and "already exists" in str(error)
@@ -104,11 +104,11 @@ def in_the_way(error: libvirt.libvirtError) -> bool:
 
 
 HEAD = 0x9000
-"""So many bytes of a file tell its format, as libvirt would."""
+"""Bytes at the start of a file that are enough to detect its format, as libvirt would."""
 
 
 def format_of(head: bytes) -> str:
-    """The format of a file that begins so, of those that are ever uploaded."""
+    """The format of a file that begins with ``head``: one of those that are ever uploaded."""
     if head.startswith(b"QFI\xfb"):
         return "qcow2"
     return "iso" if head[0x8001:0x8006] == b"CD001" else "raw"
@@ -124,7 +124,7 @@ def lookup(pool: libvirt.virStoragePool, pool_name: str, name: str) -> VolumeVie
 
 
 def delete_known(pool: libvirt.virStoragePool, name: str) -> bool:
-    """``virStorageVolDelete``; False where libvirt knows of no such volume."""
+    """Deletes the volume (``virStorageVolDelete``); False if libvirt knows no such volume."""
     try:
         pool.storageVolLookupByName(name).delete(0)
     except libvirt.libvirtError as error:
@@ -135,7 +135,7 @@ def delete_known(pool: libvirt.virStoragePool, name: str) -> bool:
 
 
 def list_all(pool: libvirt.virStoragePool, pool_name: str) -> list[VolumeView]:
-    """``virStoragePoolListAllVolumes``, by name; one that goes meanwhile is left out."""
+    """All volumes by name (``virStoragePoolListAllVolumes``), without those deleted meanwhile."""
     views = []
     for volume in pool.listAllVolumes(0):
         try:
@@ -150,7 +150,7 @@ def view_of(pool: str, volume: libvirt.virStorageVol) -> VolumeView:
     root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314 - libvirt's own output
     format_ = root.find("target/format")
     backing = root.findtext("backingStore/path")
-    return VolumeView(  # each guest's look has the same base, and the same words
+    return VolumeView(  # interned, because views of many guests repeat the same texts
         pool=intern(pool),
         name=intern(volume.name()),
         path=intern(root.findtext("target/path") or volume.path()),

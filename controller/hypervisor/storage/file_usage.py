@@ -1,15 +1,14 @@
-"""Which files of a host its domains use: every domain's, also those that are not ours.
+"""Finds which files of a host its domains use: all domains, also foreign ones.
 
-Asked before a file is deleted for good, so it errs towards "used": what cannot be told raises, and
-what is named in any form, by path or by pool and volume, live or stored, counts. A definition that
-is not running names only the top of a disk's chain; so the files below it are looked up too.
+Called before a file is deleted for good, so it errs towards "used": it raises if that cannot be
+told, and counts any form of naming: by path or by pool and volume, in the definition or the live
+XML. A definition names only the top of a disk's backing chain, so the files below are looked up.
 
-What a guest's record names, disks that are retired or to come with their kernels, is used too, but
-told apart (``FileUses.remembered``): when such a disk may go is for its guest to say.
+Files that a guest's record names (disks that are retired or planned, with their kernels) count as
+used too, but are listed apart (``FileUses.remembered``): the guest decides when such a disk may go.
 
-Only pools tell what a file stands on. Of a disk that lies in none that runs, that is not known;
-such are told apart (``FileUses.loose``), and nobody should call a file unused as long as there are
-any.
+Only pools tell the backing file of a disk. For a disk in no active pool it is not known. Such disks
+are listed apart (``FileUses.loose``), and no file should be called unused while there are any.
 """
 
 import re
@@ -27,10 +26,10 @@ from controller.observed.file_uses import FileUses
 from controller.observed.qemu_arguments import QEMU_NAMESPACE
 
 _PATH = re.compile(r'(?:^|[=,:"])(/[^",]+)')
-"""A path in an argument of QEMU's: alone, as ``key=PATH``, in JSON."""
+"""A path in a QEMU argument: alone, as ``key=PATH``, or in JSON."""
 _MEMORY = ""  # stands for guests' records among users: no domain has that name
 _TIMEOUT = 60.0
-_CHUNK = 200  # domains or files looked at under one deadline
+_CHUNK = 200  # domains or files read under one deadline
 _GONE = frozenset(
     {
         libvirt.VIR_ERR_NO_DOMAIN,
@@ -42,29 +41,29 @@ _GONE = frozenset(
 
 @dataclass(slots=True)
 class Named:
-    """What definitions name: paths, and volumes as (pool, volume)."""
+    """The files that definitions name: paths, and volumes as (pool, volume)."""
 
     paths: set[str] = field(default_factory=set)
     volumes: set[tuple[str, str]] = field(default_factory=set)
     disks: set[str] = field(default_factory=set)
-    """Which of the paths may stand on others, or be links: disks, but for raw devices."""
+    """Those of the paths that may have backing files or be links: disks, except raw devices."""
     disk_volumes: set[tuple[str, str]] = field(default_factory=set)
 
 
 def file_paths(link: HostLink) -> frozenset[str]:
-    """Every path that a domain of the host names or stands on, as the host writes it.
+    """Every path that a domain of the host names or is based on, as the host writes it.
 
-    Disks' sources with all that is below them, kernels, initrds, firmware, and the same of disks
-    that a guest's record names. Raises as a call does.
+    Sources of disks with all their backing files, kernels, initrds, firmware, and the same for
+    disks that a guest's record names. Raises as ``HostLink.call``.
     """
     uses = file_uses(link)
     return uses.remembered.union(uses.users)
 
 
 def file_uses(link: HostLink) -> FileUses:
-    """The same paths, each with its users, and of which it is not known what they stand on.
+    """The same paths, each with its users, and those whose backing files are not known.
 
-    A disk that is not to be found stands there as POOL/VOLUME.
+    A disk that cannot be found is listed as POOL/VOLUME.
     """
     users: dict[str, set[str]] = {}
     placed: dict[tuple[str, str], set[str]] = {}
@@ -104,7 +103,7 @@ def file_uses(link: HostLink) -> FileUses:
 
 
 def _loose(disks: Collection[str], below: Mapping[str, set[str]]) -> Iterator[str]:
-    """Those of ``disks``, and of all below them, of which no pool knows what is below."""
+    """Those of ``disks`` and of their backing files whose own backing file no pool knows."""
     todo, seen = list(disks), set[str]()
     while todo:
         path = todo.pop()
@@ -118,7 +117,7 @@ def _loose(disks: Collection[str], below: Mapping[str, set[str]]) -> Iterator[st
 
 
 def note_named(xml: str, into: Named) -> None:
-    """Adds what one domain XML names; also a path among QEMU's own arguments."""
+    """Adds the files that one domain XML names, with paths in QEMU arguments (``<qemu:arg>``)."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
     for tag in ("kernel", "initrd", "dtb", "loader", "nvram"):
         into.paths.update(text for element in root.iterfind(f"os/{tag}") if (text := element.text))
@@ -139,7 +138,7 @@ def note_named(xml: str, into: Named) -> None:
 
 
 def _note_source(source: ET.Element, into: Named) -> tuple[set[str], set[tuple[str, str]]]:
-    """The paths and volumes that a ``<source>`` names."""
+    """Adds and returns the paths and volumes that a ``<source>`` names."""
     paths = {path for key in ("file", "dev", "dir") if (path := source.get(key))}
     places = {(source.get("pool", ""), volume) for volume in [source.get("volume")] if volume}
     into.paths |= paths
@@ -148,7 +147,7 @@ def _note_source(source: ET.Element, into: Named) -> tuple[set[str], set[tuple[s
 
 
 def note_remembered(xml: str, into: Named) -> None:
-    """Adds what the record of a guest names, in its domain's XML; nothing of a foreign one."""
+    """Adds the files that the guest's record in a domain XML names; none for a foreign domain."""
     ownership = parse_domain(xml).ownership
     if ownership is None:
         return
@@ -158,7 +157,7 @@ def note_remembered(xml: str, into: Named) -> None:
         disks += [record.replacement.to, record.replacement.back]
     for disk in disks:
         into.paths.update(path for path in (disk.kernel, disk.initrd) if path)
-        # The base, too: an overlay that is not made yet stands on it already.
+        # Also the base: an overlay that is not created yet needs it already.
         into.volumes.update((disk.pool, name) for name in (disk.volume, disk.base) if name)
     into.volumes.update(one.place for one in record.volumes)
 
@@ -166,7 +165,7 @@ def note_remembered(xml: str, into: Named) -> None:
 def _read(
     _connection: libvirt.virConnect, domains: list[libvirt.virDomain]
 ) -> list[tuple[str, str]]:
-    """Each one's name with either definition; of one that goes meanwhile, none."""
+    """Name and XML of each domain, definition and live; without domains removed meanwhile."""
     xmls = []
     for domain in domains:
         try:
@@ -183,7 +182,7 @@ def _read(
 def _found(
     connection: libvirt.virConnect, volumes: list[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:
-    """The volumes' paths. Of a pool that is stopped, where they would be."""
+    """The volumes' paths; in a pool that is not active, where they would be."""
     paths = {}
     for pool_name, name in volumes:
         try:
@@ -195,15 +194,15 @@ def _found(
         except libvirt.libvirtError as error:
             if error.get_error_code() not in _GONE:
                 raise
-            continue  # no file, then
+            continue  # then there is no file
         paths[pool_name, name] = f"{root.findtext('target/path', '')}/{name}"
     return paths
 
 
 def _add_below(link: HostLink, users: dict[str, set[str]]) -> Mapping[str, set[str]]:
-    """Adds the files that those are overlays of, down to the last, with the same users.
+    """Adds all backing files of the files in ``users``, with the same users.
 
-    What is right below each, as far as a pool knows it.
+    Returns the next backing file of each, as far as a pool knows it.
     """
     known: dict[str, set[str]] = {}
     new = set(users)
@@ -225,7 +224,7 @@ def _add_below(link: HostLink, users: dict[str, set[str]]) -> Mapping[str, set[s
 
 
 def _below(connection: libvirt.virConnect, paths: list[str]) -> dict[str, set[str]]:
-    """What libvirt's pools know of these files: their path as a volume's, and their backing."""
+    """For each file that libvirt's pools know: its path as a volume, and its backing file."""
     found: dict[str, set[str]] = {}
     for path in paths:
         try:
@@ -234,7 +233,7 @@ def _below(connection: libvirt.virConnect, paths: list[str]) -> dict[str, set[st
         except libvirt.libvirtError as error:
             if error.get_error_code() not in _GONE:
                 raise
-            continue  # in no pool: nobody but its owner knows what it stands on
+            continue  # in no pool: libvirt does not know its backing file
         backing = root.findtext("backingStore/path")
         found[path] = {volume.path(), *([backing] if backing else [])}
     return found

@@ -1,7 +1,7 @@
-"""The storage pools of a host: made and started as the settings say, and looked at.
+"""Storage pools of a host: created and started as the settings say, and observed.
 
-A pool that cannot be had (its directory is gone, its file system is not mounted, it is somebody
-else's) is its own trouble: it says why, and the host and its other pools go on.
+A pool that is not usable (its directory is gone, its file system is not mounted, the name is taken
+by another pool) does not affect the host or its other pools: its view says why.
 """
 
 import threading
@@ -26,7 +26,7 @@ _NEVER = -1e9
 
 
 class Pools:
-    """Thread-safe. ``monotonic`` in seconds."""
+    """The pools of one host. Thread-safe. ``monotonic`` in seconds."""
 
     def __init__(self, link: HostLink, monotonic: Callable[[], float]) -> None:
         self._link = link
@@ -37,16 +37,16 @@ class Pools:
         self._read_at = _NEVER
         self._reading = False
         self._failed: dict[str, GuestkeeperError] = {}
-        """Pools of the settings that were not had since the host was connected, and why."""
+        """Pools of the settings that have not been usable since the host was connected, and why."""
         self._pause, self._retry_at = _INTERVAL, 0.0
         self._hung, self._ask_at = _INTERVAL, _NEVER
 
     def connected(self, session: Session) -> None:
-        """Ensures the settings' pools and reads all of them; part of connecting.
+        """Ensures the pools of the settings and reads all pools; part of connecting.
 
-        Where the host is only looked at, they are taken as they are. One that hangs, and with it
-        the question for all, leaves them as they were before the host went; a host of which
-        nothing is known yet is not connected then, as nothing could be told of its other pools.
+        On a read-only host no pool is created or started. If one pool hangs, and so the call that
+        reads all, the old views stay. Without old views raises ``DeadlineError``: the host is then
+        not connected, as nothing would be known about its other pools.
         """
         wanted = () if self._config.read_only else self._config.pools
         tried = {name: self._ensure(session, name) for name in wanted}
@@ -68,17 +68,17 @@ class Pools:
                 self._hang(hangs)
 
     def views(self) -> Mapping[str, PoolView]:
-        """What they hold is at most half a minute old. Raises as a call does.
+        """All pools, at most half a minute old. Raises as ``HostLink.call``.
 
-        While one hangs, and with it the question for all, they are as they were last known, say
-        so, and are asked about ever less often.
+        While one pool hangs, and so the call that reads all, the views stay as last known, say so,
+        and are read ever less often.
         """
         with self._lock:
             now = self._monotonic()
             known = bool(self._views)
             fresh = now - self._read_at < _INTERVAL or now < self._ask_at
             if fresh or (known and self._reading):
-                return self._views  # one asks for all: a host that is slow is not asked by each
+                return self._views  # one caller asks for all, to spare a slow host
             self._reading = True
             due = self._due(now)
         tried: Mapping[str, GuestkeeperError | None] = {}
@@ -101,16 +101,16 @@ class Pools:
             return self._views
 
     def _note(self, tried: Mapping[str, GuestkeeperError | None]) -> None:
-        """Which pools of the settings were had, and which were not. Under the lock."""
+        """Stores which pools of the settings are usable, and which not. Under the lock."""
         for name, error in tried.items():
             self._failed.pop(name, None)
             if error is not None:
                 self._failed[name] = error
 
     def _hang(self, error: DeadlineError) -> None:
-        """What was last known stays, and says that it may be old. Under the lock.
+        """Keeps the last views, with the note that they may be old. Under the lock.
 
-        What could not be had by now is not what it was; of what gave no answer nothing is known.
+        A pool that has just failed is shown as inactive; nothing is known of one without answer.
         """
         log.warning("pools not read", host=self._config.name, why=str(error))
         self._ask_at = self._monotonic() + self._hung
@@ -125,19 +125,19 @@ class Pools:
         self._views = views
 
     def known(self) -> Mapping[str, PoolView]:
-        """What was last known of them, for a host that cannot be asked."""
+        """The last known pools, for a host that cannot be asked."""
         with self._lock:
             return self._views
 
     def changed(self) -> None:
-        """The next look asks."""
+        """Makes the next ``views`` read the pools again."""
         with self._lock:
             self._read_at = _NEVER
 
     def _due(self, now: float) -> tuple[str, ...]:
-        """Those that are to be tried again, by who asks first, with growing pauses. Under the lock.
+        """The unusable pools to try again now, with growing pauses. Under the lock.
 
-        One that was stopped since it ran is somebody's doing; these never ran.
+        Only pools that never ran since the host was connected: others were stopped on purpose.
         """
         if not self._failed or now < self._retry_at:
             return ()
@@ -146,7 +146,7 @@ class Pools:
         return tuple(self._failed)
 
     def _ensure(self, session: Session, name: str) -> GuestkeeperError | None:
-        """Why the pool of the settings cannot be had; None where it is there and runs."""
+        """Creates and starts a pool of the settings if needed; the error, None if it is active."""
         path = self._config.pools[name]
         try:
             self._link.call_in(
@@ -160,7 +160,7 @@ class Pools:
         return None
 
     def _keep(self, views: Mapping[str, PoolView]) -> None:
-        """What was read, with what is wrong with the settings' pools. Under the lock."""
+        """Stores the views, with what is wrong with the pools of the settings. Under the lock."""
         kept = dict(views)
         for name, path in self._config.pools.items():
             view = kept.get(name)

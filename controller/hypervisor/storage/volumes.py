@@ -1,7 +1,7 @@
-"""Pools and volumes of a host, through libvirt's pools, volumes and streams alone.
+"""Volumes of a host: look up, create, grow, delete, read and upload.
 
-Nothing here touches a path of its own: so a remote host works like the local one, and a disk can
-only ever be inside a pool that the settings name.
+Only libvirt's pools, volumes and streams are used, and no path directly. So a remote host works
+like the local one, and a disk can only be inside a pool that the settings name.
 """
 
 import shlex
@@ -48,12 +48,12 @@ log = structlog.get_logger(__name__)
 QUICK, SLOW = 15.0, 120.0
 READ_LIMIT = 16 << 20  # bytes read under one deadline
 _REFRESH_INTERVAL = 30.0
-"""A pool is not scanned again for an unknown volume more often than this, in seconds: libvirt knows
-what went through it, and only files that somebody put there by hand need the scan."""
+"""Seconds between two scans of a pool for an unknown volume: libvirt knows all volumes that it
+created, so only files that somebody put there by hand need a scan."""
 
 
 class Storage:
-    """The pools of one host."""
+    """The pools and volumes of one host."""
 
     def __init__(self, link: HostLink, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._link = link
@@ -66,26 +66,26 @@ class Storage:
     # --- Pools ------------------------------------------------------------------------------------
 
     def connected(self, session: Session) -> None:
-        """Ensures the settings' pools and reads all of them; part of connecting."""
+        """Ensures the pools of the settings and reads all pools; part of connecting."""
         with self._lock:
             self._scanned.clear()
         self._pools.connected(session)
 
     def pools(self) -> Mapping[str, PoolView]:
-        """The host's pools; what they hold is at most half a minute old. Raises as a call does."""
+        """The host's pools, at most half a minute old. Raises as ``HostLink.call``."""
         return self._pools.views()
 
     def known_pools(self) -> Mapping[str, PoolView]:
-        """What was last known of them, for a host that cannot be asked."""
+        """The last known pools, for a host that cannot be asked."""
         return self._pools.known()
 
     # --- Volumes ----------------------------------------------------------------------------------
 
     def volume(self, pool: str, name: str) -> VolumeView | None:
-        """The volume, or None. A pool is scanned anew for one that libvirt does not know yet.
+        """The volume, or None. For a volume that libvirt does not know yet the pool is scanned.
 
-        Raises ``PermanentError``: ``PoolMissing``, or ``PoolInactive`` (what is in such a pool
-        cannot be told, so None would be a lie).
+        Raises ``PermanentError``: ``PoolMissing``, or ``PoolInactive`` (None would be wrong, as the
+        content of such a pool is not known).
         """
         view = self._run(Role.STORAGE, "look up volume", pool, lambda one: lookup(one, pool, name))
         if view is None and self._may_scan(pool):
@@ -99,7 +99,7 @@ class Storage:
         return view
 
     def absent(self, pool: str, names: Collection[str]) -> frozenset[str]:
-        """Those of the volumes that are not there, by a scan; none while that is not possible.
+        """Those of ``names`` that do not exist, after a scan; none if no scan is possible.
 
         Raises as ``volume``.
         """
@@ -111,9 +111,9 @@ class Storage:
         return self._run(Role.STORAGE, "look for volumes", pool, look, SLOW)
 
     def volumes(self, pool: str, *, sure: bool = False) -> list[VolumeView]:
-        """Every volume of the pool, after a scan where one is possible. Raises as ``volume``.
+        """Every volume of the pool, after a scan if one is possible. Raises as ``volume``.
 
-        ``sure``: also of files that libvirt does not know yet; else ``TransientError("PoolBusy")``.
+        ``sure``: without a scan, which finds unknown files, raises ``TransientError("PoolBusy")``.
         """
 
         def look(one: libvirt.virStoragePool) -> list[VolumeView]:
@@ -124,15 +124,15 @@ class Storage:
         return self._run(Role.STORAGE, "list volumes", pool, look, SLOW)
 
     def read(self, pool: str, name: str, offset: int, length: int) -> bytes:
-        """``virStorageVolDownload`` of ``length`` bytes from ``offset`` on; fewer at its end.
+        """Reads ``length`` bytes from ``offset`` on (``virStorageVolDownload``), fewer at the end.
 
-        At most ``READ_LIMIT`` bytes. Raises ``TransientError(reason="VolumeMissing")`` and, on
-        libvirt's test driver, which has no bytes, ``PermanentError(reason="NotSupported")``.
+        At most ``READ_LIMIT`` bytes. Raises ``TransientError(reason="VolumeMissing")`` and, with
+        libvirt's test driver, which stores no bytes, ``PermanentError(reason="NotSupported")``.
         """
         if not 0 <= length <= READ_LIMIT:
             raise PermanentError(f"{length} bytes cannot be read at once, at most {READ_LIMIT}")
         if length == 0:
-            return b""  # to libvirt, 0 means all of it
+            return b""  # for libvirt, 0 means the whole volume
 
         def read(one: libvirt.virStoragePool) -> bytes:
             volume = one.storageVolLookupByName(name)
@@ -160,10 +160,10 @@ class Storage:
         format: str,
         backing: tuple[str, str] | None,
     ) -> VolumeView:
-        """Makes an empty volume, or an overlay of ``backing`` (path, format). Sizes in bytes.
+        """Creates an empty volume, or an overlay of ``backing`` (path, format). Sizes in bytes.
 
-        One that is there already is returned, if it is of that format and backing; else
-        ``PermanentError`` says what to do about it.
+        An existing volume of that format and backing is returned. For another one raises
+        ``PermanentError(reason="VolumeConflict")``, which says what to do about it.
         """
         xml = volume_xml(name, capacity, format, backing)
 
@@ -173,7 +173,7 @@ class Storage:
                 try:
                     return view_of(pool, one.createXML(xml, 0))
                 except libvirt.libvirtError as error:
-                    # A file that libvirt has not seen yet may be in the way under this name.
+                    # A file of this name that libvirt does not know yet may be in the way.
                     if not in_the_way(error):
                         raise
                     if not scan(one):
@@ -189,10 +189,10 @@ class Storage:
         return view
 
     def grow(self, pool: str, name: str, capacity: int) -> None:
-        """``virStorageVolResize`` to ``capacity`` bytes; one of that size is fine.
+        """Enlarges a volume to ``capacity`` bytes (``virStorageVolResize``); idempotent.
 
-        Of a volume that no running domain uses. Raises ``PermanentError(reason='WouldShrink')``
-        for a larger one, ``TransientError``: ``VolumeMissing``, ``LiveChangeIneffective``.
+        Only if no running domain uses it. Raises ``PermanentError(reason='WouldShrink')`` for a
+        larger volume, and ``TransientError``: ``VolumeMissing``, ``LiveChangeIneffective``.
         """
 
         def grow(one: libvirt.virStoragePool) -> None:
@@ -203,7 +203,7 @@ class Storage:
             if has.capacity == capacity:
                 return
             if self._config.in_process:
-                # The test driver cannot, but there are no bytes to be kept.
+                # The test driver cannot resize, but it stores no bytes that could be lost.
                 backing = (has.backing, "qcow2") if has.backing is not None else None
                 volume.delete(0)
                 one.createXML(volume_xml(name, capacity, has.format, backing), 0)
@@ -216,9 +216,9 @@ class Storage:
         self._pools.changed()
 
     def delete(self, pool: str, name: str) -> None:
-        """Deletes the volume; one that is not there is fine.
+        """Deletes the volume; a missing one is no error.
 
-        Raises ``TransientError(reason="PoolBusy")`` where it cannot be told whether it is there.
+        Raises ``TransientError(reason="PoolBusy")`` if it is not known whether the volume exists.
         """
 
         def delete(one: libvirt.virStoragePool) -> None:
@@ -241,17 +241,17 @@ class Storage:
         format: str,
         progress: Callable[[int], None],
     ) -> VolumeView:
-        """Replaces the volume by ``size`` bytes of ``stream`` (``virStorageVolUpload``).
+        """Replaces the volume with ``size`` bytes of ``stream`` (``virStorageVolUpload``).
 
-        ``progress`` is told the bytes sent so far. An upload that breaks off leaves no volume
-        behind, unless the host is lost meanwhile. Raises ``TransientError`` when the stream ends
-        early, and as a call does.
+        ``progress`` gets the number of bytes sent so far. A failed upload leaves no volume behind,
+        unless the host is lost during it. Raises ``TransientError`` if the stream ends early, and
+        as ``HostLink.call``.
         """
-        # A file of that name that libvirt does not know is in the way of the new one, and so found.
+        # A file of that name that libvirt does not know is found when the new one is created.
         self._run(Role.ACT, "delete volume", pool, lambda one: delete_known(one, name), SLOW)
         if self._config.in_process:
             return self._pretend(pool, name, stream, size, format, progress)
-        # Made raw and empty, whatever is in the upload: it brings its own header.
+        # Created raw and empty, whatever the format of the upload, which has its own header.
         xml = volume_xml(name, size, "raw", None)
 
         with stream_line(self._link) as line:
@@ -274,7 +274,7 @@ class Storage:
                 volume = one.createXML(xml, 0)
             except libvirt.libvirtError as error:
                 if not in_the_way(error) or scan(one):
-                    raise  # and known from now on, so that the next upload deletes it
+                    raise  # after the scan libvirt knows the file: the next upload deletes it
                 why = f"which volume {name} that is in the way there is not known"
                 raise pool_busy(self._config.name, pool, why) from error
             sink = one.connect().newStream(0)
@@ -297,16 +297,16 @@ class Storage:
             raise
 
     def _uploaded(self, pool: str, name: str, size: int, format: str) -> VolumeView:
-        """The volume, if it is what was asked for; else it is deleted."""
+        """The uploaded volume; one of another format is deleted, and ``PermanentError`` raised."""
 
         def look(one: libvirt.virStoragePool) -> tuple[VolumeView | None, bool]:
-            scanned = scan(one)  # libvirt looks into the file then and sees which format it has
+            scanned = scan(one)  # libvirt detects the file's format then
             return lookup(one, pool, name), scanned
 
         view, scanned = self._run(Role.ACT, "look at upload", pool, look, SLOW)
         if view is None:
             raise TransientError(f"volume {pool}/{name} is gone right after its upload")
-        if not scanned:  # it still has the one that it was made as
+        if not scanned:  # libvirt still shows the format that it was created with
             head = self.read(pool, name, 0, min(size, HEAD))
             view = replace(view, format=format_of(head))
         if view.format == format:
@@ -326,7 +326,7 @@ class Storage:
         format: str,
         progress: Callable[[int], None],
     ) -> VolumeView:
-        """The test driver has no uploads (and no bytes): the stream is read, the volume made."""
+        """Upload with the test driver, which stores no bytes: reads ``stream``, makes a volume."""
         sent = 0
         while chunk := stream.read(min(CHUNK, size - sent)):
             sent += len(chunk)
@@ -358,8 +358,8 @@ class Storage:
                     reason="PoolMissing",
                 ) from error
             if not one.isActive():
-                # Whoever stopped it had a reason (its file system is not mounted): not ours to
-                # start, and least of all while looking.
+                # It was stopped for a reason (its file system is not mounted), so it is not for us
+                # to start it, least of all during a look.
                 self._pools.changed()
                 raise PermanentError(
                     f"storage pool {pool} of host {self._config.name} is not active: start it with"

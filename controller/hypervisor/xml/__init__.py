@@ -1,1 +1,1 @@
-"""Domain XML: rendered, and brought up to date in place. Pure: no libvirt, no I/O."""
+"""Domain XML: rendered anew, or updated in place. Pure: no libvirt, no I/O."""

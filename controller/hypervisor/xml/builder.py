@@ -1,13 +1,13 @@
-"""Renders a builder domain: the machine that one unattended installation runs in.
+"""Renders the XML of a builder domain, in which one unattended installation runs.
 
-It is a guest's machine in most things, so that what is installed finds the devices it will run on.
-What differs: it ends where a guest would reboot, it has the ports through which an installer
-reports in place of the guest agent's, and it takes no UEFI that wants signed kernels.
+It is like a guest's domain in most ways, so that the installer finds the devices that guests have.
+The differences: it stops where a guest would reboot, it has the ports through which an installer
+reports instead of the guest agent's, and its UEFI does not require signed kernels.
 
-Its disk has QEMU's default cache mode, not ``unsafe``, which would make installs faster: with
-``unsafe`` neither the installer's nor QEMU's own last flush reaches the disk, libvirt has no call
-to make up for it, and a host that loses its power right after the base got its marker would keep a
-broken base that everybody takes for a good one. As it is, all is on the disk when QEMU has ended.
+Its disk has QEMU's default cache mode. ``unsafe`` would make installs faster, but with it neither
+the installer's nor QEMU's own last flush reaches the disk, and libvirt has no call to make up for
+it. A host that loses power right after the base got its marker would keep a broken base that looks
+good. With the default mode, all data is on the disk when QEMU has ended.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ def render_builder(
 ) -> str:
     """The domain XML for ``virDomainDefineXMLFlags`` or ``virDomainCreateXML``, to be validated.
 
-    With the installer if ``config`` has one. Raises ``PermanentError`` where ``config`` has no form
-    in XML. ``channels`` as in ``domain_tree``. libvirt keeps no log of the serial port: an
-    installer may print what its answer file holds, and who builds keeps a log without that.
+    With the installer if ``config`` has one. ``channels`` as in ``domain_tree``. Raises
+    ``PermanentError`` if ``config`` cannot be expressed in XML. libvirt keeps no log of the serial
+    port, as an installer may print secrets of its answer file; the build keeps a log without them.
     """
     root = domain_tree(
         _machine(config, uuid),
@@ -47,15 +47,15 @@ def render_builder(
     )
     os = root.find("os")
     if os is not None and os.find("firmware") is None and config.firmware == "efi":
-        # Installers' kernels are signed by many; what the build needs is that they boot at all.
+        # Installers' kernels are signed with many keys; the build only needs them to boot.
         firmware = ET.Element("firmware")
         ET.SubElement(firmware, "feature", enabled="no", name="secure-boot")
-        os.insert(1, firmware)  # after <type>: the schema takes any order, people read this one
+        os.insert(1, firmware)  # after <type>, for readers; the schema allows any order
     return text_of(root)
 
 
 def render_record(record: BuildRecord, *, name: str, uuid: str) -> str:
-    """The record as ``virDomainSetMetadata`` wants it."""
+    """The build record as XML for ``virDomainSetMetadata``."""
     element = build_element(record, name=name, uuid=uuid, namespaced=False)
     return ET.tostring(element, encoding="unicode")
 
@@ -82,14 +82,14 @@ def _machine(config: BuilderConfig, uuid: str) -> DomainConfig:
         boot=boot,
         disks=(DiskConfig("disk-system", config.pool, config.disk), *drives),
         nics=(_nic(config, uuid),),
-        on_reboot="destroy",  # an installer's last word
+        on_reboot="destroy",  # the reboot at the end of an installation ends the domain
         agent_channel=False,
         title=f"Guestkeeper builds an image: {config.name}",
     )
 
 
 def _nic(config: BuilderConfig, uuid: str) -> NicConfig:
-    """One interface. Its MAC hangs on the domain's UUID: the name is the same on every host."""
+    """The interface. Its MAC depends on the domain's UUID, as the name is the same on all hosts."""
     digest = hashlib.sha256(uuid.encode()).hexdigest()
     mac = "52:54:00:" + ":".join((digest[0:2], digest[2:4], digest[4:6]))
     if config.network is not None:

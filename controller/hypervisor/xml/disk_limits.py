@@ -1,7 +1,7 @@
-"""The I/O limits of a disk (``<iotune>``): ours are six, and an operator may have set more.
+"""Changes the I/O limits of a disk (``<iotune>``): six are ours, an operator may have set others.
 
-Bursts (``*_max``, for ``*_max_length`` seconds), a group of disks and the size of an operation stay
-as they are, as far as QEMU takes them beside the new limits.
+An operator's bursts (``*_max``, for ``*_max_length`` seconds), group of disks and size of an
+operation stay, as far as QEMU accepts them together with the new limits.
 """
 
 import xml.etree.ElementTree as ET
@@ -13,9 +13,9 @@ _OURS = tuple(field.name for field in fields(IoTune))
 
 
 def update_limits(device: ET.Element, has: IoTune, wanted: IoTune) -> None:
-    """Changes in a ``<disk>`` what of ``has`` is not as ``wanted``.
+    """Changes the limits of a ``<disk>`` that differ between ``has`` and ``wanted``.
 
-    A burst goes where its limit goes, or would be above it: QEMU refuses it then.
+    A burst is removed with its limit, and if its limit gets higher than it: QEMU refuses that.
     """
     element = device.find("iotune")
     if element is None:
@@ -36,7 +36,7 @@ def update_limits(device: ET.Element, has: IoTune, wanted: IoTune) -> None:
 
 
 def live_limits(definition: ET.Element, running: ET.Element) -> dict[str, int | str]:
-    """For ``virDomainSetBlockIoTune``: all that the definition says, and what it says no more."""
+    """For ``virDomainSetBlockIoTune``: the definition's limits, and 0 for those it lacks now."""
     found: dict[str, int | str] = dict.fromkeys(_OURS, 0)
     found |= {
         child.tag: 0
@@ -50,7 +50,7 @@ def live_limits(definition: ET.Element, running: ET.Element) -> dict[str, int | 
 
 
 def _write(element: ET.Element, name: str, limit: int) -> None:
-    """0 is none."""
+    """Sets one limit; 0 removes it."""
     there = element.find(name)
     if there is not None and limit == 0:
         element.remove(there)

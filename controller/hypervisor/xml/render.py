@@ -1,8 +1,8 @@
-"""Renders a ``DomainConfig`` to the XML that libvirt is asked to define.
+"""Renders a ``DomainConfig`` to domain XML, for libvirt to define.
 
-The other half of ``observed/domain_xml.py``: what is rendered here must be read back there as the
-same value, from our XML and from what libvirt makes of it, live and inactive. By element tree
-only; no text is ever pasted.
+The counterpart of ``observed/domain_xml.py``, which must parse what is rendered here to the same
+value: our XML, and libvirt's definition and live XML made from it. Built only as an element tree;
+no XML text is concatenated.
 """
 
 import re
@@ -28,12 +28,12 @@ from controller.observed.domain_xml import AGENT_CHANNEL, ownership_element
 from controller.observed.qemu_arguments import QEMU_NAMESPACE, TEST_ARGUMENTS_NAMESPACE
 
 SPARE_PORTS = 14
-"""Free PCIe root ports for devices plugged in later; a q35 domain gets no more once it runs."""
+"""Free PCIe root ports for hot-plug; a q35 domain cannot get more while it runs."""
 _OWN_PCI_DEVICES = 5  # USB and SCSI controllers, virtio-serial, balloon, rng
 _USER_SLOT = 0x10
 _MAX_USER_NICS = 10
-"""Slots of the root bus from 0x10 on: libvirt fills it from below (eight root ports a slot) and
-puts its chipset devices at 0x1a and above."""
+"""Slots of the root bus from 0x10 to 0x19: libvirt fills the bus from below (eight root ports per
+slot) and puts its chipset devices at 0x1a and above."""
 
 _FORWARD = re.compile(r"(?P<host>[0-9.]*:\d+):(?P<guest>\d+)/(?P<protocol>tcp|udp)")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -41,7 +41,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class Dialect(StrEnum):
-    """Which driver reads it. The test driver knows only domains of its own type, and no QEMU."""
+    """The libvirt driver for the XML. The test driver has only its own domain type, and no QEMU."""
 
     QEMU = "qemu"
     TEST = "test"
@@ -61,9 +61,9 @@ def render(
 ) -> str:
     """The domain XML for ``virDomainDefineXMLFlags(VALIDATE)``.
 
-    Raises ``PermanentError`` where ``config`` has no form in XML (a malformed forward, more user
-    interfaces than slots). ``ownership`` None is for showing only. ``serial_log`` is a path on the
-    host, where what the guest says on its serial port is kept.
+    Raises ``PermanentError`` if ``config`` cannot be expressed in XML (a malformed forward, more
+    user interfaces than slots). ``ownership`` None is for display only. ``serial_log`` is the path
+    on the host of the log of the serial port.
     """
     mark = ownership_element(ownership) if ownership is not None else None
     return text_of(domain_tree(config, mark, dialect, serial_log))
@@ -77,10 +77,10 @@ def domain_tree(
     *,
     channels: Sequence[str] = (),
 ) -> ET.Element:
-    """The domain as a tree, with ``mark`` in its metadata. Raises as ``render`` does.
+    """The domain as a tree, with ``mark`` in its metadata. Raises as ``render``.
 
-    ``channels`` are the names of virtio-serial ports beside the guest agent's, each a socket of
-    libvirt's own.
+    ``channels`` are the names of virtio-serial ports in addition to the guest agent's, each a
+    socket that libvirt creates.
     """
     root = ET.Element("domain", type=_type(config, dialect))
     _text(root, "name", config.name)
@@ -116,13 +116,13 @@ def domain_tree(
 
 
 def text_of(root: ET.Element) -> str:
-    """The tree as the text that libvirt is given."""
+    """The tree as indented XML text for libvirt."""
     ET.indent(root)
     return ET.tostring(root, encoding="unicode")
 
 
 def render_ownership(ownership: Ownership) -> str:
-    """Our element as ``virDomainSetMetadata`` wants it."""
+    """The ownership element as XML for ``virDomainSetMetadata``."""
     return ET.tostring(ownership_element(ownership, namespaced=False), encoding="unicode")
 
 
@@ -147,7 +147,7 @@ def _os(root: ET.Element, config: DomainConfig) -> None:
     _text(os, "type", "hvm", arch="x86_64", machine="q35")
     if config.boot is not None:
         if config.firmware == "efi":
-            # A kernel without a boot loader has nobody that Secure Boot's keys vouch for.
+            # A kernel that is booted directly is not signed with one of Secure Boot's keys.
             firmware = ET.SubElement(os, "firmware")
             ET.SubElement(firmware, "feature", enabled="no", name="secure-boot")
         _boot(os, config.boot)
@@ -173,7 +173,7 @@ def _devices(
     for _ in range(_OWN_PCI_DEVICES + len(disks) + len(nics) + SPARE_PORTS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     if len(disks) < len(config.disks):
-        # Cloud kernels have no AHCI; a CD-ROM behind virtio is seen by all, and can be ejected.
+        # Cloud kernels have no AHCI; all see a CD-ROM on virtio-scsi, and it can be ejected.
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     for disk in config.disks:
         _disk(devices, disk)
@@ -260,7 +260,7 @@ def _user_nics(
 
 
 def _user_nic(nic: NicConfig, slot: int) -> list[str]:
-    """User networking is QEMU's: libvirt's own (9.0) can not forward ports without passt."""
+    """QEMU's arguments for user networking: libvirt's own (9.0) cannot forward without passt."""
     if _ID.fullmatch(nic.alias) is None or _MAC.fullmatch(nic.mac) is None:
         raise PermanentError(f"interface {nic.alias!r}: its name or MAC {nic.mac!r} is malformed")
     identity = ALIAS_PREFIX + nic.alias

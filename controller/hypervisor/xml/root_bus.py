@@ -1,7 +1,7 @@
-"""Where user interfaces stand on a machine's root bus, which libvirt knows nothing of.
+"""Places user interfaces in free slots of a machine's PCI root bus; libvirt does not know of them.
 
-They are QEMU's arguments. A machine of our own is q35, whose root bus is ``pcie.0``, filled from
-below; an adopted one may be i440fx, whose is ``pci.0``, and whose slots all devices share.
+They are QEMU arguments. Our own domains are q35, whose root bus is ``pcie.0``, filled from below.
+An adopted one may be i440fx, whose root bus is ``pci.0``, with slots shared by all devices.
 """
 
 import re
@@ -13,14 +13,14 @@ from controller.observed.qemu_arguments import SLOT, argument_lines, slots_of
 
 _BUS = re.compile(r"(?<=,bus=)(pcie\.0|pci\.0)(?=,|$)")
 _FROM_THE_TOP = range(0x1F, 0x02, -1)
-"""libvirt takes the lowest that is free, and does not see ours."""
+"""From the top, as libvirt takes the lowest free slot and does not see ours."""
 
 
 def place_user_nics(root: ET.Element) -> None:
-    """Puts the user interfaces of ours of a ``<domain>`` on its root bus, in free slots.
+    """Moves our user interfaces of a ``<domain>`` to its root bus, in free slots.
 
     One that is on that bus keeps its slot, by which the guest names it. Raises ``PermanentError``
-    where no slot is left.
+    if no slot is free.
     """
     bus = "pcie.0" if is_pcie(root) else "pci.0"
     arguments = [one for line in argument_lines(root) for one in line]
@@ -42,7 +42,7 @@ def place_user_nics(root: ET.Element) -> None:
 
 
 def is_pcie(root: ET.Element) -> bool:
-    """Is its root bus the one that our definitions name?"""
+    """Whether the root bus is ``pcie.0``, which our definitions name."""
     for controller in root.iterfind("devices/controller[@type='pci']"):
         if controller.get("model") in ("pci-root", "pcie-root"):
             return controller.get("model") == "pcie-root"
@@ -62,7 +62,7 @@ def _bus_of(argument: ET.Element) -> str:
 
 
 def given_slots(root: ET.Element) -> set[int]:
-    """Of the root bus, what libvirt has given away."""
+    """The slots of the root bus that libvirt has assigned."""
     return {
         int(address.get("slot", "0"), 0)
         for address in root.iterfind("devices/*/address[@type='pci']")

@@ -1,9 +1,9 @@
-"""Brings the definition of an existing domain up to date, and leaves the rest of it as it is.
+"""Updates the definition of an existing domain in place, and leaves the rest of it as it is.
 
 A definition rendered anew would lose what libvirt filled in (PCI addresses, by which the guest
-names its disks and interfaces; the machine's version; where its NVRAM is) and what an operator
-added by hand. So the persistent XML is taken as it stands, and of what we own in it that which is
-not as wanted is changed, in its place: all else stays, byte for byte.
+names its disks and interfaces; the machine's version; the path of its NVRAM) and what an operator
+added by hand. So in the persistent XML only those parts are changed that we own and that differ
+from the wanted ones; all else stays, byte for byte.
 """
 
 import xml.etree.ElementTree as ET
@@ -23,10 +23,10 @@ _OURS = f"{{{NAMESPACE}}}guest"
 
 
 def update(inactive: str, rendered: str, live: str | None = None) -> str:
-    """``inactive`` (the persistent XML) with what we own as ``rendered`` has it.
+    """``inactive`` (the persistent XML) with the parts that we own taken from ``rendered``.
 
-    Devices of ours are matched by alias (``device_update``). ``live`` is the running domain's XML:
-    a disk that goes back to what it runs on gets that source whole.
+    Our devices are matched by alias (``update_devices``). ``live`` is the running domain's XML: a
+    disk whose source changes back to the one that it runs on gets that whole ``<source>``.
     """
     has, wanted = ET.fromstring(inactive), ET.fromstring(rendered)  # noqa: S314 - libvirt's own
     _values(has, parse_config(inactive), parse_config(rendered))
@@ -46,7 +46,7 @@ def update(inactive: str, rendered: str, live: str | None = None) -> str:
 
 
 def _values(root: ET.Element, has: DomainConfig, wanted: DomainConfig) -> None:
-    """As values: what is the same in other words stays as it is written."""
+    """Updates memory and vCPUs, compared as values: an equal value in another unit stays as is."""
     sizes = (
         ("memory", has.max_memory, wanted.max_memory),
         ("currentMemory", has.memory, wanted.memory),
@@ -54,7 +54,7 @@ def _values(root: ET.Element, has: DomainConfig, wanted: DomainConfig) -> None:
     for tag, old, new in sizes:
         element = root.find(tag)
         if element is None:
-            # Without a word of its own the memory that it starts with is all of it.
+            # Without <currentMemory> the domain starts with all its memory.
             if new == wanted.max_memory:
                 continue
             element = ET.SubElement(root, tag)
@@ -77,7 +77,7 @@ def _accelerator(has: ET.Element, wanted: ET.Element) -> None:
     has.set("type", wanted.get("type", ""))
     old, new = has.find("cpu"), wanted.find("cpu")
     if old is not None and new is not None:
-        # The model is the accelerator's; sockets and cells are the machine's.
+        # The CPU model depends on the accelerator; topology and NUMA cells do not, and are kept.
         new.extend(child for tag in ("topology", "numa") for child in old.findall(tag))
     _replace(has, wanted, "cpu")
 

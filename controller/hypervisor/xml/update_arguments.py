@@ -1,7 +1,7 @@
-"""Brings user interfaces, which stand among QEMU's arguments, up to date in a definition.
+"""Updates user interfaces, which are QEMU arguments (``<qemu:arg>``), in a definition.
 
-Only the words that we own are changed in an argument: what it forwards, the address, the model. The
-rest (``restrict``, ``net``, ``bootindex``, its slot) is an operator's, as is every other argument.
+Only the parts that we own are changed in an argument: forwards, MAC address, model. The rest
+(``restrict``, ``net``, ``bootindex``, the slot) is the operator's, as is every other argument.
 """
 
 import xml.etree.ElementTree as ET
@@ -24,13 +24,13 @@ from controller.observed.qemu_arguments import (
 _QEMU_LINE = f"{{{QEMU_NAMESPACE}}}commandline"
 _TEST_LINE = f"{{{TEST_ARGUMENTS_NAMESPACE}}}commandline"
 _SLOTS = range(0x10, 0x1A)
-"""As in a new definition (``domain_xml``)."""
+"""The same slots as in a new definition (``render``)."""
 
 
 def update_arguments(has: ET.Element, wanted: ET.Element) -> None:
-    """``has`` with the user interfaces of ours that ``wanted`` has, and no others of ours.
+    """Changes ``has``, so that its user interfaces of ours are those of ``wanted``.
 
-    Raises ``PermanentError`` where there is no slot left for one more.
+    Raises ``PermanentError`` if no slot is free for another one.
     """
     old, new = _ours(has), _ours(wanted)
     for alias, nic in old.items():
@@ -67,7 +67,7 @@ def _take_over(nic: UserNic, new: UserNic) -> None:
 
 
 def _words(argument: ET.Element) -> list[str]:
-    """A comma that is doubled is one of the text; it is put together again as it was."""
+    """The argument split at commas; ``_write`` restores a doubled (escaped) comma as it was."""
     return argument.get("value", "").split(",")
 
 
@@ -76,7 +76,7 @@ def _is(word: str, key: str) -> bool:
 
 
 def _forward(word: str) -> str:
-    """What it forwards, as documents say it; '' of every other word."""
+    """The forward of a ``hostfwd`` word, as documents write it; '' for other words."""
     return forward_of(word.partition("=")[2]) if _is(word, "hostfwd") else ""
 
 
@@ -85,7 +85,7 @@ def _write(argument: ET.Element, words: list[str]) -> None:
 
 
 def _remove(root: ET.Element, identity: str) -> None:
-    """Both halves of it; an edit may have left one alone, beside which QEMU takes no second."""
+    """Removes both arguments, or the one an edit left: QEMU refuses a second one of the same id."""
     ours = {"-netdev": f"id={identity}", "-device": f"netdev={identity}"}
     for line in argument_lines(root):
         for option, argument in list(pairwise(line)):

@@ -1,8 +1,8 @@
-"""Brings the disks and interfaces of a definition up to date, each as gently as it can be.
+"""Updates the disks and interfaces of a definition in place, with as few changes as possible.
 
-A device of ours that stays keeps its address, its bus and all that an operator set on it; of what
-we own, only what differs is changed. The same serves a device of the running domain, which is to be
-what the definition says.
+A device of ours that stays keeps its address, its bus and all that an operator set on it; of the
+fields that we own, only those that differ are changed. Also used for a device of the running domain
+that must become as in the definition.
 """
 
 import xml.etree.ElementTree as ET
@@ -16,10 +16,10 @@ from controller.observed.domain_xml import disk_of, nic_of, owned_elements
 
 
 def update_devices(root: ET.Element, rendered: ET.Element, live: ET.Element | None = None) -> None:
-    """``root`` with the disks and interfaces of ours that ``rendered`` has, and no others of ours.
+    """Changes ``root``, so that its disks and interfaces of ours are those of ``rendered``.
 
-    They are matched by alias, and stay where they stand. Those without one stay, but for one that
-    stands where a new device of ours shall be, with the same source: an edit lost its alias.
+    They are matched by alias, and keep their position. Devices without our alias stay as they are,
+    except one at the place of a new device of ours with the same source: an edit lost its alias.
     """
     devices, wanted = root.find("devices"), rendered.find("devices")
     if devices is None or wanted is None:
@@ -48,16 +48,16 @@ def update_devices(root: ET.Element, rendered: ET.Element, live: ET.Element | No
 
 
 def _as_it_runs(disk: ET.Element, running: ET.Element | None) -> None:
-    """The source that it runs on has more than its name: what it is encrypted with, whose it is."""
+    """Takes the running disk's whole ``<source>`` (encryption, labels) if the place is the same."""
     if running is None or disk_of(running, "").place != disk_of(disk, "").place:
         return
     _replace(disk, running, "source")
     for source in disk.findall("source"):
-        source.attrib.pop("index", None)  # libvirt's number of it in this run
+        source.attrib.pop("index", None)  # libvirt's number of the source in this run only
 
 
 def take_over(device: ET.Element, new: ET.Element) -> None:
-    """Changes ``device`` to what ``new`` says in the fields that we own."""
+    """Sets those fields of ``device`` that we own to the values in ``new``."""
     if device.tag == "disk":
         _disk(device, new)
     else:
@@ -65,10 +65,10 @@ def take_over(device: ET.Element, new: ET.Element) -> None:
 
 
 def put_source(device: ET.Element, new: ET.Element) -> None:
-    """Gives the disk or drive ``device`` what is in ``new``; both may be empty."""
+    """Gives the disk or drive ``device`` the source of ``new``; either may have none."""
     device.set("type", new.get("type", ""))
     old = device.find("source")
-    # With the source goes what libvirt knew of the files below it.
+    # libvirt's <backingStore> describes the files below the old source, so it is replaced too.
     for tag in ("source", "backingStore"):
         _replace(device, new, tag)
     source = device.find("source")
@@ -80,7 +80,7 @@ def put_source(device: ET.Element, new: ET.Element) -> None:
 
 
 def _keep_wishes(old: ET.Element, source: ET.Element) -> None:
-    """What an operator wants of whatever is in it: whose it is made, whether it may be missing."""
+    """Keeps an operator's settings for any medium: its label, and whether it may be missing."""
     policy = old.get("startupPolicy")
     if policy is not None and "startupPolicy" not in source.attrib:
         source.set("startupPolicy", policy)
@@ -89,9 +89,9 @@ def _keep_wishes(old: ET.Element, source: ET.Element) -> None:
 
 
 def relink(device: ET.Element, new: ET.Element) -> None:
-    """Connects the interface ``device`` of a running domain as ``new``, its definition, is.
+    """Connects the interface ``device`` of a running domain as in ``new``, its definition.
 
-    Whole: a running one says which bridge its network has led it to, as if that had been asked for.
+    Replaces the whole source: a live one names the network's bridge as if it had been requested.
     """
     _lead(device, new)
     _replace(device, new, "link")
@@ -112,7 +112,7 @@ def _disk(device: ET.Element, new: ET.Element) -> None:
         _replace(device, new, "readonly")
     _target(device, new, same_kind=has.device == wanted.device)
     if has.device == wanted.device == "cdrom":
-        return  # of a drive documents say what is in it, and no more
+        return  # for a drive, documents only say which medium is in it
     if has.format != wanted.format:
         _driver(device).set("type", wanted.format)
     if has.cache != wanted.cache:
@@ -130,7 +130,7 @@ def _driver(device: ET.Element) -> ET.Element:
 
 
 def _target(device: ET.Element, new: ET.Element, *, same_kind: bool) -> None:
-    """Another name on the same kind of bus leaves the bus, its address and the tray as they are."""
+    """Updates the target. Another name on the same kind of bus keeps bus, address and tray."""
     if same_kind and place_of(device) == place_of(new):
         return
     target = device.find("target")
@@ -143,7 +143,7 @@ def _target(device: ET.Element, new: ET.Element, *, same_kind: bool) -> None:
 
 
 def _refuse_bound(device: ET.Element, has: DiskConfig) -> None:
-    """What a source is encrypted with, or which part of it is the disk, goes with no other."""
+    """Raises ``SourceBound`` for a source with encryption or a slice, which fit no other one."""
     if has.bound and has.device != "cdrom":
         raise PermanentError(
             f"disk {has.target} is on {has.volume}, with <{'>, <'.join(has.bound)}>, which no"
@@ -167,7 +167,7 @@ def _interface(device: ET.Element, new: ET.Element) -> None:
 
 
 def _without_alias(root: ET.Element, new: ET.Element, kind: str) -> ET.Element | None:
-    """The same device under no alias is the one we mean; it gets its alias back."""
+    """Finds the same device without our alias, and gives it the alias of ``new``; None if none."""
     adopted = AdoptedDevices(root)
     for device in root.iterfind(f"devices/{kind}"):
         if adopted.alias(device) or adopted.is_theirs(device) or place_of(device) != place_of(new):

@@ -1,7 +1,7 @@
-"""The number of vCPUs in a definition, and what of it speaks of each of them.
+"""Changes the number of vCPUs in a definition, with its topology and tuning.
 
-A number that contradicts the sockets, or a pin of a vCPU that is not there any more, is no
-definition that libvirt keeps; all else that an operator tuned stays.
+libvirt refuses a definition whose number contradicts the topology, or that pins a vCPU which no
+longer exists; so these are adapted. All else that an operator tuned stays.
 """
 
 import xml.etree.ElementTree as ET
@@ -14,14 +14,14 @@ _DIMENSIONS = ("sockets", "dies", "clusters", "cores", "threads")
 
 
 def update_vcpus(root: ET.Element, count: int, maximum: int) -> None:
-    """Gives the ``<domain>`` ``maximum`` vCPUs, of which ``count`` are there at its start."""
+    """Gives the ``<domain>`` ``maximum`` vCPUs, of which ``count`` are present at its start."""
     element = root.find("vcpu")
     if element is None:
         element = ET.SubElement(root, "vcpu")
     many = element.text != str(maximum)
     element.text = str(maximum)
     element.set("current", str(count))
-    for each in root.findall("vcpus"):  # which of them is there; libvirt makes it anew
+    for each in root.findall("vcpus"):  # state of each vCPU; libvirt creates it anew
         root.remove(each)
     if many:
         _tuning(root, maximum)
@@ -30,7 +30,7 @@ def update_vcpus(root: ET.Element, count: int, maximum: int) -> None:
 
 
 def _tuning(root: ET.Element, maximum: int) -> None:
-    """Takes the vCPUs that are no more out of what names them."""
+    """Removes vCPUs that no longer exist from the elements that name them."""
     for tune in root.findall("cputune"):
         for element in list(tune):
             key = "vcpu" if element.tag == "vcpupin" else "vcpus"
@@ -47,8 +47,8 @@ def _tuning(root: ET.Element, maximum: int) -> None:
 
 
 def _topology(topology: ET.Element, maximum: int) -> None:
-    """As many in the same shape: fewer or more cores of as many sockets, where it has cores at all,
-    else sockets of the same cores. Threads of a core stay as long as the number goes up in them.
+    """Adapts the topology to ``maximum`` vCPUs: changes the number of cores per socket if it has
+    several, else the number of sockets. Threads per core stay if ``maximum`` is divisible by them.
     """
     has = {name: _int(topology.get(name)) for name in _DIMENSIONS}
     order = ("cores", "sockets") if has["cores"] > 1 else ("sockets", "cores")
