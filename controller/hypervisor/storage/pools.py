@@ -139,7 +139,7 @@ class Pools:
 
         Only pools that never ran since the host was connected: others were stopped on purpose.
         """
-        if not self._failed or now < self._retry_at:
+        if self._config.read_only or not self._failed or now < self._retry_at:
             return ()
         self._retry_at = now + self._pause
         self._pause = min(2 * self._pause, _LAST_RETRY)

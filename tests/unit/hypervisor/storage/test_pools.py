@@ -115,6 +115,18 @@ def test_one_that_was_had_at_a_connect_that_hung_is_not_started_against_its_oper
     assert not site.link.real["b"].active
 
 
+def test_no_pool_of_a_host_that_is_only_looked_at_is_touched(site: Site) -> None:
+    site.link.config = replace(site.link.config, read_only=True)
+    site.pools = Pools(site.link, lambda: site.now)  # type: ignore[arg-type]
+    site.link.real["b"] = replace(site.link.real["b"], path="/elsewhere")
+    site.stopped("a")
+    site.link.ensured = []
+    site.connect()
+    site.looks(20)
+    assert site.link.ensured == []
+    assert not site.pools.views()["b"].usable
+
+
 def test_a_pool_that_is_elsewhere_by_now_is_not_used_while_another_hangs(site: Site) -> None:
     site.link.real["b"] = replace(site.link.real["b"], path="/elsewhere")
     site.link.hangs = True
