@@ -1,11 +1,10 @@
-"""The clock that decisions are made by: it shows what the host's clock shows, and nobody sets it.
+"""The clock for decisions: it follows the host's clock, but does not jump when that is set.
 
-How long something took is asked of the monotonic clock. But much of what is waited for is written
-down as a time (in a domain's metadata, for the next daemon), and so compared with times. So there
-is one clock for all of it: it begins with the host's time and goes on by the monotonic clock. Where
-the host's clock is set, or the host slept, it does not jump; it goes a little faster or slower
-until both show the same, so that 120 s are 114 to 126 s whatever happens. Windows and shown times
-are the host's.
+Durations are measured with the monotonic clock. But many waits are kept as a time (in a domain's
+metadata, for the next daemon), and so are compared with times. So one clock serves both: it begins
+with the host's time and goes on with the monotonic clock. When the host's clock is set, or the host
+slept, it does not jump; it runs a little faster or slower until both show the same, so that 120 s
+are 114 to 126 s in any case. Maintenance windows and displayed times use the host's clock.
 """
 
 import threading
@@ -13,16 +12,16 @@ import time
 from collections.abc import Callable
 
 PULL = 0.05
-"""Seconds that it makes up for in a second."""
+"""Seconds of difference that it makes up for in one second."""
 _TOLD = 60.0
-"""Seconds by which the host's clock has to be off to be told."""
+"""Seconds by which the host's clock must have been set for ``on_set`` to be called."""
 _GRAIN = 10.0
-"""Seconds in whose multiples the difference is given: a value that always moves moves much else."""
+"""The difference is rounded to multiples of so many seconds: each new value changes much else."""
 
 
 class SteadyClock:
-    """Thread-safe. ``on_set(seconds)`` is called when the host's clock was set by more than a
-    minute: by how much it is ahead since.
+    """Epoch seconds without jumps. Thread-safe. ``on_set(seconds)`` is called when the host's clock
+    was set by more than a minute; ``seconds`` is by how much that is ahead of this one now.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class SteadyClock:
         self._off = 0.0
 
     def now(self) -> float:
-        """Epoch seconds, as far as this process knows; never less than before."""
+        """The time of this clock in epoch seconds; never less than before."""
         with self._lock:
             at, shown = self._monotonic(), self._wall()
             passed = max(0.0, at - self._at)
@@ -57,6 +56,6 @@ class SteadyClock:
         return shows
 
     def ahead(self) -> float:
-        """Seconds by which the host's clock is ahead of this one, roughly; 0: nobody set it."""
+        """The seconds by which the host's clock is ahead, rounded to 10 s; 0: nobody set it."""
         self.now()
         return round(self._off / _GRAIN) * _GRAIN

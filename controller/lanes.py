@@ -1,10 +1,11 @@
-"""Who may begin: fairness between hosts, for work that a bounded number of threads does.
+"""Fairness between hosts, for work that a bounded number of threads does: what may begin now.
 
-Work belongs to a lane: a host, or those guests of a host whose agents did not answer of late.
-What hangs keeps its thread, for nobody can take it away. So what takes longer than ``slow`` does
-not count against the bound any more: another thread may be made instead. In return its lane is
-suspect, and only a few of a suspect lane are worked on at a time, until one of them is quick again.
-So a lane that hangs costs a few threads of its own, and the others have the bound to themselves.
+A job belongs to a lane: a host, or those guests of a host whose agents did not answer recently.
+A call that hangs keeps its thread, because a thread cannot be taken away from a call. So a job that
+takes longer than ``slow`` no longer counts against the bound: another thread may be made instead.
+In return its lane is suspect: only a few jobs of a suspect lane run at a time, until one of them
+is quick again. So a lane that hangs costs a few threads of its own, and the other lanes keep the
+whole bound.
 """
 
 import sys
@@ -22,7 +23,7 @@ SILENT = "guests whose agents did not answer"
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A host's, or one part of its work. ``suspect`` ones are so from the beginning."""
+    """A host, or one part of its work. ``suspect``: from the beginning, and always."""
 
     host: str
     part: str = ""
@@ -30,7 +31,7 @@ class Lane:
 
 
 def lane_of_guest(host: str, *, silent: bool) -> Lane:
-    """``silent``: its agent did not answer when it was last spoken to."""
+    """The lane of a guest's work. ``silent``: its agent did not answer the last call."""
     return Lane(host, SILENT, suspect=True) if silent else Lane(host)
 
 
@@ -44,11 +45,11 @@ class _Work:
 
 
 class Lanes:
-    """Not thread-safe: it is used under its owner's lock. Times are monotonic seconds.
+    """Decides which jobs may begin. Not thread-safe: use it under its owner's lock.
 
-    ``bound`` is how many quick ones are worked on at a time, ``places`` how many of one lane that
-    has become slow, ``few`` how many of one that was suspect from the beginning. Where there are
-    several lanes, none may have the whole bound.
+    ``bound`` limits the quick jobs at a time, ``places`` those of one lane that has become slow,
+    ``few`` those of one lane that was suspect from the beginning. Where there are several lanes,
+    none may use the whole bound. Times are monotonic seconds.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Lanes:
         self._suspects: set[Lane] = set()
 
     def most(self, lanes: int) -> int:
-        """Threads that so many lanes may need when all of them hang."""
+        """The number of threads that ``lanes`` lanes may need when all of them hang."""
         return self.bound + lanes * max(self._share, self._few)
 
     def may_begin(self, lane: Lane, now: float) -> bool:
-        """Is there room for one more of ``lane``?"""
+        """Whether one more job of ``lane`` may begin."""
         self._settle(now)
         self._known.add(lane)
         here = [work for work in self._work.values() if work.lane == lane]
@@ -96,12 +97,12 @@ class Lanes:
             self._suspects.discard(work.lane)
 
     def is_slow(self, key: str, now: float) -> bool:
-        """Has the work on ``key`` taken long?"""
+        """Whether the job ``key`` has taken ``slow`` seconds or more."""
         work = self._work.get(key)
         return work is not None and now - work.began >= self._slow
 
     def changes_at(self) -> float | None:
-        """When, by time alone, there may be more room than now."""
+        """When time alone may allow more jobs than now; None: never."""
         return min(
             (work.began + self._slow for work in self._work.values() if not work.outside),
             default=None,
@@ -118,9 +119,9 @@ class Lanes:
 
 
 class Lined(Generic[T]):
-    """What waits, in lanes that take turns; within a lane first come, first served.
+    """A queue of lanes that take turns; within a lane first in, first out.
 
-    Not thread-safe: it is used under its owner's lock.
+    Not thread-safe: use it under its owner's lock.
     """
 
     def __init__(self) -> None:
@@ -139,7 +140,7 @@ class Lined(Generic[T]):
         self._lanes.setdefault(lane, deque()).append(one)
 
     def withdraw(self, lane: Lane) -> None:
-        """Takes back what was last appended to ``lane``."""
+        """Remove the item that was last appended to ``lane``."""
         self._lanes[lane].pop()
         if not self._lanes[lane]:
             del self._lanes[lane]
@@ -150,7 +151,7 @@ class Lined(Generic[T]):
     def take(
         self, may_begin: Callable[[Lane], bool], wanted: Callable[[T], bool] = lambda _: True
     ) -> tuple[Lane, T] | None:
-        """The next one of a lane that may begin; those not ``wanted`` any more are dropped."""
+        """Take the next item of a lane that may begin; drop items no longer ``wanted``."""
         for lane in list(self._lanes):
             if not may_begin(lane):
                 continue

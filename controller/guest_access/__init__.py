@@ -1,1 +1,1 @@
-"""The inside of guests: the QEMU guest agent, the look and apply scripts, probes asked within."""
+"""The inside of guests: the QEMU guest agent, the look and apply scripts, probes in the guest."""

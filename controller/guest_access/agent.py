@@ -1,11 +1,11 @@
-"""Commands in a guest through its QEMU guest agent.
+"""Run commands in a guest through its QEMU guest agent.
 
-``guest-exec`` only starts a command; it has no deadline and no end. This module makes one call of
-it: wrapped in ``timeout(1)``, polled until it ended, its output decoded, the agent's ways of
-saying no turned into the project's errors.
+``guest-exec`` only starts a command; it has no deadline and does not wait for the end. This module
+makes one call of it: the command is wrapped in ``timeout(1)`` and polled until it ended, its output
+is decoded, and the agent's refusals become the project's errors.
 
-The agent is the guest's, so an answer may be anything: what is not as the agent's protocol says
-is a ``TransientError`` of the reason ``FactsUnreadable``, and no message repeats it unwashed.
+The guest controls its agent, so an answer may be anything: one that breaks the agent's protocol is
+a ``TransientError`` of the reason ``FactsUnreadable``, and messages quote it only ``printable``.
 """
 
 import base64
@@ -33,7 +33,7 @@ Raises ``AgentUnavailableError``, ``HostUnreachableError``, ``TransientError`` o
 """
 
 Wait = Callable[[float], bool]
-"""Waits that many seconds, or less if the daemon stops: then True (``threading.Event.wait``)."""
+"""Waits so many seconds; returns True, and earlier, if the daemon stops (``Event.wait``)."""
 
 MAX_COMMAND: Final = 4 * 1024 * 1024 - 1024
 """Bytes of one agent command: VIR_NET_MESSAGE_STRING_MAX (4 MiB), less a margin."""
@@ -46,7 +46,7 @@ _POLL_SHARE: Final = 0.2
 _GRACE: Final = 15.0
 _LOST_POLLS: Final = 5
 _LOST_SECONDS: Final = 10.0
-"""An agent that is started anew is away for a moment; then it knows no such command."""
+"""A restarted agent is away for a moment; after that it does not know the command any more."""
 _MAX_ERROR: Final = 1000
 
 _DISABLED_REMEDY: Final = (
@@ -59,10 +59,10 @@ _DISABLED_REMEDY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """What a command left. ``exit_code`` is 128 + n where signal n ended it.
+    """The result of a command. ``exit_code`` is 128 + n where signal n ended it.
 
-    ``timed_out`` means that ``timeout(1)`` ended it in the guest, or that the agent had not told
-    its end when the deadline had passed (then ``exit_code`` is 124 and there is no output).
+    ``timed_out``: ``timeout(1)`` ended it in the guest, or the agent had not reported its end
+    when the deadline had passed (then ``exit_code`` is 124 and there is no output).
     """
 
     exit_code: int
@@ -85,7 +85,7 @@ class GuestAgent:
         self.execs = 0
 
     def ping(self, host: str, name: str, timeout: float = CALL_TIMEOUT) -> None:
-        """Returns when the agent answered ``guest-ping``; raises ``AgentUnavailableError``."""
+        """Return when the agent answered ``guest-ping``; raises ``AgentUnavailableError``."""
         self._call(host, name, "guest-ping", None, timeout)
 
     def exec(
@@ -97,11 +97,11 @@ class GuestAgent:
         stdin: bytes = b"",
         timeout: float,
     ) -> ExecResult:
-        """Runs ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
+        """Run ``argv`` in the guest for at most ``timeout`` seconds; ``stdin`` is its input.
 
         Raises ``PermanentError``: ``GuestExecDisabled``, ``InputTooLarge``, ``AnswerTooLong``, or
         the command cannot be started. ``TransientError``: ``FilesystemsFrozen``,
-        ``AgentRestarted`` (meanwhile).
+        ``AgentRestarted`` (while the command ran).
         """
         arguments: dict[str, Any] = {
             "path": "timeout",
@@ -138,7 +138,7 @@ class GuestAgent:
         lost, answered = 0, started
         while True:
             now = self._clock()
-            # Asked so often that waiting adds at most a fifth to how long the command takes.
+            # Poll so often that waiting adds at most a fifth to the command's duration.
             pause = min(max(FIRST_POLL, (now - started) * _POLL_SHARE), LONGEST_POLL)
             if self._wait(max(min(pause, deadline - now), 0.0)):
                 raise TransientError("the daemon is stopping", reason="Stopping")
@@ -147,7 +147,7 @@ class GuestAgent:
             except HostUnreachableError:
                 raise
             except TransientError as error:
-                # A busy agent or guest; the command goes on and its end is kept for us.
+                # The agent or guest is busy; the command goes on, and the agent keeps its result.
                 lost += 1
                 away = lost >= _LOST_POLLS and self._clock() - answered >= _LOST_SECONDS
                 if away or error.reason == "AgentRestarted":
@@ -168,7 +168,7 @@ class GuestAgent:
             known = self._refused(host, name, command, error)
             if known is not error:
                 raise known from error
-            # The agent knows no such process: it, or the guest, was started anew.
+            # The agent does not know the process: the agent or the guest was restarted.
             raise TransientError(
                 f"the guest agent of {name} lost the command it ran: {error}",
                 reason="AgentRestarted",
@@ -177,9 +177,9 @@ class GuestAgent:
     def _refused(
         self, host: str, name: str, command: str, error: AgentRefusedError
     ) -> GuestkeeperError:
-        """What a refusal of ``command`` means; ``error`` where it is no refusal of all of them.
+        """The error that a refusal of ``command`` means; ``error`` if it concerns this call only.
 
-        QEMU says "disabled" for both of two reasons.
+        QEMU says "disabled" in two cases: the command is blocked, or file systems are frozen.
         """
         said = error.said
         if "frozen" in said:
@@ -188,7 +188,7 @@ class GuestAgent:
         if not blocked or command not in said:
             return error
         try:
-            # Agents before QEMU 6.1 do not tell that frozen file systems are the reason.
+            # Agents before QEMU 6.1 do not name frozen file systems as the reason.
             state = self._value(host, name, "guest-fsfreeze-status", None, CALL_TIMEOUT)
         except PermanentError:
             state = None
@@ -250,7 +250,7 @@ def _result(name: str, status: dict[str, Any], *, expired: bool) -> ExecResult:
         exit_code=code,
         stdout=_decoded(name, status, "out-data"),
         stderr=_decoded(name, status, "err-data"),
-        # timeout(1) exits 124, or is killed with its command when that ignored TERM.
+        # timeout(1) exits 124, or is killed with its command if the command ignored TERM.
         timed_out=expired and code in (124, 137),
     )
 

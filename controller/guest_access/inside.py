@@ -1,6 +1,6 @@
-"""The inside of guests as the rest of the daemon asks for it: look, and apply.
+"""Look into a guest and apply its services: what the rest of the daemon calls.
 
-One exec each, through the guest agent. What is sent may contain secrets (rendered files), so
+Each is one exec through the guest agent. The script may contain secrets (rendered files), so
 nothing here logs or quotes it.
 """
 
@@ -27,13 +27,13 @@ _MAX_TAIL: Final = 1000
 class ApplyFailedError(PermanentError):
     """Commands of an apply failed; the other services were applied all the same.
 
-    ``view`` is what the look that ended it found.
+    ``view`` holds what the look at the end of the apply found.
     """
 
     reason = "ApplyFailed"
 
     def __init__(self, failures: Sequence[Failure], view: InsideView, more: int = 0) -> None:
-        """``more`` failures came after these and are only counted."""
+        """``more``: the number of further failures, which are only counted."""
         left_out = f"\nand {more} more failures" if more else ""
         share = (MAX_MESSAGE - len(left_out)) // max(len(failures), 1) - 1
         super().__init__("\n".join(_told(failure, share) for failure in failures) + left_out)
@@ -52,7 +52,7 @@ class InsideAccess:
         self._clock = clock
 
     def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
-        """One exec: the facts of everything the guest's services and identity name."""
+        """Read the facts of everything that the guest's services and identity name: one exec."""
         what = asked(guest)
         script = look_script(guest.os_family.value, what, self.authorized_keys(guest))
         text = self._run(guest, domain, script, LOOK_TIMEOUT, "Look")
@@ -64,11 +64,11 @@ class InsideAccess:
     def apply(
         self, guest: EffectiveGuest, domain: DomainView, services: Sequence[EffectiveService]
     ) -> InsideView:
-        """One exec: applies identity and ``services``, then looks at the whole guest.
+        """Apply identity and ``services``, then look at the whole guest: one exec.
 
-        Raises ``ApplyFailedError``. ``TransientError(reason="ApplyInProgress")`` while an apply
-        of a former daemon still runs in the guest, ``"ApplyTimedOut"`` after 15 minutes; both are
-        to be tried again.
+        Raises ``ApplyFailedError``, or ``TransientError``, to be retried: ``ApplyInProgress``
+        while an apply of an earlier daemon still runs in the guest, ``ApplyTimedOut`` after 15
+        minutes.
         """
         what = asked(guest)
         script = apply_script(
@@ -90,7 +90,7 @@ class InsideAccess:
         return applied.view
 
     def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
-        """The public keys that root of this guest shall accept; raises as ``Secrets.read``."""
+        """The public keys for the guest's root; raises as ``Secrets.read`` and ``keys_of``."""
         keys: dict[str, None] = {}
         for ref in guest.spec.ssh_authorized_keys_from:
             keys.update(dict.fromkeys(keys_of(self._secrets.read(ref), _label(ref))))
@@ -117,7 +117,7 @@ def _label(ref: SecretRef) -> str:
 
 
 def _told(failure: Failure, size: int) -> str:
-    """At most ``size`` bytes; what a command printed last says most."""
+    """The failure in at most ``size`` bytes; the end of the output is kept, as it says most."""
     service = printable(failure.service or "guest", 64)
     text = f"{service}: {printable(failure.action, 64)} exited {failure.exit_code}"
     if not failure.output:
@@ -132,7 +132,7 @@ def _unreadable(guest: EffectiveGuest, error: FactsError) -> TransientError:
 def _broken(
     guest: EffectiveGuest, result: ExecResult, what: str
 ) -> PermanentError | TransientError:
-    """The script did not come to its end: killed (a guest that shuts down), or no usable shell."""
+    """The error of a script that did not end: killed (guest shuts down), or no usable shell."""
     tail = ending(last_lines(result.stderr.decode(errors="replace").split("\n")), _MAX_TAIL)
     message = f"{guest.name}: the {what.lower()} script exited {result.exit_code}: {tail}"
     if result.exit_code >= 128:

@@ -1,6 +1,6 @@
-"""Probes that are asked inside a guest, through its agent.
+"""Run probes inside a guest, through its agent.
 
-A probe is one exec, and its timeout runs in the guest, so a slow agent (or TCG) is never counted
+A probe is one exec, and its timeout runs in the guest, so a slow agent (or TCG) never counts
 against a service. The answer None means that nothing was learnt about the service; it must not be
 taken for a failure.
 """
@@ -54,17 +54,17 @@ exit 1
 
 
 Answer = tuple[bool | None, str]
-"""Whether it is well, or None where nothing was learnt; and a message."""
+"""(healthy, or None where nothing was learnt; message)."""
 
 
 class InsideProber:
-    """Asks probes within guests. Safe for many threads; a call takes as long as its probe."""
+    """Runs probes in guests. Safe for many threads; a call takes as long as its probe."""
 
     def __init__(self, agent: GuestAgent) -> None:
         self._agent = agent
 
     def probe(self, target: ProbeTarget, domain_name: str) -> Answer:
-        """Asks one probe. Raises nothing: what kept it from asking is the message."""
+        """Run one probe. Raises nothing: an error that prevented it becomes the message."""
         try:
             if target.kind == "guestAgentPing":
                 return self._ping(target, domain_name)

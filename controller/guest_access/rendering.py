@@ -1,6 +1,6 @@
-"""What is fed to a guest's shell: the scripts, followed by calls of their functions.
+"""Render the input of a guest's shell: the scripts, followed by calls of their functions.
 
-No value is ever pasted into a script: each is one quoted word of a call, and contents travel in
+No value is ever pasted into a script: each is one quoted word of a call, and file contents are
 base64 in here-documents. So no name, path or content can become a command.
 """
 
@@ -17,14 +17,14 @@ from controller.errors import PermanentError
 from controller.observed.inside_facts import Asked
 
 SHELL: Final = ("/bin/sh", "-s")
-"""What the rendered text is the standard input of."""
+"""The command that reads the rendered text from its standard input."""
 
 _REGULAR: Final = 0o100000
 _KEY = re.compile(r"(?:^|\s)(AAAA[0-9A-Za-z+/]{16,}={0,3})(?=\s|$)")
 
 
 def asked(guest: EffectiveGuest) -> Asked:
-    """Everything of a guest that a look looks at, each once."""
+    """Everything that a look at the guest reads, without duplicates."""
     services = guest.services
     return Asked(
         hostname=guest.hostname,
@@ -35,9 +35,9 @@ def asked(guest: EffectiveGuest) -> Asked:
 
 
 def keys_of(text: str, label: str) -> list[str]:
-    """The public keys in the text of an ``authorized_keys`` or ``.pub`` file, a line each.
+    """The public keys in the text of an ``authorized_keys`` or ``.pub`` file, one per line.
 
-    Raises ``PermanentError`` for a line that is none; the message does not show it.
+    Raises ``PermanentError`` for a line that is no key; the message does not show the line.
     """
     lines = [line.strip() for line in text.splitlines()]
     keys = [" ".join(line.split()) for line in lines if line and not line.startswith("#")]
@@ -51,7 +51,7 @@ def keys_of(text: str, label: str) -> list[str]:
 
 
 def look_script(family: str, what: Asked, keys: Sequence[str]) -> bytes:
-    """A look, as input of ``SHELL``; ``parse_look`` reads what it prints."""
+    """The script of a look, as input of ``SHELL``; ``parse_look`` reads its output."""
     calls = ["gk_look_begin", _packages_call(family, what), *_ask_calls(what, keys)]
     return _joined([script_source("look.sh"), *calls, "gk_look_end"])
 
@@ -63,9 +63,9 @@ def apply_script(
     services: Sequence[EffectiveService],
     token: str,
 ) -> bytes:
-    """An apply of identity and ``services``, as input of ``SHELL``; ``parse_apply`` reads it.
+    """The script that applies identity and ``services``; ``parse_apply`` reads its output.
 
-    ``token`` is a random word that nobody in the guest can guess.
+    It is input of ``SHELL``. ``token`` is a random word that nobody in the guest can guess.
     """
     parts = [
         script_source("look.sh"),
@@ -126,7 +126,7 @@ def _sum_line(file: RenderedFile) -> str:
 def _call(function: str, *words: str) -> str:
     for word in words:
         if "\n" in word or "\0" in word:
-            # The schema refuses these; the scripts' output, too, is made of lines.
+            # The schema refuses these; they would break the scripts' line-based output, too.
             raise PermanentError(f"a newline cannot be part of {word!r}", reason="InvalidValue")
     return " ".join([function, *(shlex.quote(word) for word in words)])
 

@@ -1,4 +1,4 @@
-"""Values that stand outside the documents: files of the operator, credentials of systemd.
+"""Read secrets that are kept outside the documents: the operator's files, systemd credentials.
 
 They are read when they are used, never kept, and no message here contains one.
 """
@@ -17,7 +17,7 @@ MAX_BYTES: Final = 64 * 1024
 
 
 class SecretReader(Protocol):
-    """What this room needs of ``execution.ports.Secrets``, which stands above it."""
+    """The part of ``execution.ports.Secrets`` used here, where that may not be imported."""
 
     def read(self, ref: SecretRef) -> str: ...
 
@@ -25,19 +25,19 @@ class SecretReader(Protocol):
 class FileSecrets:
     """Reads ``file:`` from the file system and ``credential:`` from systemd's directory.
 
-    ``environment`` is looked into for ``CREDENTIALS_DIRECTORY`` (systemd.exec(5),
-    ``LoadCredential=``) each time. Satisfies ``execution.ports.Secrets``.
+    ``CREDENTIALS_DIRECTORY`` (systemd.exec(5), ``LoadCredential=``) is read from ``environment``
+    each time. Satisfies ``execution.ports.Secrets``.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
 
     def read(self, ref: SecretRef) -> str:
-        """The value, without a newline at its end.
+        """The secret's value, without a newline at its end.
 
-        Raises ``PermanentError(reason="SecretUnavailable")``: missing, not a regular file, larger
-        than 64 KiB, not UTF-8, or a file that others than its owner (who must be root or the
-        daemon's user) may write.
+        Raises ``PermanentError(reason="SecretUnavailable")`` if it is missing, not a regular file,
+        larger than 64 KiB, not UTF-8, or a file that others than its owner (who must be root or
+        the daemon's user) may write.
         """
         if ref.file is not None:
             return _read(Path(ref.file), ref.file, credential=False)
@@ -80,7 +80,7 @@ def _check(facts: os.stat_result, path: Path, label: str, *, credential: bool) -
     if not stat.S_ISREG(facts.st_mode):
         raise _unavailable(label, "is not a regular file")
     if credential:
-        return  # systemd keeps its directory as it should be
+        return  # systemd sets the permissions in its directory
     if facts.st_mode & 0o022:
         remedy = f"chmod go-w {shlex.quote(str(path))}"
         raise _unavailable(label, f"its group or others may write it; {remedy}")

@@ -1,1 +1,1 @@
-"""Health: probes, their scheduler, and when a check's result becomes a verdict."""
+"""Health: probes, their scheduler, and the thresholds that turn results into a verdict."""

@@ -1,18 +1,18 @@
-"""One check from the host over the network, as cheap as it can be while still speaking real HTTP.
+"""Run one probe from the host over the network, as cheaply as real HTTP can be spoken.
 
 Thousands of these run in one event loop, so they are asyncio protocols with h11 (the parser below
 httpx and uvicorn) and no HTTP client above it. Measured on one core: httpx 1.1 to 1.4 ms of CPU a
 probe, h11 on a bare protocol 0.2 ms, a hand-written status line parser 0.1 ms; the last does not
 know interim responses and chunks, and is not needed to stay below the budget.
 
-What a check promises: a new connection each time (a kept one would prove yesterday's health),
-no proxy from the environment, redirects not followed (a 3xx is an answer, and an answer is
-success), and **TLS certificates unverified**: a probe asks by address whether somebody answers,
-while the certificate is made out to a name and judged by the service's clients. So headers of an
-https probe must not carry secrets worth stealing.
+Each check makes a new connection (a kept one would prove yesterday's health), uses no proxy from
+the environment, follows no redirects (a 3xx is an answer, and counts as success), and does **not
+verify TLS certificates**: a probe checks whether an address answers, while a certificate is issued
+for a name and verified by the service's clients. So headers of an https probe must not carry
+secrets worth stealing.
 
-Every check returns ``(ok, message)``; ``None`` means nothing was learnt about the guest, because
-the trouble is the host's own.
+Every check returns ``(ok, message)``; ``ok`` None means that nothing was learnt about the guest,
+because the cause is not in the guest.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ _MAX_BODY = 10 * 1024  # bytes read of an answer before hanging up, as the kubel
 _MAX_HEAD = 16 * 1024
 _TCP_LINGER = 0.25  # seconds; see tcp_socket
 
-# The host's own trouble: such an error says nothing about the guest. A missing answer to ARP
-# (EHOSTUNREACH) does, and is a failure.
+# Errors of the host itself, which say nothing about the guest. A missing answer to ARP
+# (EHOSTUNREACH) is none of them: it is a failure of the guest.
 _LOCAL_TROUBLE = frozenset(
     {
         errno.EMFILE,
@@ -56,9 +56,9 @@ _LOCAL_TROUBLE = frozenset(
 
 
 async def run(target: ProbeTarget) -> Outcome:
-    """Runs an ``httpGet`` or ``tcpSocket`` probe from the host, within ``target.timeout`` seconds.
+    """Run an ``httpGet`` or ``tcpSocket`` probe from the host, within ``target.timeout`` seconds.
 
-    Raises nothing but cancellation for anything the network may do.
+    Network errors become results; nothing but cancellation is raised for them.
     """
     if target.port is None:
         return None, f"{target.kind} has no port"
@@ -145,7 +145,7 @@ def _unverified_tls() -> ssl.SSLContext:
 
 
 class _Answer(asyncio.Protocol):
-    """One request and the head of its answer; ``done`` once enough was read to judge."""
+    """One request and the head of its answer; ``done`` is set once enough was read to judge."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: h11.Request) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
@@ -219,12 +219,12 @@ class _Answer(asyncio.Protocol):
 
 
 async def _tcp_socket(target: ProbeTarget, address: str, port: int) -> Outcome:
-    """Connects, and hangs up.
+    """Connect, then close the connection.
 
-    On a loopback address it is QEMU's user networking that accepts, before it knows whether the
-    guest will; if the guest refuses, QEMU closes. So there the connection must also stay open for
-    a moment (0.25 s, at most half the timeout), or bring data. A guest that is silent altogether
-    cannot be told apart this way; ``from: guest`` can.
+    On a loopback address QEMU's user networking accepts, before it knows whether the guest will;
+    if the guest refuses, QEMU closes. So there the connection must also stay open for a moment
+    (0.25 s, at most half the timeout), or bring data. A guest that does not react at all is not
+    detected this way; a probe with ``from: guest`` detects it.
     """
     where = _where(address, port)
     loop = asyncio.get_running_loop()
@@ -292,7 +292,7 @@ def _trouble(error: OSError, where: str) -> Outcome:
 
 
 def _reason(error: BaseException) -> str:
-    """The system's words: asyncio's own message repeats the address as a Python tuple."""
+    """The system's error text, because asyncio's repeats the address as a Python tuple."""
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()

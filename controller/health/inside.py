@@ -1,16 +1,16 @@
-"""Probes that are asked within guests: blocking calls, kept away from the event loop.
+"""Run probes inside guests: blocking calls, kept away from the event loop.
 
-The guest agent does one thing at a time and may not answer for long, so at most one probe is in
-flight in a guest, and a bounded number of threads holds all guests. A call that never returns
+The guest agent does one thing at a time and may not answer for long, so at most one probe runs in
+a guest at a time, and a bounded number of threads serves all guests. A call that never returns
 costs its thread and its guest's probes (which become "no data"), never another guest's verdict:
-threads that wait are daemon threads, and nobody joins them. Of one host only so many are left
-behind like this; when that many calls to it never returned, its next silent guest waits for one.
-A guest that had answered before does not keep its place among those that do.
+the threads are daemon threads, and nobody joins them. At most ``_LEFT`` calls of one host are left
+behind like this. After that, a further call that hangs keeps its place in the lane of the host's
+silent guests, also if its guest had answered before; so only silent guests wait for it.
 
-Guests whose agent did not answer the last time wait for a few threads of their own, in a line and
-not in threads (``Lanes``), and those that are new in a line of theirs, so those that answer are
-asked on time however many do not. Who waits keeps its place in the line while it is asked for again
-and again, so an agent that is back is found.
+Guests whose agent did not answer last time have a lane of their own with a few threads (``Lanes``),
+and new guests have another, so guests that answer are probed on time however many do not. A guest
+that waits occupies no thread, and keeps its place in its lane when its probes fall due again, so an
+agent that is back is found.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from controller.lanes import Lane, Lanes, Lined, lane_of_guest
 from controller.observed.health import ProbeTarget
 
 InsideCheck = Callable[[ProbeTarget], Outcome]
-"""Blocking: asks within the guest, bounded by ``target.timeout``; ``None`` = nothing learnt."""
+"""Blocking: probes in the guest, bounded by ``target.timeout``; ``None``: nothing learnt."""
 
 Done = Callable[[bool | None, str, float | None], None]
-"""Gets (ok, message, seconds the call took or None if there was none), in the loop's thread."""
+"""(ok, message, seconds the call took or None if there was none); run in the loop's thread."""
 
 _GRACE = 10.0  # seconds that the call may take beyond the probe's own timeout
 _LEFT = 16
-"""Threads of one host whose calls do not return, beyond which it gets no other in their place."""
+"""Calls of one host that do not return, beyond which it gets no other threads instead."""
 _QUICK = 0.25
-"""Seconds after which a call does not count against the bound any more."""
+"""Seconds after which a call no longer counts against the bound."""
 _SLOW = 1.0
-"""Seconds after which a call that learns nothing is taken to have had no answer."""
+"""Seconds after which a call that learnt nothing counts as not answered."""
 
 
 class _Job:
-    """One question. ``phase`` is guarded by the lock: queued, running, settled.
+    """One probe to run. ``phase`` is guarded by the lock: queued, running, settled.
 
-    ``left``: it did not end in its time, and another has its place.
+    ``left``: it did not end in time, and its place was given to another.
     """
 
     __slots__ = ("done", "left", "phase", "target", "timer")
@@ -56,7 +56,7 @@ class _Job:
 
 
 class InsideChecks:
-    """Runs inside checks; every method belongs to the loop's thread."""
+    """Runs inside checks; call its methods in the loop's thread."""
 
     def __init__(
         self,
@@ -79,19 +79,19 @@ class InsideChecks:
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._line: Lined[str] = Lined()
-        self._busy: set[str] = set()  # guests that stand in the line, or are being asked
+        self._busy: set[str] = set()  # guests that are queued or being probed
         self._waiting: dict[str, deque[_Job]] = {}
-        self._silent: set[str] = set()  # did not answer the last time; others did, or are new
+        self._silent: set[str] = set()  # did not answer last time; the others did, or are new
         self._answered: set[str] = set()
         self._left: Counter[str] = Counter()  # host -> calls that do not return
         self._alarm: asyncio.TimerHandle | None = None
 
     def ask(self, target: ProbeTarget, latest: float, done: Done) -> None:
-        """Calls ``done`` exactly once: with the answer, or with None.
+        """Run a probe; call ``done`` exactly once: with the answer, or with None.
 
-        None comes if the check has not begun by ``latest`` (loop time, seconds), because the guest
-        is busy or others of its line are, or has not ended ``target.timeout`` plus a grace of 10 s
-        later.
+        None if the check has not begun by ``latest`` (loop time, seconds), because its guest or
+        others of its lane are busy, or has not ended within ``target.timeout`` plus a grace of
+        10 s.
         """
         job = _Job(target, done)
         job.timer = self._loop.call_at(latest, self._not_begun, job)
@@ -101,7 +101,7 @@ class InsideChecks:
             self._begin()
 
     def close(self) -> None:
-        """Lets idle threads end; a thread within a call ends with the process at the latest."""
+        """Let idle threads end; a thread in a call ends with the process at the latest."""
         for _ in range(self._workers):
             self._jobs.put(None)
 
@@ -113,7 +113,7 @@ class InsideChecks:
         self._line.append(lane, target.guest)
 
     def _begin(self) -> None:
-        """Hands to threads whatever there is room for."""
+        """Hand jobs to threads, as many as there is room for."""
         now = self._clock()
 
         def may_begin(lane: Lane) -> bool:
@@ -135,7 +135,7 @@ class InsideChecks:
             self._alarm = self._loop.call_later(max(0.0, room - now), self._begin)
 
     def _first(self, guest: str) -> _Job | None:
-        """Of the guest's questions the first that still waits for its turn."""
+        """The first job of the guest that still waits."""
         waiting = self._waiting.get(guest, deque())
         while waiting:
             job = waiting.popleft()
@@ -153,7 +153,7 @@ class InsideChecks:
         if needed:
             try:
                 threading.Thread(target=self._work, name="probe-inside", daemon=True).start()
-            except RuntimeError as error:  # the system has no thread left: those there must do
+            except RuntimeError as error:  # no thread left in the system: those there must do
                 with self._lock:
                     self._workers -= 1
                 self._on_error(job.target, error)
@@ -172,7 +172,7 @@ class InsideChecks:
                 return
             try:
                 self._run(job, claimed=claimed)
-            except RuntimeError:  # the loop was closed while the guest was being asked
+            except RuntimeError:  # the loop was closed while the probe ran
                 return
 
     def _run(self, job: _Job, *, claimed: bool) -> None:
@@ -206,7 +206,7 @@ class InsideChecks:
             job.phase = "settled"
             limit = job.target.timeout + self._grace
             if self._left[job.target.host] < _LEFT:
-                # Its thread is gone with it; that the guest still is busy keeps it at one.
+                # Its thread is lost. The guest stays busy, so it loses only this one.
                 job.left = True
                 self._left[job.target.host] += 1
                 self._lanes.end(job.target.guest, self._clock())
@@ -238,7 +238,7 @@ class InsideChecks:
         self._begin()
 
     def _note(self, target: ProbeTarget, ok: bool | None, seconds: float | None) -> None:
-        """Did its agent answer? One that could not be asked just now is what it was before."""
+        """Note whether the agent answered; one that could not be asked just now keeps its state."""
         answered = ok is True or (ok is False and target.kind != "guestAgentPing")
         if answered:
             self._silent.discard(target.guest)

@@ -1,12 +1,12 @@
-"""The probes' scheduler: one event loop in one thread asks thousands of questions on time.
+"""The probes' scheduler: one event loop in one thread runs thousands of checks on time.
 
-A probe is due on a grid of its own, period apart, shifted by a hash of its name: so probes of one
-period spread evenly over it, after every restart in the same way, and a thousand of them never
-fire together. What cannot be asked in time is shed and counts as "no data": a daemon that is too
-busy to look must never take its own lateness for a guest's failure.
+A probe is due on a grid of its own, one period apart, shifted by a hash of its name: so probes of
+one period spread evenly over it, after every restart in the same way, and a thousand of them never
+fire together. A check that cannot run in time is shed and counts as "no data": a daemon that is
+too busy must never take its own lateness for a guest's failure.
 
-The prober only knows verdicts. What follows from them is decided by the planner, which reads
-``views``; the transition callback does no more than put the guest's name on the queue.
+The prober only knows verdicts. The planner, which reads ``views``, decides what follows from them;
+the transition callback only puts the guest's name on the queue.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ OnError = Callable[[ProbeTarget | None, Exception], None]
 
 _FROM_HOST = frozenset({"httpGet", "tcpSocket"})
 _FIRST_SPREAD = 1.0  # seconds over which new probes' first checks are spread
-_TICK = 0.05  # seconds; what falls due within one is asked together: waking up costs most
+_TICK = 0.05  # seconds; checks due within one run together, as waking up costs most
 _RESULTS = {True: Result.OK, False: Result.FAILED, None: Result.UNKNOWN}
 
 
@@ -45,7 +45,7 @@ class LastCheck:
 
 
 class _Entry:
-    """One scheduled probe; replaced, never changed, when its target changes. Lock-guarded."""
+    """One scheduled probe; replaced, not updated, when its target changes. Lock-guarded."""
 
     __slots__ = ("dropped", "due", "last", "shift", "state", "target", "thresholds", "view")
 
@@ -63,13 +63,13 @@ class _Entry:
 
 
 def _spread(target: ProbeTarget) -> float:
-    """A number in [0, 1) that is the probe's own, the same in every run of the daemon."""
+    """A number in [0, 1) derived from the probe's name, the same in every run of the daemon."""
     name = f"{target.guest}\0{target.service}\0{target.probe}"
     return zlib.crc32(name.encode()) / 2**32
 
 
 class Prober:
-    """Satisfies ``ports.Prober``. ``set_targets`` and ``views`` may be called from any thread."""
+    """Satisfies ``execution.ports.Prober``. Call ``set_targets`` and ``views`` from any thread."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Prober:
         inside_workers: int = 16,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``inside`` asks within a guest and may block; ``inside_workers`` quick calls run at
+        """``inside`` probes in a guest and may block; ``inside_workers`` quick calls run at
         a time, and slow ones in further threads (``InsideChecks``).
 
         The callbacks run in the loop's thread (``on_error`` in any) and must not block:
@@ -100,7 +100,7 @@ class Prober:
         self._entries: dict[str, dict[tuple[str, str], _Entry]] = {}
         self._new: list[_Entry] = []
         self._shed = 0
-        # From here on: the loop thread's own.
+        # From here on: used in the loop's thread only.
         self._heap: list[tuple[float, int, _Entry]] = []
         self._sequence = itertools.count()
         self._waiting: deque[_Entry] = deque()
@@ -116,25 +116,25 @@ class Prober:
     # --- Any thread -------------------------------------------------------------------------------
 
     def start(self, timeout: float = 5.0) -> None:
-        """Starts the loop's thread. Raises ``TimeoutError`` if it does not come up in time."""
+        """Start the loop's thread. Raises ``TimeoutError`` if it does not come up in time."""
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
         self._thread.start()
         if not self._running.wait(timeout):
             raise TimeoutError(f"the prober did not start within {timeout:g} s")
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Ends all checks; False if the thread did not end within ``timeout`` seconds."""
+        """End all checks; return False if the thread did not end within ``timeout`` seconds."""
         thread, loop, stop = self._thread, self._loop, self._stop
         if thread is None:
             return True
         if loop is not None and stop is not None and not loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # it closed in between
+            with contextlib.suppress(RuntimeError):  # the loop closed in between
                 loop.call_soon_threadsafe(stop.set)
         thread.join(timeout)
         return not thread.is_alive()
 
     def set_targets(self, guest: str, targets: Sequence[ProbeTarget]) -> None:
-        """From now on exactly these probes run for ``guest``; () stops them. Cheap when equal.
+        """Run exactly these probes for ``guest`` from now on; () stops them. Cheap when equal.
 
         A target whose ``epoch`` changed begins anew at once: ``views`` never shows a verdict
         about what was there before. Any other change keeps the verdict and its counters.
@@ -169,7 +169,7 @@ class Prober:
 
     @property
     def shed(self) -> int:
-        """Checks since the start that could not be made, or judged, in time."""
+        """The number of checks since the start that could not run, or be judged, in time."""
         return self._shed
 
     def _entry(self, target: ProbeTarget, old: Mapping[tuple[str, str], _Entry]) -> _Entry:
@@ -192,7 +192,7 @@ class Prober:
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        with contextlib.suppress(RuntimeError):  # it closed in between: nothing is probed any more
+        with contextlib.suppress(RuntimeError):  # the loop closed: nothing is probed any more
             loop.call_soon_threadsafe(self._tick)
 
     # --- The loop's thread: the schedule ----------------------------------------------------------
@@ -200,7 +200,7 @@ class Prober:
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except Exception as error:  # noqa: BLE001 - reported; a thread has nobody to raise to
+        except Exception as error:  # noqa: BLE001 - reported; nothing above a thread catches it
             self._on_error(None, error)
 
     async def _main(self) -> None:
@@ -222,7 +222,7 @@ class Prober:
         self._inside.close()  # asyncio.run cancels the checks that are under way
 
     def _tick(self) -> None:
-        """Begins what is due and sets the alarm for what is next."""
+        """Begin the checks that are due and set the timer for the next."""
         now = time.monotonic()
         self._ticking = True
         with self._lock:
@@ -240,7 +240,7 @@ class Prober:
         due = math.ceil(self._heap[0][0] / _TICK) * _TICK if self._heap else math.inf
         if self._timer is not None:
             if self._timer.when() <= due and not self._ticking:
-                return  # it rings early enough: most calls end here
+                return  # it fires early enough: most calls end here
             self._timer.cancel()
             self._timer = None
         if self._heap:
@@ -285,7 +285,7 @@ class Prober:
             ok, message = None, f"the check broke: {type(error).__name__}: {error}"
         seconds = time.monotonic() - started
         if ok is False and seconds > target.timeout + min(target.timeout, target.period):
-            # The timeout itself came late: the loop stood still, and an answer may have waited.
+            # The timeout itself fired late: the loop was blocked, and an answer may have waited.
             self._shed += 1
             ok, message = None, "not judged: the daemon was too busy to read an answer in time"
         self._settle(entry, ok, message, seconds)
@@ -302,7 +302,7 @@ class Prober:
     # --- The loop's thread: verdicts --------------------------------------------------------------
 
     def _settle(self, entry: _Entry, ok: bool | None, message: str, seconds: float | None) -> None:
-        """Takes a check's outcome in; ``seconds`` None = it was not made."""
+        """Record a check's outcome; ``seconds`` None: the check did not run."""
         now, wall, old = time.monotonic(), self._wall(), entry.view
         with self._lock:
             if entry.dropped:
@@ -332,7 +332,7 @@ class Prober:
     def _next_due(self, entry: _Entry, now: float) -> float:
         """The first point of the probe's grid after ``now``, at least half a period after the last.
 
-        Half, because the first check stands outside the grid, and two looks close together would
+        Half, because the first check is not on the grid, and two checks close together would
         count as two in a row.
         """
         period = entry.target.period

@@ -1,17 +1,17 @@
-"""When does a check's result become a verdict? A pure state machine, so that every case is a table.
+"""Turn check results into a verdict, by thresholds: a pure state machine, easy to test by tables.
 
 One check proves little: a verdict needs ``failure_threshold`` failures or ``success_threshold``
 successes in a row. Three rules go beyond Kubernetes' probes:
 
 * **Startup is a budget of time, not of tries.** Within ``startup`` seconds of the first check of an
   epoch, and until the first success, failing is STARTING. Failures are counted meanwhile, so that
-  a spent budget ends in FAILURE at the next failed check and not a whole threshold later.
-* **No data is neither.** A check that learnt nothing (libvirt away, no address, the daemon too
-  busy) neither counts as a failure nor clears the failures before it.
-* **No data for long is UNKNOWN.** Only after it lasted ``period * failure_threshold``, the very
-  time a failure needs to be believed: a single lost look must not make a service flap, yet nothing
-  may be done on a verdict that is older than it took to reach. From UNKNOWN all counting begins
-  anew, so an act never rests on failures from before the gap.
+  after the budget the next failed check means FAILURE, and not a whole threshold later.
+* **No data is neither success nor failure.** A check that learnt nothing (libvirt away, no address,
+  the daemon too busy) neither counts as a failure nor clears the failures before it.
+* **No data for long is UNKNOWN**, but only after ``period * failure_threshold``, the time that a
+  failure takes to become a verdict: one missed check must not make a service flap, but no verdict
+  may be acted on that is older than the time it took to reach. UNKNOWN clears all counters, so no
+  action ever rests on failures from before the gap.
 """
 
 from dataclasses import dataclass, replace
@@ -40,21 +40,21 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class ProbeState:
-    """What must be remembered between two checks. Times are seconds of any one steady clock."""
+    """A probe's state between two checks. Times are seconds of any one monotonic clock."""
 
     status: ProbeStatus
     message: str
     since: float
-    """When it came into ``status``."""
+    """When ``status`` began."""
     first_check: float | None = None
     """When this epoch's first check ended; the startup budget counts from here."""
     succeeded: bool = False
     """It was SUCCESS once in this epoch, so the startup budget is over."""
     failures: int = 0
-    """Failures in a row, no-data between them left out."""
+    """Failures in a row; checks without data in between are ignored."""
     successes: int = 0
     unknown_since: float | None = None
-    """When the present stretch of checks that learnt nothing began."""
+    """When the current series of checks without data began."""
 
 
 def fresh(now: float) -> ProbeState:
@@ -65,7 +65,7 @@ def fresh(now: float) -> ProbeState:
 def advance(
     state: ProbeState, result: Result, message: str, now: float, thresholds: Thresholds
 ) -> ProbeState:
-    """The state after a check that ended ``now`` with ``result``; ``message`` is what it saw."""
+    """The state after a check that ended ``now`` with ``result`` and ``message``."""
     if state.first_check is None:
         state = replace(state, first_check=now)
     if result is Result.OK:
@@ -108,7 +108,7 @@ def _unknown(state: ProbeState, message: str, now: float, thresholds: Thresholds
         return _enter(cleared, ProbeStatus.UNKNOWN, message, now)
     if state.status is ProbeStatus.UNKNOWN:
         return _keep(counted, message)
-    return counted  # the message stays that of the last check which learnt something
+    return counted  # keep the message of the last check that learnt something
 
 
 def starting(state: ProbeState, now: float, thresholds: Thresholds) -> bool:

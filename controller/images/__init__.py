@@ -1,1 +1,1 @@
-"""Image sources and what becomes of them: base volumes and seeds."""
+"""Images on hosts: sources, unattended installs, base volumes and seeds."""

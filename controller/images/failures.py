@@ -1,9 +1,8 @@
-"""Failures of preparing an image, remembered so that they are shown, and tried again ever later.
+"""Failures of preparing an image, kept to be shown and to be retried with growing backoff.
 
 A failure is about what was tried. When the Image or a file changes, something else would be tried,
-so the failure holds no longer and nobody has to wait for its backoff. Whatever failed is
-remembered, also what says nothing about the image: without a pause the loop would try it again at
-once, for ever.
+so the failure no longer applies, and its backoff does not either. Every failure is kept, also
+one that says nothing about the image: without a pause the loop would retry at once, for ever.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from controller.images.fetch.digests import Signature
 
 _FIRST_RETRY, _LAST_RETRY = 10.0, 300.0
 _FIRST_LOOK, _LAST_LOOK = 10.0, 60.0
-_FIRST_REFETCH, _LAST_REFETCH = 300.0, 3600.0  # a wrong download: do not drain the mirror
+_FIRST_REFETCH, _LAST_REFETCH = 300.0, 3600.0  # a wrong download: spare the mirror
 
 Subject = tuple[str, tuple[Signature | None, ...]]
 """What was tried: the Image's digest and its local files."""
@@ -38,9 +37,9 @@ class Failure:
         *,
         remote: bool,
     ) -> "Failure":
-        """The failure that follows ``before``, with the error's own pause or an exponential one.
+        """The failure that follows ``before``, with the error's own pause or exponential backoff.
 
-        A host that gave no answer counts for nothing, and is asked again after the first pause.
+        An unreachable host is not counted, and is tried again after the first pause.
         """
         if not isinstance(error, GuestkeeperError):
             error = TransientError(f"an unexpected failure: {error!r}", reason="InternalError")
@@ -58,18 +57,18 @@ class Failure:
         return cls(subject, error, count, now + delay)
 
     def holds(self, subject: Subject, now: float) -> bool:
-        """Is it still about what would be tried now? A file being written changes all the time."""
+        """Whether it still applies; until ``retry_at`` also where a file changes all the time."""
         if self.error.reason == "ImageChanging" and now < self.retry_at:
             return True
         return subject == self.subject
 
     @property
     def next_try(self) -> str:
-        """For who looks on at the next one."""
+        """The text shown during the next try."""
         return f"try {self.count + 1}, after: {self.error}"
 
     def again(self, now: float) -> GuestkeeperError:
-        """The same error once more, with a traceback of its own."""
+        """A copy of the error to raise again, with a traceback of its own."""
         if isinstance(self.error, PermanentError):
             return PermanentError(str(self.error), reason=self.error.reason)
         wait = max(0.0, self.retry_at - now)
@@ -80,7 +79,7 @@ class Failure:
 class Unread:
     """Volumes that cannot be looked at now, which is no reason to forget what was known of them.
 
-    ``until``, in monotonic seconds, they are not looked at again.
+    They are not looked at again before ``until`` (monotonic seconds).
     """
 
     digests: tuple[str, ...]
@@ -92,7 +91,7 @@ class Unread:
     def after(
         cls, before: "Unread | None", digests: tuple[str, ...], error: GuestkeeperError, now: float
     ) -> "Unread":
-        """With the error's own pause, or one that grows while it goes on."""
+        """The one that follows ``before``, with the error's own pause or one that doubles."""
         pause = min(2 * before.pause, _LAST_LOOK) if before is not None else _FIRST_LOOK
         own = error.retry_after if isinstance(error, TransientError) else None
         return cls(digests, error, now + (pause if own is None else own), pause)

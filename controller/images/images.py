@@ -1,7 +1,7 @@
-"""Images on hosts: the port ``Images``, whatever an image is made of.
+"""Images on hosts: the port ``Images``, for ready disks and for unattended installs.
 
-A ready disk is fetched and uploaded (``preparer``), an installed one is built (``installs``); both
-end as a base volume with a marker, and what nobody uses any more is collected (``bases``).
+``pool.preparer`` fetches and uploads a ready disk, ``install.installs`` builds an installed one.
+Both end as a base volume with a marker; ``pool.garbage`` deletes those that nobody uses any more.
 """
 
 import threading
@@ -31,7 +31,7 @@ _FOLLOW_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """``images`` holds the documents' files, ``cache`` can be lost, ``state`` keeps logs."""
+    """``images`` holds the documents' files, ``cache`` may be deleted, ``state`` keeps logs."""
 
     images: Path
     cache: Path
@@ -40,9 +40,9 @@ class Directories:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Called from whatever thread works; none may block.
+    """Callbacks, called from any thread; they must not block.
 
-    ``changed(image)`` when a state changed or about each second of progress;
+    ``changed(image)`` when a state changed, and about once a second of progress;
     ``built(image, host, seconds)`` when an install ended in a base, ``failed(image, host, record)``
     when an attempt failed;
     ``collected(volume, host)`` when an unused base was deleted.
@@ -70,7 +70,7 @@ class Images:
         clock: Callable[[], float] = time.time,
         pace: Pace | None = None,
     ) -> None:
-        """``owner`` tells this daemon's builders from another's; ``unused_ttl`` in seconds."""
+        """``owner`` marks this daemon's builders; ``unused_ttl`` in seconds."""
         hooks = hooks or Hooks()
         self._builders = builders
         self._stop = threading.Event()
@@ -119,22 +119,22 @@ class Images:
     # --- The port ---------------------------------------------------------------------------------
 
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
-        """What is known now, without waiting (a look at volumes happens when nothing is).
+        """The image's state as known now; looks at volumes when nothing is, and once a minute.
 
-        Raises ``HostUnreachableError`` only where nothing is known from before.
+        Raises as ``ImagePreparer.view`` and ``Installs.view``.
         """
         return self._of(image).view(host, pool, image)
 
     def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
-        """Brings the base into the pool: a ready disk now, in minutes; an installed one is begun,
-        and goes on by itself. Raises as the two parts do.
+        """Bring the base into the pool: upload a ready disk now (minutes), or start a build, which
+        goes on by itself. Raises as ``ImagePreparer.prepare`` and ``Installs.prepare``.
         """
         self._of(image).prepare(host, pool, image)
 
     def seed(
         self, host: str, pool: str, volume: str, *, instance_id: str, hostname: str, keys: list[str]
     ) -> None:
-        """Makes the NoCloud seed volume, anew if there is one. Raises what the storage raises."""
+        """Make or replace the NoCloud seed volume. Raises what the storage raises."""
         self._preparer.seed(
             host, pool, volume, instance_id=instance_id, hostname=hostname, keys=keys
         )
@@ -142,19 +142,19 @@ class Images:
     def _of(self, image: EffectiveImage) -> ImagePreparer | Installs:
         return self._preparer if image.install is None else self._installs
 
-    # --- What else there is to ask and to do ------------------------------------------------------
+    # --- Beyond the port --------------------------------------------------------------------------
 
     def progress(self) -> tuple[ImageProgress, ...]:
         """The preparations under way, for metrics and the CLI."""
         return (*self._preparer.progress(), *self._installs.progress())
 
     def knock(self, builder: str) -> None:
-        """libvirt says that something happened to a builder domain."""
+        """Tell the build that libvirt reported an event of its builder domain."""
         self._installs.knock(builder)
 
     def build(self, host: str, pool: str, image: EffectiveImage, *, refresh: bool) -> ImageView:
-        """Builds by hand; with ``refresh`` the installer's tree is asked anew what it holds. How it
-        stands then: a build that has stalled is not begun again, ``retry`` is for that.
+        """Start a build on request, and return the state. With ``refresh`` the installer's tree is
+        read again. A stalled build is not started again; ``retry`` does that.
 
         Raises ``PermanentError(reason="NoInstall")`` for a ready disk, or as ``prepare`` does.
         """
@@ -163,18 +163,18 @@ class Images:
                 f"Image {image.name} is a ready disk: there is nothing to build",
                 reason="NoInstall",
             )
-        # Who asks by hand does not wait for a backoff, and wants to know what is true now.
+        # An operator does not wait for a backoff, and needs a fresh look.
         self._installs.forget(image)
         if refresh:
             self._locations.refresh(image)
         view = self.view(host, pool, image)
-        # A base that was there may not be what the tree holds now: that is found out by building.
+        # An existing base may not match what the tree holds now: only a build finds that out.
         if not view.stalled and (refresh or view.state is not ImageState.READY):
             self._installs.prepare(host, pool, image, anew=refresh)
         return self.view(host, pool, image)
 
     def retry(self, image: EffectiveImage, hosts: Collection[str]) -> bool:
-        """Forgets what failed, so that it is tried anew; False where nothing had failed."""
+        """Forget what failed, so that it is retried; False where nothing had failed."""
         return self._installs.retry(image, hosts)
 
     def tend(
@@ -185,10 +185,10 @@ class Images:
         *,
         certain: bool,
     ) -> None:
-        """Goes on with builds found on the host, removes builders and bases that nobody wants.
+        """Continue builds found on the host; remove builders and bases that nobody wants.
 
-        ``images`` gives the documents' by name, as they are then; ``certain``: one that is not
-        among them is really gone. Raises what the host's calls raise.
+        ``images()`` returns the documents' images at that time, by name; ``certain``: an image that
+        is not among them is really gone. Raises what the host's calls raise.
         """
         self._installs.adopt(host, images(), certain=certain)
         if certain:
@@ -197,8 +197,8 @@ class Images:
             )
 
     def build_log(self, image: str, limit: int, *, follow: bool) -> Iterator[bytes]:
-        """The last ``limit`` bytes of what its installer said; with ``follow`` also what it says
-        from now on, until its build ends. Nothing where nothing was ever built.
+        """The last ``limit`` bytes of the installer's output; with ``follow`` also all output from
+        now on, until the build ends. Nothing where nothing was ever built.
         """
         path = self._installs.log_file(image)
         at = None
@@ -217,18 +217,18 @@ class Images:
                 return
 
     def close(self) -> None:
-        """Ends what is under way at its next piece; builders go on, for the next daemon to hear."""
+        """End work under way at its next chunk; builders go on, for the next daemon to continue."""
         self._stop.set()
         self._preparer.close()
 
     def _wants(
         self, host: str, pool: str, volume: str, images: Mapping[str, EffectiveImage]
     ) -> bool:
-        """May an Image want this base or boot volume, as its document stands?"""
+        """Whether an Image may want this base or boot volume, by its current document."""
         return any(volume.startswith(self._stems(host, pool, image)) for image in images.values())
 
     def _stems(self, host: str, pool: str, image: EffectiveImage) -> tuple[str, ...]:
-        """What the names of the image's volumes begin with, as exactly as it can be told now."""
+        """Prefixes of the names of the image's volumes, as exact as is known now."""
         if image.install is None:
             return self._preparer.stems(image)
         location = self._locations.known(host, pool, image)
@@ -242,12 +242,12 @@ class Images:
 
 
 def _read_on(path: Path, at: int | None, limit: int) -> tuple[bytes, int | None]:
-    """What was written since ``at``, or with None the last ``limit`` bytes; and where it ends."""
+    """At most ``limit`` bytes from offset ``at`` (None: the last), and the offset after them."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, 2)
             start = max(0, end - limit) if at is None else at
-            file.seek(start if start <= end else 0)  # shorter than before: begun anew
+            file.seek(start if start <= end else 0)  # shorter than before: a new file
             block = file.read(limit)
             return block, file.tell()
     except FileNotFoundError:

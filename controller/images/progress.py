@@ -1,6 +1,6 @@
-"""How far an image's preparation is: the same figures for a condition's message and for metrics.
+"""Progress of an image's preparation: the same figures for a condition's message and for metrics.
 
-Minutes pass while gigabytes move; an operator who sees nothing move restarts the daemon.
+Moving gigabytes takes minutes; an operator who sees no progress restarts the daemon.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 class Told(Protocol):
-    """Hears how far a transfer is: bytes done, bytes in all (None: not known), and what failed."""
+    """Receives a transfer's progress: bytes done, bytes in all (None: not known), what failed."""
 
     def __call__(self, done: int, total: int | None, detail: str = "", /) -> None: ...
 
@@ -39,9 +39,7 @@ class ImageProgress:
     total: int | None
     since: float
     detail: str = ""
-    """What there is to say beside the figures: the attempt, what failed last, what the installer
-    says.
-    """
+    """Text beside the figures: the attempt, the last failure, the installer's phase."""
 
     @property
     def message(self) -> str:
@@ -62,5 +60,5 @@ class ImageProgress:
 
 
 def human(size: int) -> str:
-    """Bytes for reading: ``880 MiB``, or ``512 bytes`` below one."""
+    """A size in bytes as text: ``880 MiB``, or ``512 bytes`` below one MiB."""
     return f"{size // MIB} MiB" if size >= MIB else f"{size} bytes"

@@ -53,7 +53,9 @@ RECONCILE_DURATION = _histogram(
     "reconcile_duration_seconds", "", "Time of one reconcile of one guest, in seconds.", _WORK
 )
 RECONCILE_PANICS = _counter(
-    "reconcile_panics_total", "", "Reconciles that ended in an unexpected error: bugs."
+    "reconcile_panics_total",
+    "",
+    "Reconciles and long actions that ended in an unexpected error: bugs.",
 )
 
 QUEUE_DEPTH = _gauge("workqueue_depth", "name", "Items waiting in the work queue.")

@@ -1,1 +1,1 @@
-"""The bytes of an image or installer: fetched, cached, checked. No host is known here."""
+"""The bytes of an image or installer: fetched, cached, checked. Nothing here knows a host."""

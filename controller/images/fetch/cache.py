@@ -1,7 +1,7 @@
-"""The cache of downloaded images: each file is named by its sha256, whole, or not there.
+"""The cache of downloaded images: each file is named by its sha256, and complete or not there.
 
-Concurrent requests for the same file share one download, also between processes (a lock on the
-``.part`` file); an interrupted one is taken up by whoever asks next.
+Concurrent requests for the same file share one download; a lock on the ``.part`` file keeps other
+processes out. The next request resumes an interrupted download.
 """
 
 import contextlib
@@ -41,15 +41,15 @@ class Downloader:
         self._sweep()
 
     def cached(self, sha256: str) -> Path:
-        """Where the file of that digest is, once it has been fetched."""
+        """The path of the file with that digest, once it has been fetched."""
         return Place(self._directory, sha256).final
 
     def fetch(self, url: str, sha256: str, progress: Told, *, secure: bool = False) -> Path:
-        """The file at ``url``, whole and checked.
-        ``secure``: ``sha256`` came the same way as the file, and proves no more than the way does.
+        """The path of the file at ``url``, complete and checked.
+        ``secure``: ``sha256`` came the same way, so no redirect from https to http is followed.
 
         Raises ``PermanentError`` (``ChecksumMismatch``, ``DownloadRefused``) or
-        ``TransientError`` (``DownloadFailed`` after ``tries`` failures in a row without a byte
+        ``TransientError`` (``DownloadFailed`` after ``Pace.tries`` failures in a row without a byte
         gained, ``DiskFull``, ``Busy``, ``Stopping``).
         """
         with self._lock:
@@ -65,7 +65,7 @@ class Downloader:
         return self.cached(sha256)
 
     def discard(self, sha256: str) -> None:
-        """Forgets a cached file that turned out not to be what its name says."""
+        """Delete a cached file that turned out not to be what its name says."""
         self.cached(sha256).unlink(missing_ok=True)
 
     def _fetch(self, url: str, sha256: str, secure: bool) -> None:
@@ -93,7 +93,7 @@ class Downloader:
 
     @contextlib.contextmanager
     def _locked_part(self, place: Place) -> Iterator[FileIO]:
-        """The part file, locked against other processes; no empty one stays behind."""
+        """The part file, locked against other processes; an empty one is deleted at the end."""
         opened = os.open(place.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with FileIO(opened, "r+") as part:
             try:
@@ -122,7 +122,7 @@ class Downloader:
             listener(done, total, detail)
 
     def _sweep(self) -> None:
-        """Parts that nobody has gone on with for a week are only taking room."""
+        """Delete parts that nobody has resumed for a week."""
         oldest = time.time() - _ABANDONED_SECONDS
         for pattern in ("*.part", "*.part.json"):
             for path in self._directory.glob(pattern):

@@ -1,9 +1,9 @@
-"""The sha256 of big local files, computed once and remembered across restarts of the daemon.
+"""The sha256 of big local files, computed once and kept across restarts of the daemon.
 
 A ``file`` source has no digest in its document, yet its base volume is named by its content.
-Hashing gigabytes at each look is out of the question, so what was computed is kept in the cache
-directory by path, and holds as long as nothing about the file changed that its writer cannot set
-back: an mtime can be restored, a ctime cannot.
+Hashing gigabytes at each look would take too long, so digests are kept in the cache directory by
+path. They are valid while the file's ``Signature`` is the same: a writer can restore an mtime, but
+not a ctime.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What tells, without reading it, that a file is still the same. Bytes and nanoseconds."""
+    """Shows, without reading a file, whether it is still the same. Bytes and nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -56,7 +56,7 @@ _SIGNED = fields(Signature)
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What was found out by reading a file. ``format`` and ``virtual_size`` of disks only."""
+    """What reading a file has shown; ``format`` and ``virtual_size`` of disks only."""
 
     path: str
     signature: Signature
@@ -66,7 +66,7 @@ class FileFacts:
 
 
 def signature(path: Path) -> Signature | None:
-    """None where no regular file can be seen."""
+    """The signature of the file; None where no regular file is found."""
     try:
         status = path.stat()
     except OSError:
@@ -75,9 +75,9 @@ def signature(path: Path) -> Signature | None:
 
 
 def open_regular(path: Path, name: str) -> BinaryIO:
-    """Opens without ever hanging on a FIFO or a device; ``name`` is what messages call it.
+    """Open a file without blocking on a FIFO or a device; ``name`` is what messages call it.
 
-    ``path`` is one whose links were followed already. Raises ``PermanentError``:
+    ``path`` must have its symlinks resolved already. Raises ``PermanentError``:
     ``ImageNotFound``, ``ImageRefused`` (no regular file) or ``ImageUnreadable``.
     """
     try:
@@ -106,9 +106,9 @@ class Digests:
         self._known: dict[str, FileFacts | None] = {}
 
     def recall(self, path: Path, seen: Signature | None, *, disk: bool) -> FileFacts | None:
-        """What is remembered of ``path`` as ``seen``; never reads the file itself.
+        """The kept facts of ``path``, if its signature is ``seen``; never reads the file itself.
 
-        With ``seen`` None (the file is gone) it is what was last known.
+        With ``seen`` None (the file is gone) the last known facts.
         """
         facts = self._remembered(path)
         if facts is None or (disk and not facts.format):
@@ -126,10 +126,10 @@ class Digests:
         sha256: str | None = None,
         trust: Trust = EVERYBODY,
     ) -> FileFacts:
-        """Reads the file unless its facts are remembered; takes seconds a gigabyte.
+        """The facts of a file, read from it unless they are kept; takes seconds per gigabyte.
 
-        ``check`` is called between pieces and may raise to give up. With ``sha256`` the caller
-        has just computed it. ``trust``: who may have written it. Raises ``PermanentError`` for
+        ``check`` is called between chunks and may raise to give up. ``sha256``: the caller has
+        just computed it. ``trust``: who may have written the file. Raises ``PermanentError`` for
         a file that cannot be used, ``TransientError(reason="ImageChanging")`` for one that is
         being written.
         """
@@ -185,7 +185,7 @@ class Digests:
     def _remember(self, path: Path, facts: FileFacts) -> None:
         with self._lock:
             self._known[str(path)] = facts
-            # Only a cache: a file that cannot be kept is hashed again after a restart.
+            # Only a cache: what cannot be kept is hashed again after a restart.
             with contextlib.suppress(OSError):
                 self._directory.mkdir(parents=True, exist_ok=True)
                 record = self._record(path)
@@ -216,7 +216,7 @@ def _hash(stream: BinaryIO, size: int, progress: Progress, check: Callable[[], N
     digest = hashlib.sha256()
     done = 0
     stream.seek(0)
-    # No further than it was long at first: a file that grows as fast as it is read has no end.
+    # No further than its size at first: a file that grows as fast as it is read has no end.
     while done < size and (data := stream.read(min(_CHUNK, size - done))):
         check()
         digest.update(data)
@@ -226,7 +226,7 @@ def _hash(stream: BinaryIO, size: int, progress: Progress, check: Callable[[], N
 
 
 def changing(name: str) -> TransientError:
-    """The error of a file that was written while it was read."""
+    """The error for a file that was written while it was read."""
     return TransientError(
         f"{name} is being written; it is looked at again when that is over",
         reason="ImageChanging",

@@ -1,7 +1,7 @@
-"""What a disk image file is, read from its bytes: an image is not trusted to be what it is called.
+"""Check what a disk image file is, by its bytes, because its name is not trusted.
 
 A qcow2 that names a backing file or an external data file would make QEMU open that file on the
-host for the guest to read, so such an image is refused here, before it is anywhere near a pool.
+host for the guest to read, so such an image is refused here, before it comes into a pool.
 A half-copied image is refused too. Layout: docs/interop/qcow2.rst of QEMU. Needs no qemu-img.
 """
 
@@ -23,7 +23,7 @@ _QCOW2_MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")  # 72 bytes, the header of version 2
 _HEADER_V3 = struct.Struct(">QQQII")  # incompatible, compatible, autoclear, refcount order, length
 HEAD_BYTES = 4096
-"""Of a volume that is looked at again; a qcow2's header is in the first 512."""
+"""Bytes of a volume that ``look_again`` needs; a qcow2's header is in the first 512."""
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 1, 2, 4, 8, 16
 _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED = 1 << 62
@@ -84,7 +84,7 @@ def inspect(stream: BinaryIO, name: str) -> DiskInfo:
 
 
 def look_again(head: bytes, format: DiskFormat, name: str) -> None:
-    """Is what QEMU would open, of which ``head`` are the first bytes, what was found to be good?
+    """Check again what QEMU would open; ``head`` are its first bytes.
 
     Raises as ``inspect`` does, for another format, a backing file and an external data file.
     """
@@ -116,7 +116,7 @@ def _inspect_qcow2(stream: BinaryIO, head: bytes, size: int, name: str) -> int:
         if table + cluster > size:
             raise _refused(name, cut)
         last = max(last, _last_cluster(stream, header, table))
-    # Its last cluster may rightly be a short one, so the beginning of it is all that is asked for.
+    # The last cluster may be a short one, so only its beginning must be inside the file.
     if last >= size:
         raise _refused(name, cut)
     return header.virtual_size

@@ -1,8 +1,8 @@
-"""What a file is that is no disk QEMU may be given as raw: told by its own marks, in a few words.
+"""Recognise files that must not be given to QEMU as raw disks, by their magic bytes.
 
-To QEMU anything is a raw disk. A tar, an OVA or a page that says "not found" would become an image
-that is Ready and never boots; another hypervisor's disk would boot into nothing. So everything that
-qemu-img knows (block drivers' probes), and what people have beside disks, is known here by name.
+QEMU takes any file as a raw disk. A tar, an OVA or a page that says "not found" would become an
+image that is Ready and never boots; another hypervisor's disk would not boot either. So everything
+that qemu-img knows (block drivers' probes), and files that people have beside disks, is named here.
 """
 
 import tarfile
@@ -65,11 +65,11 @@ HEAD_BYTES: Final = 40960
 TAIL_BYTES: Final = _SECTOR
 _BOM: Final = b"\xef\xbb\xbf"
 _LEAST_TEXT: Final = 512
-"""Bytes of text without a line's end that are no coincidence."""
+"""From so many bytes on, text without a line end is no coincidence."""
 
 
 def foreign(head: bytes, tail: bytes) -> str | None:
-    """What a file is whose first ``HEAD_BYTES`` and last ``TAIL_BYTES`` these are.
+    """What a file is, by its first ``HEAD_BYTES`` and its last ``TAIL_BYTES``.
 
     None where it may be a raw disk.
     """
@@ -86,7 +86,7 @@ def foreign(head: bytes, tail: bytes) -> str | None:
 
 
 def _is_tar(head: bytes) -> bool:
-    """By its first header's checksum: the oldest tars have no magic."""
+    """Whether it is a tar, by its first header's checksum: the oldest tars have no magic."""
     if len(head) < _SECTOR or not head[0]:
         return False
     try:

@@ -1,8 +1,8 @@
-"""One file over HTTP, over as many requests as it takes: resume, check, name.
+"""Download one file over HTTP: resume over as many requests as needed, check, rename.
 
-What the download is a part of (ETag, date, size) is kept beside the part, so a cut download goes on
-where it stopped if the server can tell that its file is still the same (RFC 9110, If-Range). The
-sha256 is computed while the bytes come; only a file that has it gets its name.
+The server's ETag, date and size of the file are kept beside the part, so an interrupted download
+resumes if the server confirms that its file is still the same (RFC 9110, If-Range). The sha256 is
+computed during the download; only a file that has it gets its final name.
 """
 
 import errno
@@ -37,12 +37,12 @@ _log = structlog.get_logger(__name__)
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_SECONDS = 60.0
 _GAIN_BYTES = 32 << 10
-"""Less than this is not getting on: neither between two failures nor in a ``stall_timeout``."""
+"""Fewer bytes are no progress, both between two failures and in a ``stall_timeout``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How patient a download is, in seconds. ``tries`` are failures in a row without a gain."""
+    """How patient a download is, in seconds. ``tries`` are failures in a row without progress."""
 
     stall_timeout: float = 30.0
     tries: int = 6
@@ -52,7 +52,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a file stands in the cache, named by the sha256 it must have."""
+    """Where a file is in the cache, named by the sha256 it must have."""
 
     directory: Path
     sha256: str
@@ -71,7 +71,7 @@ class Place:
 
 
 class AgainError(TransientError):
-    """Worth another try at once, unlike a full disk."""
+    """A failure that the download itself retries, unlike a full disk."""
 
     reason = "DownloadFailed"
 
@@ -80,13 +80,13 @@ class AgainError(TransientError):
         self.what = what
 
     def told(self, failures: int, tries: int) -> str:
-        """For who looks on meanwhile."""
+        """The text for the progress display."""
         return f"try {failures} of {tries} failed: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Kept beside a ``.part``: what it is a part of. The URL is hashed: it may hold a secret."""
+    """The file that a ``.part`` is part of, kept beside it. The URL may be secret: it is hashed."""
 
     url_sha256: str
     etag: str | None
@@ -104,7 +104,7 @@ class _Origin:
 class Transfer:
     """One download into ``part``, an unbuffered file at ``place.part`` that nobody else writes.
 
-    ``secure``: its checksum came the same way, so an address of https is left for none of http.
+    ``secure``: the checksum came the same way, so no redirect from https to http is followed.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Transfer:
         self._digest = hashlib.sha256()
 
     def run(self) -> None:
-        """Ends with the whole, checked file at ``place.final``, or raises."""
+        """Return with the complete, checked file at ``place.final``, or raise."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(AgainError),
             wait=self._wait,
@@ -149,7 +149,7 @@ class Transfer:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, AgainError) and error.retry_after is not None:
             return min(error.retry_after, _MAX_RETRY_AFTER_SECONDS)
-        # By failures in a row, not by attempts: a line that breaks but gains is not slowed down.
+        # By failures in a row, not by attempts: a bad line that makes progress is not slowed down.
         pause = min(self._pace.max_backoff, self._pace.backoff * 2.0 ** (self._failures - 1))
         jitter: float = tenacity.wait_random(0, self._pace.backoff)(state)
         return pause + jitter
@@ -181,7 +181,7 @@ class Transfer:
         self._finish(resumed)
 
     def _resume(self) -> _Origin | None:
-        """Takes up what is there; None (and nothing taken up) if it may be of something else."""
+        """Load the part that is there; None (and an empty part) if it may be of another file."""
         origin = self._origin()
         self._done = 0
         self._digest = hashlib.sha256()
@@ -261,7 +261,7 @@ class Transfer:
             rest = rest[self._part.write(rest) :]
 
     def _check_range(self, response: httpx.Response) -> int | None:
-        """The whole file's size; the part that comes must begin where ours ends."""
+        """The whole file's size; raises if the range does not begin where our part ends."""
         unit, _, rest = response.headers.get("content-range", "").partition(" ")
         span, _, size = rest.partition("/")
         if unit != "bytes" or span.partition("-")[0] != str(self._done):
@@ -303,7 +303,7 @@ class Transfer:
             self._full(total)
 
     def _full(self, total: int | None) -> None:
-        """Gives the room back: running guests may be on the same disk."""
+        """Delete the part, as running guests may be on the same disk; raise ``DiskFull``."""
         folder = self._place.directory
         self._restart()
         free = shutil.disk_usage(folder).free

@@ -1,4 +1,4 @@
-"""Files of the images directory, which no document may lead out of."""
+"""Find files in the images directory; no document may name a file outside of it."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from controller.desired.files.trusted_read import Trust, UnusableFileError
 from controller.errors import PermanentError
 
 EVERYBODY = Trust(None)
-"""For what the daemon itself has put there."""
+"""For files that the daemon itself has written."""
 
 
 def resolve(images_dir: Path, relative: str) -> Path:
-    """The path that ``relative`` means, links followed.
+    """The path of ``relative`` in the images directory, symlinks resolved.
 
-    Raises ``PermanentError``: ``ImageNotFound``, or ``ImageRefused`` for what leads outside.
+    Raises ``PermanentError``: ``ImageNotFound``, or ``ImageRefused`` for a path outside.
     """
     try:
         root = images_dir.resolve()
@@ -32,9 +32,9 @@ def resolve(images_dir: Path, relative: str) -> Path:
 
 
 def trusted(images_dir: Path, path: Path) -> Trust:
-    """Who may have written ``path``, as ``resolve`` gave it: as for documents, root, the daemon's
-    user and the owner of the images directory. What is in an image becomes a machine, and what is
-    in its header would be read as root.
+    """Who may have written ``path``, as ``resolve`` returned it: as for documents, root, the
+    daemon's user and the owner of the images directory. An image's content becomes a machine, and
+    a file that its header names would be read as root.
 
     Raises ``PermanentError(reason="ImageRefused")`` where others can write a directory that it is
     in, and so put another file in its place.
@@ -53,7 +53,7 @@ def trusted(images_dir: Path, path: Path) -> Trust:
 
 
 def check_trusted(trust: Trust, status: os.stat_result, what: str) -> None:
-    """Raises ``PermanentError(reason="ImageRefused")`` where others could write ``what``."""
+    """Raise ``PermanentError(reason="ImageRefused")`` where others could write ``what``."""
     try:
         trust.check(status, what)
     except UnusableFileError as error:

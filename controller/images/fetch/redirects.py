@@ -1,9 +1,9 @@
-"""Where a redirect may lead: a server that is asked for an image is not to choose whom we ask.
+"""HTTP GET with restricted redirects: a server must not choose which addresses we ask (SSRF).
 
-The daemon runs beside things that trust their neighbours: metadata services, routers, what listens
-on loopback. So a redirect leads to loopback, link-local or private addresses only where the
-document's own address is one of that kind, and from https to http only where the checksum came
-another way. A redirect's body is not read, and nothing of what a server says stands in an error.
+The daemon runs beside services that trust their neighbours: metadata services, routers, services
+on loopback. So a redirect to a loopback, link-local or private address is followed only where the
+document's own address is of that kind, and one from https to http only where the checksum came
+another way. A redirect's body is not read. Errors name its target, but quote no server's text.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ _MOST = 5
 
 
 class Kind(StrEnum):
-    """Who can be reached at an address."""
+    """From where an address can be reached."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 def new_client(stall_timeout: float) -> httpx.Client:
-    """``stall_timeout``: seconds without a byte. It follows no redirect; ``get`` does."""
+    """An HTTP client without redirects, for ``get``. ``stall_timeout``: seconds without a byte."""
     return httpx.Client(
         follow_redirects=False,
         timeout=httpx.Timeout(stall_timeout, connect=_CONNECT_SECONDS),
@@ -46,7 +46,7 @@ def new_client(stall_timeout: float) -> httpx.Client:
 def get(
     client: httpx.Client, url: str, *, headers: Mapping[str, str] | None = None, secure: bool
 ) -> Iterator[httpx.Response]:
-    """The answer, of which only the head was read. With ``secure`` what begins with https stays so.
+    """The answer, of which only the head was read. ``secure``: no redirect from https to http.
 
     Raises ``PermanentError(reason="DownloadRefused")`` for a redirect that is not followed, or an
     ``httpx.HTTPError``.
@@ -86,7 +86,7 @@ def _next(url: str, before: httpx.URL, location: str, *, secure: bool) -> httpx.
 
 
 def _same_or_better(before: httpx.URL, after: httpx.URL) -> bool:
-    """May it have the login of the address before? The rule of browsers and of httpx."""
+    """Whether ``after`` may get the login of ``before``, by the rule of browsers and of httpx."""
     if (before.scheme, before.port) == (after.scheme, after.port):
         return True
     return (before.scheme, after.scheme) == ("http", "https") and {before.port, after.port} == {
@@ -117,7 +117,7 @@ def _send(
         return client.send(request, stream=True)
     failed: httpx.HTTPError | None = None
     for address in addresses:
-        # What was looked up is what is connected to: a second look-up may tell another address.
+        # Connect to the address that was checked: a second look-up may return another one.
         pinned = client.build_request(
             "GET",
             target.copy_with(host=address),
@@ -133,7 +133,7 @@ def _send(
 
 
 def kind_of(address: str) -> Kind:
-    """Of an IP address."""
+    """The kind of an IP address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip.sixtofour or ip
@@ -145,7 +145,7 @@ def kind_of(address: str) -> Kind:
 
 
 def _addresses(url: httpx.URL) -> list[str]:
-    """The addresses of its host. None where a proxy looks it up, and we cannot."""
+    """The addresses of the URL's host; empty where a proxy looks it up, and we cannot."""
     try:
         return [str(ipaddress.ip_address(url.host.partition("%")[0]))]
     except ValueError:
@@ -155,7 +155,7 @@ def _addresses(url: httpx.URL) -> list[str]:
 
 
 def look_up(host: str) -> list[str]:
-    """getaddrinfo(3). Raises ``httpx.ConnectError`` for a name that is not known."""
+    """The addresses of a name (getaddrinfo(3)). Raises ``httpx.ConnectError`` if it is unknown."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -183,7 +183,7 @@ def status_words(status: int) -> str:
 
 
 def failure_words(error: httpx.HTTPError) -> str:
-    """What failed, without a byte of what the server said: it may be no web server at all."""
+    """What failed, without any text of the server, which may be no web server at all."""
     if isinstance(error, httpx.RemoteProtocolError):
         return "the answer broke off, or is not HTTP"
     if isinstance(error, httpx.DecodingError):
@@ -192,7 +192,7 @@ def failure_words(error: httpx.HTTPError) -> str:
 
 
 def shown(url: str) -> str:
-    """The address without what may be a secret: user, password and query."""
+    """The URL without what may be a secret: user, password and query."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:

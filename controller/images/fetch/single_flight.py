@@ -1,4 +1,4 @@
-"""One at a time for each key: who asks for what is already under way joins it.
+"""Run work once at a time for each key: a call for work that is already under way joins it.
 
 Ten guests of one image ask for it at once; it is fetched and uploaded once.
 """
@@ -18,9 +18,9 @@ class SingleFlight:
         self._under_way: dict[Hashable, Future[None]] = {}
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Does ``work``, or waits for the same key's work under way and shares its outcome.
+        """Do ``work``, or wait for the same key's work under way and share its outcome.
 
-        Waits as long as the work takes: every wait inside it has a deadline of its own.
+        Waits as long as the work takes, because every wait inside it has a deadline of its own.
         """
         with self._lock:
             flight = self._under_way.get(key)

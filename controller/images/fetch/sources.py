@@ -1,8 +1,8 @@
-"""Where an image's bytes come from: an EffectiveImage becomes checked local files.
+"""Get an image's bytes: turn an EffectiveImage into checked local files.
 
 An image has up to three contents: its disk, and for direct boot a kernel and an initrd. Each is
-known by its sha256, which names its volume; what is known without reading a file is told at once,
-what must be downloaded or hashed is done by ``obtain``.
+identified by its sha256, which names its volume. ``known`` tells what is known without reading a
+file, ``obtain`` downloads and hashes.
 """
 
 import threading
@@ -24,7 +24,7 @@ from controller.images.progress import Phase
 
 
 class Report(Protocol):
-    """Hears what a preparation is at, how far that is, and what failed last."""
+    """Receives the phase of a preparation, its progress in bytes, and what failed last."""
 
     def __call__(self, phase: Phase, done: int, total: int | None, detail: str = "", /) -> None: ...
 
@@ -46,7 +46,7 @@ class Content:
 
 
 def roles(image: EffectiveImage) -> tuple[Role, ...]:
-    """What ``image`` consists of."""
+    """The contents that ``image`` consists of."""
     boot = image.spec.boot
     if boot is None:
         return (Role.DISK,)
@@ -70,14 +70,14 @@ class Sources:
         self._digests = Digests(cache_dir / "digests")
 
     def signatures(self, image: EffectiveImage) -> tuple[Signature | None, ...]:
-        """Comparing these shows whether the image's own files changed; a download is none."""
+        """The signatures of the image's local files, to see if they changed; none of a download."""
         local = roles(image)[1:] if image.spec.source.url is not None else roles(image)
         return tuple(self._seen(image, role)[1] for role in local)
 
     def known(self, image: EffectiveImage, role: Role) -> Content | None:
-        """What can be told at once; None means: ``obtain`` must read the file first.
+        """What is known of the content now; None: ``obtain`` must read the file first.
 
-        A file that is gone still counts as what it was: the base made from it goes on serving.
+        A file that is gone keeps its last known content: the base made from it goes on serving.
         """
         disk = role is Role.DISK
         path, seen = self._seen(image, role)
@@ -143,7 +143,7 @@ class Sources:
         )
 
     def check_stop(self) -> None:
-        """Raises ``TransientError(reason="Stopping")`` once the daemon is going down."""
+        """Raise ``TransientError(reason="Stopping")`` once the daemon is stopping."""
         if self._stop.is_set():
             raise TransientError("the daemon is stopping", reason="Stopping")
 

@@ -1,7 +1,7 @@
-"""Small texts of mirrors, such as a tree's ``.treeinfo``: never more of them than a small text is.
+"""Fetch small texts of mirrors, such as a tree's ``.treeinfo``, of at most 1 MiB.
 
-What a server sends may be packed, and pack a thousandfold; packed twice, a millionfold. So the
-bytes are unpacked here, once, and never more of them than are read.
+A server may send gzip that grows a thousandfold when decompressed; packed twice, a millionfold. So
+it is decompressed here, only once, and never to more than 1 MiB.
 """
 
 import threading
@@ -19,13 +19,13 @@ from controller.images.progress import Told
 _MOST_BYTES = 1 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 _PATIENCE = 4
-"""A whole text has as many ``stall_timeout``."""
+"""A whole text may take this many times ``stall_timeout``."""
 
 
 def fetch_text(
     url: str, *, pace: Pace, stop: threading.Event, report: Told = lambda *_: None
 ) -> str:
-    """The text at ``url``; at most 1 MiB. ``report`` hears of each try that failed.
+    """The text at ``url``; at most 1 MiB. ``report`` is called after each try that failed.
 
     Raises ``PermanentError(reason="DownloadRefused")`` or ``TransientError`` (``DownloadFailed``
     after ``pace.tries``, ``Stopping``).
@@ -76,7 +76,7 @@ def fetch_text(
 
 
 def _unpacked(url: str, encoding: str, content: bytes) -> bytes:
-    """It was asked for unpacked; a mirror that packs all it has may do so once."""
+    """Decompress once: we ask for no compression, but some mirrors compress all they have."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return content

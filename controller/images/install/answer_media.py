@@ -1,7 +1,7 @@
-"""The answer file on its way to the installer: filled with its secrets, put where it is looked for.
+"""An install's answer file: filled with its secrets, and packed so that the installer finds it.
 
-Secrets enter here, into bytes that are uploaded at once and deleted after use; nowhere else do
-they stand beside an answer file.
+Secrets enter here, into bytes that are uploaded at once and deleted after use; no other place holds
+them together with an answer file.
 """
 
 import base64
@@ -21,14 +21,14 @@ from controller.images.iso.write import build_iso
 from controller.images.ports import Secrets
 
 _CRYPT = re.compile(r"\$[0-9a-zA-Z]+\$[./0-9A-Za-z$=,_-]+")
-"""A crypt(5) hash; the characters of one mean nothing in a kickstart, a preseed or YAML."""
+"""A crypt(5) hash; its characters mean nothing special in a kickstart, a preseed or YAML."""
 
 
 def fill(image: str, install: EffectiveInstall, secrets: Secrets) -> bytes:
-    """The answer file as the installer gets it.
+    """The answer file with its secrets, as the installer gets it.
 
     Raises ``PermanentError``: ``SecretUnavailable``, or ``PasswordNotHashed`` where the file that
-    should hold a hash holds anything else.
+    should hold a hash holds something else.
     """
     text = install.answer
     if install.root_password_hash_from is not None:
@@ -50,7 +50,7 @@ def fill(image: str, install: EffectiveInstall, secrets: Secrets) -> bytes:
 
 
 def initrd_overlay(install: EffectiveInstall, answer: bytes) -> bytes:
-    """What is appended to the installer's initrd: a gzipped cpio; b'' where nothing goes there."""
+    """The gzipped cpio to append to the installer's initrd; b'' where nothing is appended."""
     name = {
         (InstallKind.KICKSTART, Delivery.INITRD): "ks.cfg",
         (InstallKind.PRESEED, None): "preseed.cfg",
@@ -61,7 +61,7 @@ def initrd_overlay(install: EffectiveInstall, answer: bytes) -> bytes:
 
 
 def answer_iso(install: EffectiveInstall, answer: bytes) -> bytes:
-    """The volume that carries the answer file; b'' where it goes into the initrd."""
+    """The ISO that carries the answer file; b'' where it goes into the initrd."""
     if install.kind is InstallKind.AUTOINSTALL:
         meta = b"instance-id: guestkeeper-build\n"
         return build_iso("CIDATA", {"user-data": answer, "meta-data": meta})

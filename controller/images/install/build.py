@@ -1,8 +1,8 @@
-"""One unattended install, from nothing to a base volume with its marker: looks, decides, acts.
+"""One unattended install, from nothing to a base volume with its marker: look, decide, act.
 
-The deciding is ``planning.building``, the acting ``workbench``. Nothing is carried over from one
-turn to the next that the builder's own record does not hold, so a daemon that is killed at any
-point is followed by one that goes on.
+``planning.images.building`` decides, ``builder_resources.Workbench`` acts. All state that one turn
+hands to the next is also in the builder's record, so where a daemon is killed, at any point, the
+next one goes on.
 """
 
 import threading
@@ -31,7 +31,7 @@ from controller.planning.images import building
 
 _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 5.0
-"""Between looks at a builder that is at work; libvirt's events make it earlier."""
+"""Seconds between looks at a builder at work; libvirt events make the look earlier."""
 _UNREACHABLE_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
 _REOPEN_SECONDS = 0.5
@@ -40,7 +40,7 @@ _CATCH_UP_SECONDS, _CATCH_UP_BLOCKS = 0.5, 64
 
 
 class StalledError(PermanentError):
-    """Every attempt failed; ``record`` is the last one's."""
+    """Every attempt failed; ``record`` is that of the last attempt."""
 
     def __init__(self, record: BuildRecord) -> None:
         super().__init__(record.message, reason=record.reason)
@@ -48,18 +48,18 @@ class StalledError(PermanentError):
 
 
 class Watcher(Protocol):
-    """Hears how a build goes on; called from the build's thread, and must not block."""
+    """Receives a build's progress; called from the build's thread, and must not block."""
 
     def working(self, phase: Phase, done: int, total: int | None, detail: str) -> None: ...
 
     def built(self, seconds: float) -> None:
-        """A base was made; ``seconds`` since its attempt was started."""
+        """A base was made, ``seconds`` after its attempt was started."""
 
     def attempt_failed(self, record: BuildRecord) -> None: ...
 
 
 class Build:
-    """One image on one pool. ``run`` is called once; ``knock`` by any thread."""
+    """Builds one image in one pool. Call ``run`` once; ``knock`` from any thread."""
 
     def __init__(
         self,
@@ -97,22 +97,22 @@ class Build:
         return self._name
 
     def knock(self) -> None:
-        """Something happened to the builder: it is looked at now."""
+        """Make the build look at its builder now, because something happened to it."""
         listener = self._listener
         if listener is not None:
             listener.knock()
 
     def cancel(self) -> None:
-        """Another content is wanted: ``run`` ends soon, with ``reason="Superseded"``."""
+        """End ``run`` soon, with ``reason="Superseded"``: another content is wanted."""
         self._cancelled.set()
         self.knock()
 
     def run(self) -> None:
-        """Ends with a base that has its marker, or raises.
+        """Return when there is a base with its marker, or raise.
 
         ``StalledError`` when every attempt failed; ``PermanentError`` or ``TransientError`` for
-        what kept an attempt from beginning (a tree, a secret, a pool) and counts for none. A host
-        that gives no answer is waited for, for as long as it takes.
+        what prevented an attempt (a tree, a secret, a pool), which does not count as one. Waits
+        without limit for a host that does not answer.
         """
         try:
             while not self._turned():
@@ -132,7 +132,7 @@ class Build:
     # --- A turn -----------------------------------------------------------------------------------
 
     def _turned(self) -> bool:
-        """Looks, decides, acts; True at the end."""
+        """Look, decide, act; return True when the base is done."""
         try:
             if not self._name:
                 self._find()
@@ -148,7 +148,7 @@ class Build:
             return False
 
     def _find(self) -> None:
-        """The builder of this content that an earlier daemon left; others are out of date."""
+        """Find the builder of this content that an earlier daemon left; remove outdated ones."""
         for found in self._builders.builders(self._host):
             record = found.record
             if record is None or (record.image, record.pool) != (self._image.name, self._pool):
@@ -202,7 +202,7 @@ class Build:
 
     def _begin(self, attempt: int) -> None:
         if not self._takes_turn():
-            return  # somebody else was at work meanwhile: what is to be done is seen anew
+            return  # another install ran meanwhile: look and decide again
         detail = self._attempt(attempt)
         installer = self._tools.locations.obtain(
             self._host,
@@ -212,7 +212,7 @@ class Build:
         )
         base = install_base_name(self._image.name, self._image.content, installer.key)
         name = builder_name(self._image.name, self._pool, base)
-        if self._name not in ("", name):  # the location holds another installer than it did
+        if self._name not in ("", name):  # the location holds another installer than before
             record = BuildRecord(self._image.name, self._image.content, self._pool, self._base)
             remove_builder(self._tools, self._host, self._name, record)
         self._name, self._base = name, base
@@ -254,7 +254,7 @@ class Build:
             self._watcher.attempt_failed(record)
 
     def _finish(self, view: BuilderView | None) -> None:
-        """Gives the disk its marker, which makes it a base; the next turn tidies up."""
+        """Give the disk its marker, which makes it a base; the next turn tidies up."""
         assert view is not None and view.record is not None  # noqa: S101 - it was just seen
         if self._builders.volume(self._host, self._pool, self._base) is not None:
             self._bench.mark_complete(self._base)
@@ -266,7 +266,7 @@ class Build:
         self._note(view.record.failed("DiskVanished", message, self._tools.clock()))
 
     def _takes_turn(self) -> bool:
-        """Waits for it where it must, and is False then."""
+        """Take the host's turn to install; return False if it had to wait for it."""
         self._has_turn = self._has_turn or self._turn.acquire(blocking=False)
         if self._has_turn:
             return True
@@ -282,10 +282,10 @@ class Build:
     def _pause(self, seconds: float) -> None:
         self._tools.wait(max(0.05, seconds))
 
-    # --- What the builder says --------------------------------------------------------------------
+    # --- The builder's output ---------------------------------------------------------------------
 
     def _hear_out(self, view: BuilderView | None) -> BuilderView | None:
-        """The view with everything heard so far, which is written down where it is not yet."""
+        """The view with all markers read so far; new ones are written into the record."""
         if view is None or view.record is None or view.record.step is not Step.STARTED:
             return view
         if view.state is DomainState.UNKNOWN:
@@ -307,7 +307,7 @@ class Build:
         return replace(view, record=record)
 
     def _open_ears(self) -> None:
-        # One that an earlier daemon started counts among those that run, too.
+        # A builder that an earlier daemon started takes a turn, too.
         self._has_turn = self._has_turn or self._turn.acquire(blocking=False)
         if self._listener is None:
             self._bench.drop_boot_media(self._name)
@@ -317,12 +317,12 @@ class Build:
             self._listener.listen()
         except HostUnreachableError:
             raise
-        except GuestkeeperError as error:  # it ended just now, or somebody's hand is on it
+        except GuestkeeperError as error:  # it ended just now, or somebody else uses it
             self._bound.info("a port of the builder cannot be opened", why=str(error))
             self._pause(_REOPEN_SECONDS)
 
     def _listen(self, seconds: float) -> None:
-        """Until something was said that must be written down, or somebody knocked; not longer."""
+        """Read the ports until a marker must be recorded, a port ends or ``knock`` was called."""
         until = self._tools.monotonic() + seconds
         while self._listener is not None and (left := until - self._tools.monotonic()) > 0:
             self._check()
@@ -330,14 +330,14 @@ class Build:
             if heard is None:
                 continue
             if heard.data is None:
-                if heard.port:  # a port that ends at once must not keep us busy
+                if heard.port:  # a port that ends at once must not cause a busy loop
                     self._pause(_REOPEN_SECONDS)
                 return
             if self._hear(heard.port, heard.data):
                 return
 
     def _hear(self, port: str, data: bytes) -> bool:
-        """True where it says something that must be written down."""
+        """Take in a port's data; True where a marker must be recorded or answered."""
         self._heard = self._tools.monotonic()
         lines = self._build_log().add(port, data)
         if port != MARKER:
@@ -349,7 +349,7 @@ class Build:
         return self._markers != before or self._answer_owed
 
     def _drain(self) -> None:
-        """The builder is off: what it said last is still on its way."""
+        """Read the last output of a builder that is off, which may not have arrived yet."""
         deadline = self._tools.monotonic() + _DRAIN_SECONDS
         while (
             self._listener is not None
@@ -362,7 +362,7 @@ class Build:
         self._hush()
 
     def _catch_up(self) -> None:
-        """It reported a failure on one port: what led to it may still come on another."""
+        """Read on after a failure was reported on one port: its cause may come on another."""
         for _ in range(_CATCH_UP_BLOCKS):
             heard = self._listener.take(_CATCH_UP_SECONDS) if self._listener is not None else None
             if heard is None or heard.data is None:

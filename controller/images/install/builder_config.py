@@ -1,4 +1,4 @@
-"""What a builder domain is made of, from the Image and what was put into the pool for it."""
+"""The configuration of a builder domain: accelerator, timeout, kernel arguments, drives."""
 
 from controller.desired.effective import EffectiveImage, EffectiveInstall, InstallKind
 from controller.desired.schema.image import Delivery
@@ -10,7 +10,7 @@ TIMEOUT_KVM, TIMEOUT_TCG = 45 * 60.0, 180 * 60.0
 
 
 def accelerator(image: EffectiveImage, host: HostView) -> str:
-    """``kvm`` or ``tcg``."""
+    """The builder's accelerator: ``kvm`` or ``tcg``."""
     wanted = image.spec.builder.accelerator
     if wanted is Accelerator.AUTO:
         return "kvm" if host.kvm else "tcg"
@@ -18,22 +18,22 @@ def accelerator(image: EffectiveImage, host: HostView) -> str:
 
 
 def timeout(image: EffectiveImage, host: HostView) -> float:
-    """Seconds an attempt may take."""
+    """The seconds that an attempt may take."""
     if image.spec.timeout is not None:
         return image.spec.timeout
     return TIMEOUT_KVM if accelerator(image, host) == "kvm" else TIMEOUT_TCG
 
 
 def arguments(install: EffectiveInstall) -> str:
-    """The installer's kernel arguments: where the answer file is, that nobody is asked anything,
-    and a serial console. The Image's own come last, and so win.
+    """The installer's kernel arguments: the place of the answer file, no questions, a serial
+    console. The Image's own arguments come last, and so win.
     """
     location = install.location
     if install.kind is InstallKind.KICKSTART:
-        # nosave: Anaconda copies its logs and its kickstart in after the last %post inspected.
+        # nosave: else Anaconda copies its logs and kickstart in after the last %post inspected.
         words = ["inst.cmdline", "inst.ksstrict", "inst.notmux", "inst.nosave=all"]
         if install.delivery is Delivery.INITRD:
-            # Without it Anaconda looks on a volume labelled OEMDRV.
+            # Without inst.ks Anaconda looks on a volume labelled OEMDRV.
             words.insert(0, "inst.ks=file:/ks.cfg")
         repo = location.tree or location.repo or ("cdrom" if location.iso is not None else None)
         if repo is not None:
@@ -54,7 +54,7 @@ def builder_config(
     pool: str,
     disk: str,
 ) -> BuilderConfig:
-    """All but what is put into the pool to start it: kernel, initrd, the answer file's volume."""
+    """The builder without the media uploaded to start it: kernel, initrd, the answer ISO."""
     builder, iso = image.spec.builder, install.location.iso
     drives = (BuildDrive(iso.pool or pool, iso.volume),) if iso is not None else ()
     return BuilderConfig(

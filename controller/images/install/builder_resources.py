@@ -1,6 +1,6 @@
-"""What a build does to the world: volumes, media and the builder domain of one image on one pool.
+"""Make and remove what a build needs on a host: volumes, media and the builder domain.
 
-Each of these can be done again: whatever a killed daemon left is made anew or removed.
+Each of these can be done again: what a killed daemon left is made anew or removed.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ Sent = Callable[[int, int], None]
 class Tools:
     """What every build works with.
 
-    ``owner`` stands in its builders' records. ``clock`` gives epoch seconds, ``monotonic`` seconds
-    that no change of the clock moves. ``wait`` waits so many seconds, less where the daemon stops,
-    which ``check_stop`` then tells by raising.
+    ``owner`` is written into its builders' records. ``clock`` gives epoch seconds, ``monotonic``
+    monotonic seconds. ``wait`` waits so many seconds, less if the daemon stops; ``check_stop``
+    raises then.
     """
 
     builders: Builders
@@ -49,7 +49,7 @@ class Tools:
 
 
 class Workbench:
-    """One image on one pool. Everything raises what the host's calls raise."""
+    """The resources of one image in one pool. All methods raise what the host's calls raise."""
 
     def __init__(
         self, tools: Tools, host: str, pool: str, image: EffectiveImage, install: EffectiveInstall
@@ -62,13 +62,13 @@ class Workbench:
         self._install = install
 
     def is_base(self, base: str) -> bool:
-        """Is the volume there with its marker, as far as libvirt knows the pool?"""
+        """Whether the volume is there with its marker, as far as libvirt knows the pool."""
         return self._tools.volumes.find(self._host, self._pool, base) is not None
 
     def keeps_base(self, base: str) -> bool:
-        """``is_base`` by a fresh look into the pool, before anything is deleted there.
+        """``is_base`` after a new scan of the pool, to call before anything is deleted there.
 
-        A volume that guests stand on gets its marker back.
+        A volume that has overlays gets its marker back.
         """
         volumes = {one.name: one for one in self._builders.scanned_volumes(self._host, self._pool)}
         found = volumes.get(base)
@@ -78,32 +78,32 @@ class Workbench:
             return True
         if all(volume.backing != found.path for volume in volumes.values()):
             return False
-        # An overlay is only ever made of a base that had its marker.
+        # An overlay is only made of a base that had its marker.
         _log.warning("marker is gone", host=self._host, pool=self._pool, volume=base)
         self.mark_complete(base)
         return True
 
     def mark_complete(self, base: str) -> None:
-        """Gives the volume its marker: it is a base from now on."""
+        """Give the volume its marker: it is a base from now on."""
         self._tools.volumes.mark_complete(self._host, self._pool, base)
 
     def clear(self, name: str, base: str) -> None:
-        """Removes what an attempt left; the builder's definition and its record stay."""
+        """Remove what an attempt left; the builder's definition and its record stay."""
         self._builders.destroy_builder(self._host, name)
         delete_media(self._builders, self._host, self._pool, name)
         delete_disk(self._builders, self._host, self._pool, base)
 
     def tidy(self, name: str) -> None:
-        """Removes the builder, which has done its work; the base stays."""
+        """Remove the builder and its media after a successful build; the base stays."""
         self._builders.destroy_builder(self._host, name)
         delete_media(self._builders, self._host, self._pool, name)
         self._builders.undefine_builder(self._host, name)
 
     def start(self, name: str, base: str, attempt: int, installer: Installer, sent: Sent) -> None:
-        """The builder defined, with a new disk and new media, and started.
+        """Define the builder, with a new disk and new media, and start it.
 
-        Its definition comes first: whatever is put into the pool belongs to it from then on, and is
-        found and removed with it, whoever is killed.
+        The definition comes first: whatever is put into the pool belongs to it from then on, and is
+        found and removed with it, also after a daemon was killed.
         """
         answer = answer_media.fill(self._image.name, self._install, self._tools.secrets)
         record = BuildRecord(
@@ -128,7 +128,7 @@ class Workbench:
         try:
             self._start(config, installer, answer, sent)
         except GuestkeeperError:
-            # At best effort: there are secrets in them. The next attempt removes them, too.
+            # Best effort: the media hold secrets. The next attempt removes them, too.
             with contextlib.suppress(GuestkeeperError):
                 delete_media(self._builders, self._host, self._pool, name)
             raise
@@ -137,8 +137,8 @@ class Workbench:
         self.drop_boot_media(name)
 
     def drop_boot_media(self, name: str) -> None:
-        """Kernel and initrd of a builder that runs: QEMU has read them into its memory, and the
-        answer file's secrets may be in one of them.
+        """Delete kernel and initrd of a running builder: QEMU has read them into its memory, and
+        the initrd may hold the answer file's secrets.
         """
         for volume in (f"{name}-kernel", f"{name}-initrd"):
             self._builders.delete_volume(self._host, self._pool, volume)
@@ -159,7 +159,7 @@ class Workbench:
         self._builders.start_builder(self._host, config.with_media(kernel, initrd, answer_iso))
 
     def _put(self, volume: str, content: "_Joined", format: str, sent: Sent) -> str:
-        """Uploads; returns the volume's path on the host."""
+        """Upload ``content``; return the volume's path on the host."""
         return self._builders.upload_volume(
             self._host,
             self._pool,
@@ -172,7 +172,7 @@ class Workbench:
 
 
 class _Joined(io.RawIOBase):
-    """A file with something behind it, at a multiple of four bytes as the kernel wants archives."""
+    """A file and then ``behind``, at a multiple of four bytes, where the kernel wants archives."""
 
     def __init__(self, file: BinaryIO, behind: bytes) -> None:
         super().__init__()
@@ -194,30 +194,30 @@ class _Joined(io.RawIOBase):
 
 
 def log_path(log_dir: Path, host: str, name: str) -> Path:
-    """Where the log of the builder ``name`` stands; hosts may have builders of the same name."""
+    """The log file of the builder ``name``; two hosts may have builders of the same name."""
     return log_dir / f"{name}@{host}.log"
 
 
 def delete_media(builders: Builders, host: str, pool: str, name: str) -> None:
-    """What was put into the pool to start the builder ``name``; secrets are in it."""
+    """Delete the media that were uploaded to start the builder ``name``; they hold secrets."""
     for suffix in ("kernel", "initrd", "answer.iso"):
         builders.delete_volume(host, pool, f"{name}-{suffix}")
 
 
 def delete_disk(builders: Builders, host: str, pool: str, base: str) -> None:
-    """What was installed to. A marker left of it would vouch for the next disk of that name."""
+    """Delete the builder's disk, and its marker, which would mark the next disk as complete."""
     builders.delete_volume(host, pool, marker_name(base))
     builders.delete_volume(host, pool, base)
 
 
 def remove_builder(tools: Tools, host: str, name: str, record: BuildRecord) -> None:
-    """The builder and all it has, but not a base that got its marker."""
+    """Remove the builder and all it has, but not a base that got its marker."""
     tools.builders.destroy_builder(host, name)
     try:
         delete_media(tools.builders, host, record.pool, name)
         if tools.volumes.find(host, record.pool, record.base) is None:
             delete_disk(tools.builders, host, record.pool, record.base)
     except PermanentError as error:
-        if error.reason != "PoolMissing":  # then its volumes are gone with it
+        if error.reason != "PoolMissing":  # its volumes are gone with the pool
             raise
     tools.builders.undefine_builder(host, name)

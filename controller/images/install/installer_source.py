@@ -1,9 +1,9 @@
-"""Where an installer's kernel and initrd come from: a tree, an ISO, or two files.
+"""Find and fetch an installer's kernel and initrd: from a tree, an ISO, or two files.
 
-A tree says in its ``.treeinfo`` (RHEL, Fedora) or ``SHA256SUMS`` (Debian) which files they are and
-what their sha256 is. What it said is kept in the cache and not asked again while it can be
-fetched: a mirror that moves on to the next minor release changes nothing by itself, since no
-document changed. ``refresh`` asks anew.
+A tree's ``.treeinfo`` (RHEL, Fedora) or ``SHA256SUMS`` (Debian) names these files and their sha256.
+That is kept in the cache and not read again while the files can be fetched: a mirror that moves on
+to the next minor release changes nothing by itself, since no document changed.
+``refresh`` has it read again.
 """
 
 import configparser
@@ -45,7 +45,7 @@ _ON_ISO = {
 
 @dataclass(frozen=True, slots=True)
 class Installer:
-    """Kernel and initrd as checked local files. ``key`` stands for what the location holds."""
+    """Kernel and initrd as checked local files. ``key`` identifies what the location holds."""
 
     key: str
     kernel: Path
@@ -54,7 +54,7 @@ class Installer:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """What a tree said of its installer: paths below it, and their sha256."""
+    """The installer's files in a tree: paths below it, and their sha256."""
 
     url: str
     kernel: str
@@ -68,11 +68,11 @@ class _Tree:
 
 
 class _TreeError(ValueError):
-    """What is wrong with a tree's words, without quoting them."""
+    """What is wrong in a tree's list of files, without quoting it."""
 
 
 class Locations:
-    """Safe to use from many threads."""
+    """Finds and fetches installers. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -97,10 +97,10 @@ class Locations:
         self._stale: set[str] = set()
 
     def known(self, host: str, pool: str, image: EffectiveImage) -> str | None:
-        """The location's key where it can be told without fetching or reading a file.
+        """The location's key, if it is known without fetching or reading a file.
 
-        ``UNREAD`` for files that are there and must be read first; None where nothing is known of
-        what it holds. Raises what looking up an ISO's volume raises.
+        ``UNREAD`` for files that are there and must be read first; None where it is not known what
+        the location holds. Raises what looking up an ISO's volume raises.
         """
         install = _of(image)
         location = install.location
@@ -121,7 +121,7 @@ class Locations:
         return _key(*digests)
 
     def obtain(self, host: str, pool: str, image: EffectiveImage, report: Report) -> Installer:
-        """Fetches and checks what is not there yet; takes minutes.
+        """Fetch and check what is not there yet; takes minutes.
 
         Raises ``PermanentError`` (``TreeUnusable``, ``IsoUnusable``, those of downloads and files)
         or ``TransientError``.
@@ -137,8 +137,8 @@ class Locations:
         return Installer(_key(kernel_sha256, initrd_sha256), kernel, initrd)
 
     def refresh(self, image: EffectiveImage) -> None:
-        """The image's tree is asked again when it is next needed. Until it has answered, what it
-        said before holds.
+        """Have the image's tree read again when it is next needed. Until that has succeeded,
+        ``known`` returns what was read before.
         """
         tree = _of(image).location.tree
         if tree is not None:
@@ -155,7 +155,7 @@ class Locations:
             try:
                 return self._fetch_tree(tree, report)
             except PermanentError as error:
-                # The mirror has moved on, and what was remembered is no longer there.
+                # The mirror has moved on, and the files in the cached list are no longer there.
                 if error.reason not in ("ChecksumMismatch", "DownloadRefused"):
                     raise
         tree = self._ask(url, kind, report)
@@ -186,7 +186,7 @@ class Locations:
         try:
             return read(url, text)
         except (configparser.Error, KeyError, ValueError) as error:
-            # Only words of our own: what the server said may be anything, of anybody.
+            # Only our own words: the server's text is not to be trusted.
             why = str(error) if isinstance(error, _TreeError) else "a line there is not readable"
             if isinstance(error, configparser.MissingSectionHeaderError):
                 why = "it has no section headers"
@@ -209,10 +209,10 @@ class Locations:
         return tree if tree.url == url else None
 
     def _remember(self, tree: _Tree) -> None:
-        # Only a cache: what cannot be kept is asked again.
+        # Only a cache: what cannot be kept is read again.
         with contextlib.suppress(OSError):
             self._trees.mkdir(parents=True, exist_ok=True)
-            self._trees.chmod(0o700)  # an address may hold a password
+            self._trees.chmod(0o700)  # a URL may hold a password
             part = self._record(tree.url).with_suffix(".tmp")
             part.write_text(json.dumps(asdict(tree)), encoding="utf-8")
             part.replace(self._record(tree.url))
@@ -220,7 +220,7 @@ class Locations:
     # --- ISOs -------------------------------------------------------------------------------------
 
     def _iso_key(self, host: str, iso: IsoVolume, default: str) -> str | None:
-        """By name and size: libvirt tells no more of a volume without reading gigabytes."""
+        """The key by name and size: libvirt knows no more without reading gigabytes."""
         try:
             volume = self._builders.volume(host, iso.pool or default, iso.volume)
         except PermanentError as error:
@@ -317,7 +317,7 @@ def _iso_key(volume: VolumeView) -> str:
 
 
 def _treeinfo(url: str, text: str) -> _Tree:
-    """``.treeinfo`` of RHEL and Fedora: an INI file; checksums are ``path = sha256:HEX``."""
+    """Parse ``.treeinfo`` of RHEL and Fedora, an INI file; checksums: ``path = sha256:HEX``."""
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # paths keep their case
     parser.read_file(io.StringIO(text))
@@ -328,7 +328,7 @@ def _treeinfo(url: str, text: str) -> _Tree:
 
 
 def _sums(url: str, text: str) -> _Tree:
-    """``SHA256SUMS`` of Debian's ``.../installer-amd64/current/images``."""
+    """Parse ``SHA256SUMS`` of Debian's ``.../installer-amd64/current/images``."""
     sums = {}
     for line in text.splitlines():
         digest, _, path = line.partition(" ")

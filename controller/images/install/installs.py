@@ -1,4 +1,4 @@
-"""Images by unattended install on hosts' pools: what is known of each, and its build under way.
+"""Unattended installs in hosts' pools: what is known of each image, and its build under way.
 
 The pool and the builder's record are the truth: a base with its marker is ready, a builder whose
 last attempt failed is a stalled build, whoever made them and whenever. In memory is only what
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 _LOOK_AGAIN_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
 _NO_FAILURES = ("Stopping", "Superseded")
-"""The daemon stops, and the next one goes on; another content is wanted now."""
+"""Reasons of a build's end: the daemon stops and the next goes on; other content is wanted."""
 
 _Key = tuple[str, str, str]
 OnBuilt = Callable[[str, str, float], None]
@@ -58,12 +58,12 @@ class _Slot:
         self.failure: Failure | None = None
         self.looked: _Look | None = None
         self.looks = 0
-        """Which look counts: one that was begun before something happened does not."""
+        """The number of events so far; a look that began before the last one is not kept."""
         self.reported = 0.0
 
 
 class _Watch:
-    """Passes on how one build goes."""
+    """Passes the progress of one build on to ``Installs``."""
 
     def __init__(self, installs: "Installs", key: _Key) -> None:
         self._installs = installs
@@ -82,10 +82,10 @@ class _Watch:
 
 
 class Installs:
-    """Safe to use from many threads.
+    """Images by unattended install. Safe to use from many threads.
 
-    ``on_change(image name)``, ``on_built`` and ``on_failed`` are called from whatever thread works,
-    and must not block. ``at_once`` is how many installers run at the same time on a host.
+    ``on_change(image name)``, ``on_built`` and ``on_failed`` are called from any thread and must
+    not block. ``at_once`` is how many installers run at the same time on a host.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Installs:
         self._slots: dict[_Key, _Slot] = {}
 
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
-        """What is known now. Looks at volumes when nothing is, and once a minute.
+        """The image's state as known now; looks at volumes when nothing is, and once a minute.
 
-        Raises ``HostUnreachableError`` only where nothing is known from before.
+        Raises as ``look`` where nothing is known from before; ``BaseRefused`` at each look.
         """
         with self._lock:
             slot = self._slots.setdefault((host, pool, image.name), _Slot())
@@ -135,7 +135,7 @@ class Installs:
     def _looked(
         self, slot: _Slot, before: _Look | None, host: str, pool: str, image: EffectiveImage
     ) -> ImageView:
-        """What the host tells, at most a minute old; older while it cannot be looked at."""
+        """The state on the host, at most a minute old; older while it cannot be looked at."""
         if before is not None and before.content != image.content:
             before = None
         if before is not None and self._monotonic() - before.at < _LOOK_AGAIN_SECONDS:
@@ -156,10 +156,10 @@ class Installs:
         return view
 
     def prepare(self, host: str, pool: str, image: EffectiveImage, *, anew: bool = False) -> None:
-        """Begins to build what is missing, or goes on with it; does not wait for its end.
+        """Start or continue the build of a missing base; does not wait for its end.
 
-        Where it is there (unless ``anew``), or being built, nothing happens. Within the backoff of
-        what kept it from beginning, that is raised again.
+        Nothing happens where the base is there (unless ``anew``) or is being built. During the
+        backoff of an error that prevented the build, that error is raised again.
         """
         if not anew and self.view(host, pool, image).state is ImageState.READY:
             return
@@ -210,7 +210,7 @@ class Installs:
             return tuple(slot.progress for slot in self._slots.values() if slot.progress)
 
     def knock(self, builder: str) -> None:
-        """libvirt says that something happened to a builder domain."""
+        """Tell the build that libvirt reported an event of its builder domain."""
         with self._lock:
             builds = [slot.build for slot in self._slots.values() if slot.build is not None]
         for build in builds:
@@ -218,7 +218,7 @@ class Installs:
                 build.knock()
 
     def retry(self, image: EffectiveImage, hosts: Collection[str]) -> bool:
-        """Forgets what failed, so that the image is built anew; False where nothing had failed.
+        """Forget what failed, so that the image is built anew; False where nothing had failed.
 
         Raises what the hosts' calls raise.
         """
@@ -234,8 +234,8 @@ class Installs:
         return found
 
     def forget(self, image: EffectiveImage) -> bool:
-        """What was seen of it counts no longer: the next look is a fresh one. True where something
-        had failed.
+        """Drop what is known of the image, so that the next look is a fresh one. True where
+        something had failed.
         """
         failed = False
         with self._lock:
@@ -247,7 +247,7 @@ class Installs:
         return failed
 
     def adopt(self, host: str, images: Mapping[str, EffectiveImage], *, certain: bool) -> None:
-        """Goes on with builds that an earlier daemon began, and removes what nobody wants.
+        """Continue builds that an earlier daemon began; remove builders that nobody wants.
 
         ``certain``: an image that is not in ``images`` is really gone. Raises what the host's
         calls raise.
@@ -259,7 +259,7 @@ class Installs:
                 self._adopt_one(host, view.name, view.record, images, certain=certain)
             except HostUnreachableError:
                 raise
-            except GuestkeeperError as error:  # the others are looked after all the same
+            except GuestkeeperError as error:  # the other builders are still looked after
                 log.warning("builder not tended", host=host, builder=view.name, why=str(error))
 
     def _adopt_one(
@@ -283,12 +283,12 @@ class Installs:
             remove_builder(self._tools, host, name, record)
 
     def log_file(self, image: str) -> Path | None:
-        """The log that was last written of the image's builds; None where there is none."""
+        """The newest log of the image's builds; None where there is none."""
         found = self._tools.log_dir.glob(f"{image}{INFIX}*.log")
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def is_building(self, image: str) -> bool:
-        """Is a build of it under way here?"""
+        """Whether this daemon is building the image."""
         with self._lock:
             return any(
                 slot.build is not None
@@ -299,7 +299,7 @@ class Installs:
     # --- From the builds --------------------------------------------------------------------------
 
     def report(self, key: _Key, phase: Phase, done: int, total: int | None, detail: str) -> None:
-        """A build says what it is at; passed on at each new word, and once a second."""
+        """Record a build's progress; ``on_change`` follows each new text, else once a second."""
         now = self._monotonic()
         with self._lock:
             slot = self._slots[key]
@@ -359,8 +359,8 @@ class Installs:
             return slot is not None and slot.build is not None
 
     def _cancel_build(self, host: str, record: BuildRecord) -> bool:
-        """Ends the build of it that is under way here, if there is one: it is removed at the next
-        look then.
+        """Cancel the build of ``record`` if it is under way here. True where any build of its image
+        is: the builder is removed at the next look then.
         """
         with self._lock:
             slot = self._slots.get((host, record.pool, record.image))

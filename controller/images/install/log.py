@@ -1,8 +1,8 @@
-"""What an installer says, kept in a file for the operator: readable, bounded, without secrets.
+"""A build's log: the installer's output in a file, readable, of limited size, without secrets.
 
-Three ports speak at once (the serial console, Anaconda's log, our marker), so they are put
-together by whole lines. An answer file's password hash may be echoed by any of them; whatever
-looks like a crypt(5) hash is therefore blotted out, also when the daemon that knew it was killed.
+Three ports write at once (the serial console, Anaconda's log, our marker), so they are merged by
+whole lines. Any of them may echo an answer file's password hash; therefore whatever looks like a
+crypt(5) hash is removed, which also works after the daemon that knew the hash was killed.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _MAX_BYTES: Final = 16 << 20
 _MAX_LINE: Final = 4096
 _TAIL_LINES: Final = 12
 _CARRIED: Final = 256
-"""Bytes of an endless line that wait for what follows them: a hash may stand where it is cut."""
+"""Bytes kept back where an endless line is cut, because a hash may stand there."""
 _DOLLAR: Final = r"(?:\\?\$|%24)"
 _HASH: Final = re.compile(rf"{_DOLLAR}[0-9a-z]{{1,8}}{_DOLLAR}[^\s'\":]{{8,}}")
 
@@ -35,10 +35,10 @@ class BuildLog:
     """One build's log, for one thread; others only read the file."""
 
     def __init__(self, path: Path) -> None:
-        """Goes on at the end of a file that is there.
+        """Append to the file if there is one.
 
-        Where no file can be written that is told, and the last lines are kept in memory all the
-        same: an installation does not fail for its log.
+        If it cannot be written, that is logged, and the last lines are still kept in memory: an
+        install does not fail because of its log.
         """
         self.path = path
         self._open_lines: dict[str, bytes] = {}
@@ -59,13 +59,13 @@ class BuildLog:
             self._file.close()
 
     def heading(self, text: str, now: float) -> None:
-        """A line of our own between those of the installer; ``now`` in epoch seconds."""
+        """Write a line of our own between the installer's; ``now`` in epoch seconds."""
         self.end_lines()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         self._write(f"=== {stamp} {text}")
 
     def add(self, port: str, data: bytes) -> list[str]:
-        """Takes what ``port`` said; returns the lines that became whole, redacted."""
+        """Take data of ``port``; return the lines that are complete now, redacted."""
         *whole, rest = (self._open_lines.get(port, b"") + data).split(b"\n")
         if len(rest) > _MAX_LINE:
             whole.append(rest[:-_CARRIED])
@@ -80,7 +80,7 @@ class BuildLog:
         return lines
 
     def end_lines(self) -> None:
-        """The builder has ended: what it began to say is a line."""
+        """End all unfinished lines, because the builder has ended."""
         for port in list(self._open_lines):
             self.add(port, b"\n")
 
@@ -104,7 +104,7 @@ class BuildLog:
             self._give_up(error)
 
     def _begin_anew(self, file: BinaryIO) -> None:
-        """An installer that babbles must not fill the disk: the older half of two files goes."""
+        """Rotate to ``.log.1``, replacing it: endless output must not fill the disk."""
         file.close()
         self.path.replace(self.path.with_suffix(".log.1"))
         self._file = self.path.open("ab")
@@ -123,10 +123,10 @@ def _tail_of(path: Path) -> list[str]:
 
 
 def prune(directory: Path, pattern: str, keep: int) -> None:
-    """Deletes all but the newest ``keep`` files of ``pattern``: logs of contents long gone."""
+    """Delete all but the newest ``keep`` files of ``pattern``: logs of old contents."""
     dated = []
     for path in directory.glob(pattern):
-        with contextlib.suppress(OSError):  # another build's, deleted just now
+        with contextlib.suppress(OSError):  # another build deleted it just now
             dated.append((path.stat().st_mtime, path))
     for _, path in sorted(dated, reverse=True)[keep:]:
         try:
@@ -136,7 +136,7 @@ def prune(directory: Path, pattern: str, keep: int) -> None:
 
 
 def tail_of(path: Path) -> str:
-    """The last lines of a log that nobody writes any more; '' where there is none."""
+    """The last lines of a log that is no longer written; '' where there is none."""
     try:
         return ending("\n".join(_tail_of(path)), MAX_MESSAGE // 2)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the marker port said in an attempt, line by line. Pure."""
+"""Parse the lines that the marker port sends in one attempt. Pure."""
 
 from dataclasses import dataclass, replace
 
@@ -6,12 +6,12 @@ from controller.observed.build import BuildRecord
 
 _MAX_FOUND = 1000
 ANSWERED = ("success", "failure")
-"""Lines that are said again until they are answered."""
+"""Lines that the builder repeats until they are answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerState:
-    """``observed.build.MARKER_CHANNEL`` has the words."""
+    """The markers read so far; ``observed.build.MARKER_CHANNEL`` lists the words."""
 
     phase: str = ""
     sealed: bool = False
@@ -20,7 +20,7 @@ class MarkerState:
     failure: str = ""
 
     def hear(self, line: str) -> "MarkerState":
-        """With one more line; one that is none of the words changes nothing."""
+        """The state after one more line; a line with an unknown word changes nothing."""
         word, _, text = line.strip().partition(" ")
         match word:
             case "phase":
@@ -38,7 +38,7 @@ class MarkerState:
                 return self
 
     def into(self, record: BuildRecord) -> BuildRecord:
-        """The record with this in it."""
+        """``record`` with these markers."""
         return replace(
             record,
             phase=self.phase,
@@ -50,5 +50,5 @@ class MarkerState:
 
     @classmethod
     def of(cls, record: BuildRecord) -> "MarkerState":
-        """What an earlier daemon heard."""
+        """The markers in ``record``, which an earlier daemon read."""
         return cls(record.phase, record.sealed, record.unsealed, record.succeeded, record.failure)

@@ -1,6 +1,6 @@
-"""The ports of a running builder, heard at once: its marker, its log, its console.
+"""Read the ports of a running builder at once: its marker, its log, its console.
 
-One reader a port puts what comes into one queue; whoever builds takes it out with a deadline. A
+One thread per port puts what it reads into one queue; the build takes it out with a deadline. A
 port that ends while the builder runs (libvirtd was restarted) is opened again.
 """
 
@@ -27,14 +27,14 @@ _BACKLOG: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """``data`` None: the port has ended. ``port`` '': nothing was said, somebody knocked."""
+    """Data of a port; None: the port has ended. ``port`` '': no data, ``knock`` was called."""
 
     port: str
     data: bytes | None
 
 
 class Listener:
-    """Of one builder; used by one thread, knocked at by any."""
+    """Reads the ports of one builder. Use from one thread; ``knock`` from any."""
 
     def __init__(self, builders: Builders, host: str, name: str) -> None:
         self._builders = builders
@@ -47,13 +47,13 @@ class Listener:
 
     @property
     def open(self) -> bool:
-        """Is any port open?"""
+        """Whether any port is open."""
         return bool(self._channels)
 
     def listen(self) -> None:
-        """Opens the ports that are not open. One that the builder does not have is done without.
+        """Open the ports that are not open; skip those that the builder does not have.
 
-        Raises as a call does, with the ports open that could be opened.
+        Raises as a call to the host does; the ports that could be opened are open then.
         """
         failure: GuestkeeperError | None = None
         for port in _PORTS:
@@ -86,7 +86,7 @@ class Listener:
         return self._builders.open_builder_channel(self._host, self._name, channel)
 
     def take(self, timeout: float) -> Heard | None:
-        """The next that was heard; None when nothing was for ``timeout`` seconds."""
+        """The next data or knock; None when there was none for ``timeout`` seconds."""
         try:
             heard = self._heard.get(timeout=max(0.0, timeout))
         except queue.Empty:
@@ -96,18 +96,18 @@ class Listener:
         return heard
 
     def knock(self) -> None:
-        """Makes ``take`` return: something about the builder may have changed."""
-        with contextlib.suppress(queue.Full):  # then there is enough to wake up for
+        """Make ``take`` return, because something about the builder may have changed."""
+        with contextlib.suppress(queue.Full):  # then ``take`` returns anyway
             self._heard.put_nowait(Heard("", None))
 
     def answer(self, data: bytes) -> None:
-        """Writes to the marker port; raises as a call does."""
+        """Write to the marker port; raises as a call to the host does."""
         channel = self._channels.get(MARKER)
         if channel is not None:
             channel.write(data)
 
     def close(self) -> None:
-        """Lets go of every port."""
+        """Close every port."""
         self._closed.set()
         for port, channel in list(self._channels.items()):
             _quietly(channel.close, port)
@@ -127,7 +127,7 @@ class Listener:
         _quietly(channel.close, port)
 
     def _tell(self, heard: Heard) -> None:
-        """Waits for room: what is not taken stays in libvirt, and the installer waits."""
+        """Wait for room in the queue; meanwhile data stays in libvirt, and the installer waits."""
         while not self._closed.is_set():
             try:
                 self._heard.put(heard, timeout=_READ_SECONDS)

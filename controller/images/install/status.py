@@ -1,4 +1,4 @@
-"""What a host tells of an installed image: its base, or the builder of which nothing came."""
+"""The state of an installed image on a host: its base, or the builder whose build stalled."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ _LOCATION = re.compile(r"[0-9a-f]{8}\.qcow2")
 
 
 def look(tools: Tools, host: str, pool: str, image: EffectiveImage) -> ImageView:
-    """Looks at volumes and builders; raises what the host's calls raise."""
+    """The state by the volumes and builders there; raises what the host's calls raise."""
     missing = ImageView(image.name, host, pool, ImageState.MISSING, message="not built yet")
     location = tools.locations.known(host, pool, image)
     base = _base(tools, host, pool, image, location)
@@ -53,7 +53,7 @@ def _base(
     if location is not None:
         name = install_base_name(image.name, image.content, location)
         return tools.volumes.find(host, pool, name)
-    # What the location holds is not known (the cache is gone): a base of it serves as before.
+    # It is not known what the location holds (the cache is gone): any base of the content serves.
     stem = install_base_stem(image.name, image.content)
     volumes = {one.name: one for one in tools.builders.volumes(host, pool)}
     for name in sorted(volumes):
@@ -66,7 +66,7 @@ def _base(
 def _stalled(
     tools: Tools, host: str, pool: str, image: EffectiveImage, location: str | None
 ) -> BuilderView | None:
-    """The builder of this content, where its last attempt failed for good."""
+    """The builder of this content, if its last attempt failed and no retry is left."""
     if location:
         base = install_base_name(image.name, image.content, location)
         found = [tools.builders.builder(host, builder_name(image.name, pool, base))]

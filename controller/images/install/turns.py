@@ -1,4 +1,4 @@
-"""At most so many installers at once on a host: each takes gigabytes of memory, and the cores."""
+"""Limit the installers at once on a host: each takes gigabytes of memory, and the cores."""
 
 import threading
 
@@ -12,6 +12,6 @@ class Turns:
         self._hosts: dict[str, threading.Semaphore] = {}
 
     def of(self, host: str) -> threading.Semaphore:
-        """Whoever installs on ``host`` holds it meanwhile."""
+        """The semaphore to hold while installing on ``host``."""
         with self._lock:
             return self._hosts.setdefault(host, threading.Semaphore(self._at_once))

@@ -1,7 +1,7 @@
 """The NoCloud seed: the small ISO from which cloud-init takes a guest's name and keys.
 
 Format: cloud-init's "NoCloud" data source: a file system labelled ``cidata`` with ``meta-data`` and
-``user-data``. Everything is data given to a YAML writer, so a name or key cannot add directives.
+``user-data``. All values go through a YAML writer, so a name or key cannot add directives.
 The bytes depend on the arguments alone (fixed dates), so that equal seeds are equal files.
 """
 
@@ -29,7 +29,7 @@ def user_data(*, hostname: str, keys: list[str]) -> bytes:
         # With disable_root false, cloud-init gives the keys to root and to the default user.
         "disable_root": False,
         "ssh_authorized_keys": list(keys),
-        # Not installed by us, but where an image has it, it is how we get inside.
+        # We do not install the agent, but get inside through it where an image has it.
         "runcmd": [["sh", "-c", _START_AGENT]],
     }
     if not keys:

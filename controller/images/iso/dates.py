@@ -1,7 +1,7 @@
-"""Gives every date in a small ISO 9660 image one fixed value.
+"""Set every date in a small ISO 9660 image to one fixed value.
 
-pycdlib stamps the present time and the local time zone into descriptors, directory records and
-Rock Ridge entries, and offers no other; two equal seeds would never be equal bytes. Layout:
+pycdlib writes the current time and the local time zone into descriptors, directory records and
+Rock Ridge entries, and has no option for that; equal seeds would never be equal bytes. Layout:
 ECMA-119, sections 8.4 and 9.1; Rock Ridge (RRIP 1.12), section 4.1.6, "TF".
 """
 
@@ -33,7 +33,7 @@ def fix_dates(image: bytes) -> bytes:
 
 
 def _fix_directory(image: bytearray, record: int) -> None:
-    """``record`` is the offset of the directory's own record."""
+    """Fix a directory and those below it; ``record`` is the offset of its own record."""
     image[record + 18 : record + 25] = _SHORT_DATE
     for child in _children(image, record):
         image[child + 18 : child + 25] = _SHORT_DATE

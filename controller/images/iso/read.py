@@ -1,7 +1,7 @@
-"""Reads a few files out of an ISO that stands in a pool, without copying the ISO.
+"""Read a few files out of an ISO in a pool, without copying the whole ISO.
 
 The pool may be on another host, so the ISO is read through libvirt, piece by piece: of the
-gigabytes of an installation medium only its directories and the asked files travel.
+gigabytes of an installation medium only the directories and the wanted files are transferred.
 """
 
 import io
@@ -15,7 +15,7 @@ ReadAt = Callable[[int, int], bytes]
 
 
 def extract(read: ReadAt, size: int, wanted: Mapping[str, Path]) -> None:
-    """Copies each path of the ISO of ``size`` bytes to a file, which is whole or not there.
+    """Copy each path of the ISO of ``size`` bytes to a file, which is complete or not there.
 
     Raises what ``read`` raises, and pycdlib's errors for what is no ISO or lacks a path.
     """
@@ -35,7 +35,7 @@ def extract(read: ReadAt, size: int, wanted: Mapping[str, Path]) -> None:
 
 
 def _copy(iso: object, path: str, out: io.BufferedWriter) -> None:
-    """By its Rock Ridge name, else its Joliet one, else the plain one of ISO 9660."""
+    """Copy a file by its Rock Ridge name, else its Joliet name, else its ISO 9660 name."""
     import pycdlib
 
     assert isinstance(iso, pycdlib.PyCdlib)  # noqa: S101
@@ -49,7 +49,7 @@ def _copy(iso: object, path: str, out: io.BufferedWriter) -> None:
 
 
 class _Volume(io.RawIOBase):
-    """A file of ``size`` bytes over ``read``."""
+    """A read-only file object of ``size`` bytes over ``read``."""
 
     def __init__(self, read: ReadAt, size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Small ISO 9660 volumes that carry a few text files to whoever boots: seeds, answer files.
+"""Write small ISO 9660 volumes with a few text files: seeds, answer files.
 
 The bytes depend on the arguments alone (fixed dates), so that equal volumes are equal files.
 """

@@ -1,17 +1,17 @@
-"""Base and boot volumes in a pool: named by their content, and good only with their marker.
+"""Base and boot volumes in a pool: named by their content, and complete only with their marker.
 
-A volume has its full size from the moment it is made, so a half-filled one looks like a whole one.
-Hence a tiny marker volume, ``NAME.ok``, is made after the last byte has arrived. Whatever is found
-without its marker is the remains of an upload that was killed, and is deleted and made again.
+A volume has its full size from the moment it is made, so a half-filled one looks complete. Hence a
+tiny marker volume, ``NAME.ok``, is made after the last byte has arrived. A volume without its
+marker is the rest of an upload that was killed, and is deleted and made again.
 
-What QEMU will open is the volume, and not the file it came from. So a volume's own header is read,
-before it gets its marker and when a daemon sees it first: whoever changed the file meanwhile, or
-the volume, has not put a backing file there which a guest could read.
+QEMU will open the volume, and not the file it came from. So a volume's own header is read before it
+gets its marker, and when a daemon first sees it: a file or volume that was changed meanwhile could
+name a backing file, which a guest could then read.
 
-Two processes that upload the same volume are kept apart by the daemon's lock. Should they not be
-(two machines, one host), the other's half upload is told from a whole one by the room it takes in
-the pool, right before and right after the marker is made. Not seen is one that had removed the
-marker but not yet the volume at our second look, and is killed later.
+The daemon's lock keeps two processes from uploading the same volume. Where it cannot (two machines,
+one host), the other's half upload is detected by the space that it takes in the pool, right before
+and right after the marker is made. Not detected is another upload that had removed the marker but
+not yet the volume at our second look, and is killed later.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _MARKER_BYTES = 512
 
 
 class Storage(Protocol):
-    """What this room needs of ``ports.Hypervisor``; its raising rules hold here too."""
+    """The part of ``execution.ports.Hypervisor`` used here; its rules for errors apply, too."""
 
     def host(self, host: str) -> HostView: ...
 
@@ -70,13 +70,13 @@ class Storage(Protocol):
     def delete_volume(self, host: str, pool: str, name: str) -> None: ...
 
     def read_volume(self, host: str, pool: str, name: str, offset: int, length: int) -> bytes:
-        """``virStorageVolDownload`` of a part; shorter at the volume's end.
+        """Read a part (``virStorageVolDownload``); shorter at the volume's end.
 
         Raises ``PermanentError(reason="NotSupported")`` on a host whose volumes have no bytes.
         """
 
     def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
-        """Those of the volumes that are certainly not there."""
+        """Those of ``names`` that are certainly not there."""
 
 
 def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
@@ -86,19 +86,19 @@ def volume_name(image: str, role: Role, sha256: str, format: str) -> str:
 
 
 def volume_stem(image: str, role: Role) -> str:
-    """What the image's volumes of that role begin with."""
+    """The prefix of the image's volumes of that role."""
     return f"gk-{role}-{image}-"
 
 
 def install_base_name(image: str, content: str, location: str) -> str:
-    """``gk-base-rocky9-0123456789ab-01234567.qcow2``: what the documents say, what the installer's
-    location holds. By its beginning a base is known where the location cannot be asked.
+    """``gk-base-rocky9-0123456789ab-01234567.qcow2``: digests of the documents and of what the
+    installer's location holds. The prefix identifies a base where the location is not known.
     """
     return f"{install_base_stem(image, content)}{location[:8]}.qcow2"
 
 
 def install_base_stem(image: str, content: str) -> str:
-    """What the base volumes of an install begin with, whatever its location holds."""
+    """The prefix of an install's base volumes, whatever its location holds."""
     return f"{volume_stem(image, Role.DISK)}{content[:12]}-"
 
 
@@ -108,14 +108,14 @@ class Volumes:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._lock = threading.Lock()
-        self._proven: dict[tuple[str, str, str], float] = {}  # when it was written, as it was whole
+        self._proven: dict[tuple[str, str, str], float] = {}  # mtime of the complete volume
         self._changed: dict[tuple[str, str, str], float] = {}
 
     def find(self, host: str, pool: str, name: str) -> VolumeView | None:
-        """The volume if it is there and whole; ``changed_at`` says whether it still is.
+        """The volume if it is there with its marker; ``changed_at`` says if it changed since.
 
-        Raises ``PermanentError(reason="BaseRefused")`` for one that QEMU would read more than
-        itself for: it is not what was made.
+        Raises ``PermanentError(reason="BaseRefused")`` for a volume that is not as it was made:
+        of another format, or one that makes QEMU open other files.
         """
         marker = self._storage.volume(host, pool, marker_name(name))
         if marker is None:
@@ -134,13 +134,13 @@ class Volumes:
     def changed_at(self, host: str, pool: str, name: str) -> float:
         """When somebody wrote to the volume after its marker was made, as last found; 0: nobody.
 
-        Nothing of ours writes to it, and an overlay's guest does not either. Epoch seconds.
+        Epoch seconds. Neither Guestkeeper nor a guest on an overlay writes to it.
         """
         with self._lock:
             return self._changed.get((host, pool, name), 0.0)
 
     def remains(self, host: str, pool: str, name: str) -> int:
-        """Bytes that the remains of a killed upload take, which a new one gets back."""
+        """The bytes that the rest of a killed upload takes, which a new upload frees."""
         found = self._storage.volume(host, pool, name)
         return found.allocation if found is not None else 0
 
@@ -154,17 +154,17 @@ class Volumes:
         check: Callable[[], None],
         progress: Callable[[int], None],
     ) -> VolumeView:
-        """Uploads the file and marks it good; ``check`` may raise to give up in between.
+        """Upload the file and make its marker; ``check`` may raise to give up in between.
 
         Raises what the storage raises, or ``TransientError``: ``ImageChanging`` for a file that
-        is written meanwhile, ``UploadDisturbed`` where somebody else writes the same volume.
+        is being written, ``UploadDisturbed`` where somebody else writes the same volume.
         """
         found = self._storage.volume(host, pool, name)
         uploaded = True
         if found is None:
             found = self._upload(host, pool, name, facts, check, progress)
         elif self._is_proven(host, pool, found):
-            # It was whole, and is as it was, guests may run on it, and only its marker was removed.
+            # It is unchanged since it was complete, and guests may use it: only its marker is gone.
             _log.warning("marker is gone", host=host, pool=pool, volume=name)
             uploaded = False
         elif not self._storage.absent(host, pool, [marker_name(name)]):
@@ -181,7 +181,7 @@ class Volumes:
         try:
             self._look_at(host, pool, found)
         except PermanentError as error:
-            # Guests may stand on what was there before; and what cannot be read may be good.
+            # Guests may use a volume from before; and one that cannot be read may be good.
             if uploaded and error.reason == "BaseRefused":
                 self._storage.delete_volume(host, pool, name)
             raise
@@ -195,7 +195,7 @@ class Volumes:
         return made
 
     def mark_complete(self, host: str, pool: str, name: str) -> None:
-        """Marks a volume as good that was filled by other means than ``put``.
+        """Make the marker of a volume that was filled by other means than ``put``.
 
         Raises ``PermanentError(reason="BaseRefused")`` as ``find`` does.
         """
@@ -205,11 +205,11 @@ class Volumes:
         self._mark(host, pool, name)
 
     def _look_at(self, host: str, pool: str, volume: VolumeView) -> None:
-        """Its own backing, data file and format, from its own bytes."""
+        """Check the volume's backing file, data file and format, by its own bytes."""
         where = f"the volume {pool}/{volume.name} of host {host}"
         format_ = _disk_format(volume.name)
         if format_ is None:
-            return  # a kernel or an initrd: its format is nobody's business
+            return  # a kernel or an initrd has no disk format
         remedy = (
             "; it is not as Guestkeeper made it. Find out who changed it, then let it be made anew"
             f" (once no guest is on it): virsh vol-delete {shlex.quote(volume.name)}"
@@ -225,7 +225,7 @@ class Volumes:
             look_again(head, format_, where)
         except PermanentError as error:
             if error.reason == "NotSupported":
-                return  # libvirt's test driver: there are no bytes
+                return  # libvirt's test driver: its volumes have no bytes
             if error.reason != "ImageRefused":
                 raise
             raise PermanentError(f"{error}{remedy}", reason="BaseRefused") from error
@@ -238,19 +238,19 @@ class Volumes:
     def _same(
         self, host: str, pool: str, name: str, whole: VolumeView, facts: FileFacts
     ) -> VolumeView:
-        """The volume as it is now, if it can still be what it was when the last byte was there."""
+        """The volume as it is now; raises if it cannot be the one that was ``whole``."""
         seen = self._storage.volume(host, pool, name)
         if seen is None:
             raise TransientError(
                 f"the volume {name} vanished while it was made", reason="VolumeVanished"
             )
-        # Whether libvirt has looked into the file by now, and so what it says it is, is chance.
+        # The format and size that libvirt reports depend on whether it has read the header by now.
         shapes = {
             (whole.format, whole.capacity),
             ("raw", facts.signature.size),
             (facts.format or "raw", facts.virtual_size or whole.capacity),
         }
-        # A file system may give back some of what it had set aside, never some of the content.
+        # A file system may free space that it had reserved, but never content.
         content = min(whole.allocation, facts.signature.size)
         if (seen.format, seen.capacity) not in shapes or seen.allocation < content:
             raise TransientError(
@@ -272,7 +272,7 @@ class Volumes:
         with self._lock:
             self._proven.pop((host, pool, name), None)
             self._changed.pop((host, pool, name), None)
-        # A marker that is there already would vouch for what is about to be half there.
+        # An old marker would make the half upload look complete.
         self._storage.delete_volume(host, pool, marker_name(name))
         with (
             open_regular(Path(facts.path), f"the image file {facts.path}") as opened,
@@ -295,7 +295,7 @@ class Volumes:
                 if not same or stream.sha256() != facts.sha256:
                     raise changing(f"the image file {facts.path}")
             except (GuestkeeperError, OSError) as error:
-                # At best effort: what stays has no marker, so nothing takes it as good.
+                # Best effort: what stays has no marker, so nothing takes it as complete.
                 with contextlib.suppress(GuestkeeperError):
                     self._storage.delete_volume(host, pool, name)
                 if isinstance(error, OSError):
@@ -317,7 +317,7 @@ class Volumes:
 
 
 class _Stoppable(io.BufferedReader):
-    """Lets a daemon that is stopping end an upload at the next read; digests what was read."""
+    """A stream whose next read raises when the daemon stops; it hashes what was read."""
 
     def __init__(self, descriptor: int, check: Callable[[], None]) -> None:
         super().__init__(io.FileIO(descriptor, closefd=False), 1 << 18)
@@ -331,11 +331,11 @@ class _Stoppable(io.BufferedReader):
         return data
 
     def sha256(self) -> str:
-        """Of all that was read, from the beginning on."""
+        """The digest of all that was read so far."""
         return self._digest.hexdigest()
 
 
 def _disk_format(volume: str) -> DiskFormat | None:
-    """Of a base, by its name; None for a boot volume."""
+    """The format of a base, by its name; None for a boot volume."""
     suffix = volume.rpartition(".")[2]
     return next((each for each in get_args(DiskFormat) if each == suffix), None)

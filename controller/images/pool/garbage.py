@@ -1,9 +1,9 @@
-"""Base and boot volumes that nobody uses any more: found, waited for, deleted.
+"""Find and delete base and boot volumes that nobody uses any more.
 
 A base is in use while any volume is an overlay of it, or any domain of the host, ours or not,
-names it. One that an Image of this daemon wants stays too. What is left has a time to live, for
-somebody may put the old document back; when that began is kept in a small file, so that a daemon
-that is restarted daily collects as well.
+names it. One that an Image of this daemon wants stays, too. The others have a time to live, because
+somebody may put the old document back. When that began is kept in a small file, so that a daemon
+that is restarted daily deletes bases as well.
 """
 
 import json
@@ -19,11 +19,11 @@ from controller.observed.host import VolumeView
 
 _log = structlog.get_logger(__name__)
 _SEEN = 600.0
-"""Seconds for which this daemon itself has to have seen a base unused, whatever is written down."""
+"""Seconds for which this daemon itself must have seen a base unused, whatever the file says."""
 
 
 class Bases:
-    """For one thread. ``ttl`` in seconds; ``on_collected(image volume, host)`` must not block."""
+    """Use from one thread. ``ttl`` in seconds; ``on_collected(volume, host)`` must not block."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Bases:
     def collect(
         self, host: str, pools: Collection[str], wanted: Callable[[str, str], bool]
     ) -> None:
-        """Deletes what has been unused for ``ttl`` in ``pools``.
+        """Delete volumes in ``pools`` that have been unused for ``ttl``.
 
-        ``wanted(pool, volume)`` is asked right before each deletion again. Raises what the host's
+        ``wanted(pool, volume)`` is called again right before each deletion. Raises what the host's
         calls raise.
         """
         since = self._load()
@@ -70,7 +70,7 @@ class Bases:
             }
         except HostUnreachableError:
             raise
-        except GuestkeeperError as error:  # of this pool; the others are looked at all the same
+        except GuestkeeperError as error:  # of this pool; the others are still looked at
             _log.warning("bases were not looked at", host=host, pool=pool, why=str(error))
             return
         for key in [key for key in since if key.startswith(here)]:
@@ -81,7 +81,7 @@ class Bases:
             began = since.setdefault(here + name, now)
             if began > now:  # the clock was set back
                 since[here + name] = began = now
-            # The clock may be wrong that an earlier daemon wrote by, or this one began with.
+            # The clock may have been wrong for an earlier daemon, or when this one started.
             seen = now - self._seen.setdefault(here + name, now) >= min(_SEEN, self._ttl)
             over = now - began >= self._ttl
             if over and seen and self._delete(host, pool, name, wanted):
@@ -89,12 +89,12 @@ class Bases:
                 del self._seen[here + name]
 
     def _delete(self, host: str, pool: str, name: str, wanted: Callable[[str, str], bool]) -> bool:
-        """Looks once more, then the marker goes first: half deleted is no base."""
+        """Look once more, then delete the marker first: half deleted, it is no base."""
         try:
             still = {volume.name for volume in self._unused(host, pool)}
         except HostUnreachableError:
             raise
-        except GuestkeeperError as error:  # not known just now
+        except GuestkeeperError as error:  # whether it is used is not known
             _log.info("base stays for now", host=host, pool=pool, volume=name, why=str(error))
             return False
         if name not in still or wanted(pool, name):
@@ -106,9 +106,9 @@ class Bases:
         return True
 
     def _unused(self, host: str, pool: str) -> Iterable[VolumeView]:
-        """What is used is read last: a guest that is made meanwhile is seen.
+        """The unused bases. What is used is read last, to include a guest that is made meanwhile.
 
-        By file name, not by path: it holds a digest, and a path may be written in many ways.
+        Compares file names, not paths: a name holds a digest, a path may be written in many ways.
         """
         there = self._builders.scanned_volumes(host, pool)
         candidates = [volume for volume in there if is_base_name(volume.name)]
@@ -140,5 +140,5 @@ class Bases:
             part = self._memory.with_suffix(".tmp")
             part.write_text(json.dumps(since, sort_keys=True), encoding="utf-8")
             part.replace(self._memory)
-        except OSError as error:  # then the time to live begins anew with the next daemon
+        except OSError as error:  # the time to live begins anew with the next daemon
             _log.warning("unused bases cannot be noted", path=str(self._memory), why=str(error))

@@ -1,7 +1,7 @@
-"""Ready disks on hosts' pools: whether a base is there, and how it gets there.
+"""Ready disks in hosts' pools: find their base volumes, or fetch and upload them.
 
-The pool is the truth: a base with its marker is ready, whoever made it and whenever. What is kept
-in memory is only what a pool cannot tell: work under way, and failures with their backoff.
+The pool is the truth: a base with its marker is ready, whoever made it and whenever. In memory is
+only what a pool cannot tell: work under way, and failures with their backoff.
 """
 
 import threading
@@ -34,7 +34,7 @@ from controller.observed.image import ImageState, ImageView
 _log = structlog.get_logger(__name__)
 _REPORT_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 60.0
-_NOT_REMEMBERED = "Stopping"  # nobody tries again, and it is no failure
+_NOT_REMEMBERED = "Stopping"  # the daemon stops: no failure, and no retry
 
 _Key = tuple[str, str, str]
 
@@ -71,11 +71,11 @@ class _Slot:
 
 
 class ImagePreparer:
-    """Images from files and addresses, over a ``Storage``. Safe to use from many threads.
+    """Images from files and URLs, over a ``Storage``. Safe to use from many threads.
 
-    ``on_change(image name)`` is called, from whatever thread works, when a state changes and about
-    each second of progress; it must not block. ``recheck`` is for how many seconds what was seen
-    of the source files is believed.
+    ``on_change(image name)`` is called, from any thread, when a state changes and about once a
+    second of progress; it must not block. ``recheck``: seconds after which the source files are
+    looked at again.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class ImagePreparer:
         self._seen: dict[str, _Seen] = {}
 
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
-        """What is known now. Looks at volumes when nothing is, and once a minute.
+        """The image's state as known now; looks at volumes when nothing is, and once a minute.
 
-        While they cannot be looked at, what was known stays; where nothing was, the view says why.
-        Raises ``HostUnreachableError`` only where nothing is known and the host is lost.
+        While volumes cannot be looked at, the last state stays; without one, the view says why.
+        Raises ``HostUnreachableError`` only where nothing is known and the host does not answer.
         """
         seen = self._look_at_sources(image)
         with self._lock:
@@ -158,10 +158,10 @@ class ImagePreparer:
         return self._keep_ready(host, pool, image, seen.contents, whole)
 
     def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
-        """Fetches, checks and uploads what is missing; takes minutes, or no time if all is there.
+        """Fetch, check and upload what is missing; takes minutes, or no time if all is there.
 
-        A call for what is being prepared joins it. Within the backoff of a failure, of whatever
-        kind, that failure is raised again. Raises ``PermanentError`` or ``TransientError``
+        A call for an image that is being prepared joins that work. During the backoff of a failure
+        of any kind, that failure is raised again. Raises ``PermanentError`` or ``TransientError``
         (``PoolFull``, ``PoolMissing``, ``HostUnreachable``, those of the sources and the storage).
         """
         self._single_flight.run(
@@ -169,8 +169,8 @@ class ImagePreparer:
         )
 
     def stems(self, image: EffectiveImage) -> tuple[str, ...]:
-        """What the names of the image's volumes begin with; without the digest of a file that was
-        not read yet, for then any of them may be the one.
+        """Prefixes of the image's volume names; without the digest while a file was not read yet,
+        because any of them may be the one then.
         """
         contents = self._look_at_sources(image).contents
         if contents is None:
@@ -183,7 +183,7 @@ class ImagePreparer:
     def seed(
         self, host: str, pool: str, volume: str, *, instance_id: str, hostname: str, keys: list[str]
     ) -> None:
-        """Makes the NoCloud seed volume, anew if there is one. Raises what the storage raises."""
+        """Make or replace the NoCloud seed volume. Raises what the storage raises."""
         content = build_seed(instance_id=instance_id, hostname=hostname, keys=keys)
         self._storage.upload_volume(
             host,
@@ -201,7 +201,7 @@ class ImagePreparer:
             return tuple(slot.progress for slot in self._slots.values() if slot.progress)
 
     def close(self) -> None:
-        """Ends what is under way at its next piece; what was fetched so far is kept."""
+        """End work under way at its next chunk; what was fetched so far is kept."""
         self._stop.set()
 
     # --- preparing ---
@@ -282,7 +282,7 @@ class ImagePreparer:
         needed = sum(facts.signature.size for facts in wanted.values())
         view = self._storage.host(host).pools.get(pool)
         if view is None or not view.active or needed <= view.available:
-            return  # what is wrong with the pool itself, the upload tells
+            return  # the upload reports what is wrong with the pool itself
         freed = sum(
             self._volumes.remains(
                 host, pool, volume_name(image.name, role, facts.sha256, facts.format)
@@ -307,7 +307,7 @@ class ImagePreparer:
             before = slot.progress
             if before is None:
                 return
-            if not (done or detail):  # nothing came yet: what failed before is what is known
+            if not (done or detail):  # nothing came yet: keep showing the last failure
                 detail = before.detail
             slot.progress = replace(before, phase=phase, done=done, total=total, detail=detail)
             same = (before.phase, before.detail) == (phase, detail)
