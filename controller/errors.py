@@ -1,7 +1,7 @@
-"""The one small hierarchy of errors that crosses rooms.
+"""The exceptions that all packages share: transient ones, permanent ones, and a few special cases.
 
-Adapters translate what libvirt, SQLite or httpx raise into these at their edge, so the loop needs
-to know two things only: may it be tried again, and what should the operator read.
+Adapters translate the exceptions of libvirt, SQLite and httpx into these, so the loop needs to know
+only two things: may the action be tried again, and what should the operator read.
 """
 
 import shlex
@@ -22,7 +22,7 @@ class GuestkeeperError(Exception):
 
 
 class TransientError(GuestkeeperError):
-    """It may work later: try again, after ``retry_after`` seconds where the raiser knows better."""
+    """A failure that may pass: retry, after ``retry_after`` seconds if the raiser gave that."""
 
     reason = "TransientFailure"
 
@@ -34,7 +34,7 @@ class TransientError(GuestkeeperError):
 
 
 class HostUnreachableError(TransientError):
-    """No answer from the host (connection gone or deadline passed): nothing is known, so no act."""
+    """No answer from the host (connection lost or deadline passed): nothing is known or done."""
 
     reason = "HostUnreachable"
 
@@ -52,7 +52,7 @@ class AgentUnavailableError(TransientError):
 
 
 class FilesystemsFrozenError(AgentUnavailableError):
-    """A backup or snapshot has frozen the file systems of guest ``name``: it is left alone."""
+    """A backup or snapshot froze the file systems of guest ``name``: the guest is left alone."""
 
     reason = "FilesystemsFrozen"
 
@@ -65,13 +65,13 @@ class FilesystemsFrozenError(AgentUnavailableError):
 
 
 class PermanentError(GuestkeeperError):
-    """It will fail again until somebody changes something; the message says what."""
+    """A failure that repeats until somebody changes something; the message says what to change."""
 
     reason = "PermanentFailure"
 
 
 class AgentRefusedError(PermanentError):
-    """The guest agent is there and says no. ``said`` are its words, which may be anything."""
+    """The guest agent answered with an error. ``said`` is its text, which is not to be trusted."""
 
     reason = "AgentRefused"
 

@@ -1,8 +1,8 @@
-"""The effective desired state: what a Guest means once everything it names is resolved.
+"""The effective desired state: a Guest with everything that its document names resolved.
 
-The catalog resolves ``use:``, merges values, renders templates and hangs the image on; from here
-on nothing needs the documents. ``digest`` changes if and only if something a guest is made from
-changed, so it is what "is this already applied?" compares.
+The catalog resolves ``use:``, merges values, renders templates and attaches the image; from here
+on the documents are not needed. ``digest`` changes if and only if something changed that a guest
+is made from, so comparing it answers "is this already applied?".
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from controller.desired.schema.service import OnChange, Probe
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a document stands: a path relative to the directory, and the line it begins on."""
+    """Where a document is: a path relative to the directory, and the line where it begins."""
 
     file: str
     line: int
@@ -27,7 +27,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class RenderedFile:
-    """A file as it shall be in the guest. ``mode`` is a number (0o644)."""
+    """A file as it must be in the guest. ``mode`` is a number (0o644)."""
 
     path: str
     content: bytes
@@ -46,7 +46,7 @@ class EffectiveService:
     on_change: OnChange
     probes: tuple[Probe, ...]
     digest: str
-    """sha256 of everything above but the probes: what applying it would send."""
+    """sha256 of everything above except the probes: of what an apply would send."""
 
 
 class InstallKind(StrEnum):
@@ -57,24 +57,24 @@ class InstallKind(StrEnum):
 
 ROOT_PASSWORD_HASH = "@guestkeeper:root-password-hash@"  # noqa: S105 - a placeholder
 AUTHORIZED_KEYS_BASE64 = "@guestkeeper:authorized-keys-base64@"
-"""What stands in a rendered answer file for a secret, until the builder's medium is made."""
+"""Placeholders for the secrets in a rendered answer file, until the builder's medium is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveInstall:
-    """An unattended install, rendered. ``answer`` holds placeholders where secrets go."""
+    """A rendered unattended install. ``answer`` has placeholders where the secrets go."""
 
     kind: InstallKind
     answer: str
     location: InstallLocation
     delivery: Delivery | None
-    """Of a kickstart; the other kinds have one way each."""
+    """Only of a kickstart; the other kinds have one way each."""
     disk_size: int
     firmware: Firmware
     root_password_hash_from: SecretRef | None
     ssh_authorized_keys_from: tuple[SecretRef, ...]
     digest: str
-    """sha256 of everything above and the kickstart's version, without logins in addresses: the part
+    """sha256 of everything above and the kickstart's version, without logins in URLs: of the part
     of the base's content that the documents decide."""
 
 
@@ -83,10 +83,10 @@ class EffectiveImage:
     name: str
     spec: ImageSpec
     digest: str
-    """sha256 of everything the documents (and their templates) say of the image."""
+    """sha256 of everything that the documents and their templates say about the image."""
     content: str
-    """sha256 of the part that the disks made from it depend on. What the source holds is known
-    only to ``images/``."""
+    """sha256 of the part that decides the disks made from the image. The content of the source is
+    known only to ``images/``."""
     install: EffectiveInstall | None = None
 
 

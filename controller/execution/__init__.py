@@ -1,1 +1,1 @@
-"""One function a step: the only code with side effects on the world."""
+"""Executes the steps of plans: one function per step, and the only code with side effects."""

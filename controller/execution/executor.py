@@ -1,7 +1,7 @@
-"""Carries out steps: one function a step, the only code with side effects on the world.
+"""Executes steps: one function per step, the only code with side effects on hosts and guests.
 
-Each function is idempotent and small, because the planner has decided everything: what it is given
-is what it does. Long steps are handed to ``Operations`` and tell their end through ``Knowledge``.
+Each function is idempotent and small, because the planner has already decided everything. Long
+steps run in ``Operations`` and leave their result in ``Knowledge``.
 
 Longer than other modules on purpose: a few lines for each kind of step, in one place.
 """
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as the executor reaches it."""
+    """The adapters through which the executor acts on hosts and guests."""
 
     hypervisor: Hypervisor
     inside: Inside
@@ -53,7 +53,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a step is about. ``guest`` is None where no document of it was ever read."""
+    """The guest that a step is for. ``guest`` is None if its document was never read."""
 
     name: str
     host: str
@@ -65,20 +65,22 @@ class Subject:
 
 
 StepHook = Callable[[Subject, Observed, Step, bool], None]
-"""(whom it is about, what was seen before, step, did it go well): for the metrics."""
+"""Called for metrics with (subject, observation before the step, step, whether it succeeded)."""
 UNPLUG_TIMEOUT = 60.0
-"""Seconds that a guest gets to let go of a device."""
+"""Seconds that a guest gets to release a device that is unplugged."""
 _NO_ANSWER = frozenset({AgentUnavailableError.reason, HostBusyError.reason, "DeadlineExceeded"})
-"""Why a guest's next long action waits in the line of those that did not answer."""
+"""Failure reasons after which a guest's next long action waits in the lane of silent guests."""
 
 
 def image_key(host: str, pool: str, image: str) -> str:
-    """The operations' key of an image on a pool; ':' is in no guest's name."""
+    """The key in ``Operations`` of an image in a pool; no guest's name has a ':'."""
     return f"image:{host}:{pool}:{image}"
 
 
 class Executor:
-    """``execute`` runs one step; errors of short steps are raised, of long ones remembered."""
+    """``execute`` runs one step. Errors of short steps are raised; those of long steps are kept in
+    ``Knowledge``.
+    """
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class Executor:
         self._writing: dict[str, threading.Lock] = {}
 
     def execute(self, subject: Subject, observed: Observed, step: Step) -> None:
-        """Carries out ``step``, or starts it where it is long."""
+        """Executes ``step``, or starts it in the background if it is a long one."""
         match step:
             case steps.PrepareImage():
                 self._prepare_image(subject, observed, step)
@@ -114,8 +116,8 @@ class Executor:
                 self._short(subject, observed, step)
 
     def record(self, host: str, name: str, **changes: Any) -> None:
-        """Changes fields of the guest's record in its domain's metadata, and leaves the others
-        as they are there. For the operator's commands, beside whatever the loop does.
+        """Changes the given fields of the guest's record in its domain's metadata, and no others.
+        For the operator's commands; safe while the loop works on the same guest.
 
         Raises ``PermanentError(reason="DomainGone")``, and what the host's calls raise.
         """
@@ -131,15 +133,15 @@ class Executor:
         log.info("executing step", guest=subject.name, step=name, what=str(step))
         try:
             said = self._effect(subject, observed, step)
-        except (HostUnreachableError, HostBusyError) as error:  # nothing to tell
-            if error.reason == "DeadlineExceeded":  # it may have been done
+        except (HostUnreachableError, HostBusyError) as error:  # not a failure of the step
+            if error.reason == "DeadlineExceeded":  # the step may have been done
                 self._did(subject, observed, step)
             raise
         except GuestkeeperError as error:
             self._told_failure(subject, observed, step, error)
             raise
         self._knowledge.succeeded(subject.name, name)
-        if not isinstance(step, steps.StartDomain):  # whose pauses the domain remembers
+        if not isinstance(step, steps.StartDomain):  # the guest's record counts starts
             self._did(subject, observed, step)
         self._on_step(subject, observed, step, True)
         if said is not None:
@@ -148,7 +150,7 @@ class Executor:
             self._ports.journal.record(subject.name, reason, message)
 
     def _effect(self, subject: Subject, observed: Observed, step: Step) -> tuple[str, str] | None:
-        """The event's reason and message, where the step is worth one."""
+        """Runs a short step; returns reason and message of its journal event, None for no event."""
         host, name, world = subject.host, subject.name, self._ports.hypervisor
         match step:
             case steps.CreateVolume():
@@ -210,7 +212,7 @@ class Executor:
     def _change_live(
         self, host: str, name: str, observed: Observed, step: Step
     ) -> tuple[str, str] | None:
-        """Changes of a running domain; each is verified where it is made."""
+        """Runs a step that changes a running domain; the hypervisor adapter verifies the change."""
         world = self._ports.hypervisor
         match step:
             case steps.SetVcpus():
@@ -241,7 +243,9 @@ class Executor:
         return "DomainChanged", str(step)
 
     def _noting(self, subject: Subject, observed: Observed) -> Note:
-        """Writes fields of the record down, but for a wish that came since the plan was made."""
+        """Returns a function that writes fields of the record, except those in which an operator
+        made a request after the plan was made.
+        """
 
         def note(changes: tuple[tuple[str, Any], ...]) -> None:
             change = unless_requested_since(observed, changes)
@@ -285,7 +289,7 @@ class Executor:
         )
 
     def _write_down(self, host: str, name: str, change: Callable[[Ownership], Ownership]) -> None:
-        """Changes what is there now: another step, or an operator, may have written before."""
+        """Applies ``change`` to the metadata as it is now; others may have changed it meanwhile."""
         with self._lock_of(name):
             owner = change(self._owner(host, name))
             self._ports.hypervisor.set_ownership(host, name, owner)
@@ -297,7 +301,7 @@ class Executor:
         return domain.ownership
 
     def _lock_of(self, name: str) -> threading.Lock:
-        """The guest's own: one that is shared would be held by a guest whose host hangs."""
+        """The guest's own lock: a shared one would be blocked by a guest whose host hangs."""
         return self._writing.setdefault(name, threading.Lock())
 
     # --- long steps -------------------------------------------------------------------------------
@@ -311,11 +315,11 @@ class Executor:
         def action() -> None:
             try:
                 self._ports.images.prepare(subject.host, step.pool, guest.image)
-            except GuestkeeperError as error:  # remembered by images, with its next try
+            except GuestkeeperError as error:  # ``images`` keeps it, with the time of the retry
                 self._told_failure(subject, observed, step, error)
                 return
             self._on_step(subject, observed, step, True)
-            if guest.image.install is None:  # an install has only begun, and tells its own end
+            if guest.image.install is None:  # an install has only begun, and reports its own end
                 self._ports.journal.record(
                     guest.name, "ImagePrepared", f"image {step.image} is in pool {step.pool}"
                 )
@@ -344,7 +348,7 @@ class Executor:
             self._knowledge.failed(subject.name, name, error, subject.digest, self._clock())
             self._told_failure(subject, observed, step, error)
         except Exception as error:
-            # A bug; it is counted by the operations, and tried again with growing pauses only.
+            # A bug: ``Operations`` counts it, and the step is retried with growing pauses.
             bug = PermanentError(f"unexpected {error!r}; please report it", reason="InternalError")
             self._knowledge.failed(subject.name, name, bug, subject.digest, self._clock())
             raise

@@ -1,9 +1,9 @@
-"""Does anybody stand on a volume that is about to be deleted for good?
+"""Checks that no domain and no overlay uses a volume before it is deleted.
 
-A system disk that was taken out may have become the backing file of an operator's clone, or the
-disk of another domain; neither is in the metadata of the guest that it was of. So whoever deletes a
-volume asks first. A file of the same name counts as the same, as a path may be written in many
-ways; and what cannot be told raises: a volume that stays costs less than one that is missed.
+A retired system disk may have become the backing file of an operator's clone, or the disk of
+another domain; the metadata of its former guest shows neither. So every deletion of a volume checks
+this first. Files of the same name count as the same file, because a path can be written in many
+ways. What cannot be determined raises: to keep a volume costs less than to lose one in use.
 """
 
 import posixpath
@@ -18,11 +18,11 @@ from controller.observed.domain import DomainView
 from controller.observed.host import HostView, VolumeView
 
 _KEPT = 2.0
-"""Seconds for which a host's answer is good: many guests may lose their old disks in a row."""
+"""Seconds for which a host's answer is reused: many guests may lose old disks in a row."""
 
 
 class Hosts(Protocol):
-    """What is asked of the hypervisor room; every call may raise ``controller.errors``."""
+    """The calls used from the hypervisor adapter; each may raise ``controller.errors``."""
 
     def host(self, host: str) -> HostView: ...
 
@@ -35,22 +35,22 @@ class Hosts(Protocol):
     def scanned_volumes(self, host: str, pool: str) -> Sequence[VolumeView]: ...
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
-        """Every path that a domain there names or stands on, with the names of those domains.
+        """The paths that domains of the host use, also as backing files -> names of those domains.
 
-        What only the record of a guest names is none of them.
+        A path that only a guest's record names is not included.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A host's files by their names: the domains that use one, the volumes that overlay one."""
+    """By file name, on one host: the domains that use the file, the volumes that overlay it."""
 
     domains: Mapping[str, frozenset[str]]
     overlays: Mapping[str, frozenset[tuple[str, str]]]
 
 
 class InUse:
-    """Thread-safe. Asking costs one pass over the host's domains and volumes, kept for a moment."""
+    """Thread-safe. Reads all domains and volumes of the host, at most every ``_KEPT`` seconds."""
 
     def __init__(self, hosts: Hosts, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._hosts = hosts
@@ -60,17 +60,18 @@ class InUse:
         self._seen: dict[str, tuple[float, _Seen]] = {}
 
     def check(self, host: str, guest: str, pool: str, volume: str) -> None:
-        """For a volume of ``guest``, whose own domain counts, too: a retired disk may be attached
-        to it by hand. Only the disks that go with a deleted guest are still in its definition.
+        """Raises unless the volume of ``guest`` is unused or absent. The guest's own domain counts
+        as a user, because a retired disk may be attached to it by hand; the exception are disks
+        that are deleted with the guest, which are still in its definition.
 
         Raises ``PermanentError(reason="VolumeInUse")``, ``TransientError(reason="PoolBusy")`` where
-        it cannot be told whether the volume is there, and what the host's calls raise.
+        it is not known whether the volume is there, and what the host's calls raise.
         """
         view = self._hosts.volume(host, pool, volume)
         if view is None:
             if volume in self._hosts.absent(host, pool, [volume]):
                 return
-            view = self._hosts.volume(host, pool, volume)  # which that look may have found
+            view = self._hosts.volume(host, pool, volume)  # ``absent`` may have refreshed the pool
         if view is None:
             raise TransientError(
                 f"volume {pool}/{volume} is not deleted: whether it is there, and who uses it, is"
@@ -94,7 +95,7 @@ class InUse:
         )
 
     def _goes_with(self, host: str, guest: str, volume: VolumeView) -> bool:
-        """Is it a disk of ours of a guest that is off, and is being deleted?"""
+        """True if ``guest`` is ours, off and being deleted, and its definition has the volume."""
         domain = self._hosts.domain(host, guest)
         if domain is None or not domain.ours or domain.live is not None:
             return False
@@ -103,7 +104,7 @@ class InUse:
         return deleting and any(one.place in places for one in domain.config.disks)
 
     def _look(self, host: str) -> _Seen:
-        """One thread asks, the others wait for its answer."""
+        """The host's files, as of at most ``_KEPT`` seconds ago; one thread asks, others wait."""
         with self._lock:
             looking = self._looking.setdefault(host, threading.Lock())
         with looking:
@@ -114,7 +115,7 @@ class InUse:
             return seen
 
     def _ask(self, host: str) -> _Seen:
-        """Domains last: one that is made meanwhile is seen."""
+        """Reads volumes first and domains last, so that a domain made meanwhile is seen."""
         overlays: dict[str, set[tuple[str, str]]] = {}
         for pool in self._hosts.host(host).all_pools():
             for volume in self._hosts.scanned_volumes(host, pool.name) if pool.active else ():

@@ -1,7 +1,7 @@
-"""What effects have learnt and the next look takes into account: looks inside, failures, sizes,
-what was done again and again.
+"""Results of steps that the next observation takes into account: facts from inside the guests,
+failures, sizes of volumes, repeated steps.
 
-In memory only. Losing it costs one look inside and an earlier retry; what must not be lost is in
+In memory only. To lose them costs one look inside and an earlier retry; what must not be lost is in
 the domain's metadata.
 """
 
@@ -18,7 +18,7 @@ TRANSIENT_DELAY = 2.0
 PERMANENT_DELAY = 10.0
 MAX_DELAY = 300.0
 SIZES_INTERVAL = 600.0
-"""Seconds for which a disk's size is believed: libvirt has no event for a change of it."""
+"""Seconds for which a disk's size is trusted: libvirt has no event for a change of it."""
 
 
 def retry_delay(error: GuestkeeperError, attempts: int) -> float:
@@ -38,12 +38,14 @@ class Knowledge:
         self._failures: dict[str, Failure] = {}
         self._sizes: dict[str, tuple[float, Mapping[tuple[str, str], VolumeView]]] = {}
         self._done: dict[str, tuple[str, dict[int, tuple[int, float]]]] = {}
-        """Of which document, and what of it: how many times, and when last."""
+        """Guest -> (digest of its document, content of a step -> (how often, last time))."""
         self._refused: dict[str, int] = {}
         self._missing: dict[str, frozenset[tuple[str, str]]] = {}
 
     def volumes(self, guest: str, now: float) -> Mapping[tuple[str, str], VolumeView] | None:
-        """The disks' volumes as last looked at, not longer than ``SIZES_INTERVAL`` ago."""
+        """The volumes of the guest's disks as last observed; None if that is more than
+        ``SIZES_INTERVAL`` seconds ago.
+        """
         at, found = self._sizes.get(guest, (0.0, None))
         return found if found is not None and 0 <= now - at < SIZES_INTERVAL else None
 
@@ -54,7 +56,7 @@ class Knowledge:
             self._sizes[guest] = now, found
 
     def missing(self, guest: str) -> frozenset[tuple[str, str]]:
-        """Volumes that it should have, and that the last look at them did not find."""
+        """Volumes (pool, name) that the guest should have, and that were last seen missing."""
         return self._missing.get(guest, frozenset())
 
     def missed(self, guest: str, places: frozenset[tuple[str, str]]) -> None:
@@ -64,7 +66,7 @@ class Knowledge:
                 self._missing[guest] = places
 
     def forget_sizes(self, guest: str) -> None:
-        """A disk was changed: the next look asks."""
+        """Makes the next observation read the volumes again, because a disk was changed."""
         with self._lock:
             self._sizes.pop(guest, None)
             self._missing.pop(guest, None)
@@ -82,7 +84,7 @@ class Knowledge:
     def failed(
         self, guest: str, step: str, error: GuestkeeperError, digest: str, now: float
     ) -> Failure:
-        """Remembers a failed step; attempts count on for the same step of the same spec."""
+        """Notes a failed step; ``attempts`` grows for the same step of the same spec."""
         with self._lock:
             last = self._failures.get(guest)
             same = last is not None and (last.step, last.digest) == (step, digest)
@@ -100,7 +102,7 @@ class Knowledge:
             return failure
 
     def succeeded(self, guest: str, step: str) -> None:
-        """The step went well: a failure of it is over."""
+        """Removes the noted failure of ``step``, which succeeded."""
         with self._lock:
             if step != "Look":
                 self._refused.pop(guest, None)
@@ -109,9 +111,10 @@ class Knowledge:
                 del self._failures[guest]
 
     def did(self, guest: str, digest: str, content: int, now: float) -> int:
-        """That was done for the document, or may have been; returns how many times in a row by now.
+        """Counts a step that was done for the document, or may have been; returns how many times in
+        a row.
 
-        What was done for another document does not count any more.
+        Steps done for an earlier document do not count any more.
         """
         with self._lock:
             last, done = self._done.get(guest, (digest, {}))
@@ -125,7 +128,7 @@ class Knowledge:
             return times
 
     def repeats(self, guest: str, digest: str, now: float) -> tuple[Repeat, ...]:
-        """What has to wait before it is done again for that document."""
+        """The steps that have to wait before they are repeated for that document."""
         with self._lock:
             last, done = self._done.get(guest, ("", {}))
             items = tuple(done.items()) if last == digest else ()
@@ -136,24 +139,24 @@ class Knowledge:
         )
 
     def begins_anew(self, guest: str) -> None:
-        """An operator wants something of it: nothing that was done before is a repetition."""
+        """Resets the counts of repeated steps, because an operator made a request."""
         with self._lock:
             self._done.pop(guest, None)
 
     def refused(self, guest: str) -> int:
-        """The host refused to try a step; returns how many times in a row."""
+        """Counts that a busy host refused to try a step; returns how many times in a row."""
         with self._lock:
             self._refused[guest] = self._refused.get(guest, 0) + 1
             return self._refused[guest]
 
     def mended(self, guest: str) -> None:
-        """All is well: no failure is left to tell of."""
+        """Removes any noted failure: the guest is as it should be."""
         if guest in self._failures:
             with self._lock:
                 self._failures.pop(guest, None)
 
     def forget(self, guest: str) -> None:
-        """The guest is gone."""
+        """Removes everything about a guest that is gone."""
         with self._lock:
             self._inside.pop(guest, None)
             self._failures.pop(guest, None)

@@ -1,7 +1,7 @@
-"""An operator's wishes and the loop write the same notes; a wish that came later is not lost.
+"""Keeps the loop from overwriting an operator's newer request in a guest's record.
 
-What the loop writes down was planned from an older look. So of the fields that hold wishes it
-changes those only that still are as they were looked at.
+The loop's writes were planned from an older observation. So of the fields that hold requests, it
+changes only those that are still as they were observed.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,15 @@ from controller.observed.guest import Observed
 _WISHES = (
     "approved", "approved_now", "restart_requested", "rollback", "suspended", "deletion_approved",
 )  # fmt: skip
-"""Fields of ``GuestRecord`` that hold an operator's wish until the loop has carried it out."""
+"""Fields of ``GuestRecord`` that hold an operator's request until the loop has carried it out."""
 
 
 def unless_requested_since(
     observed: Observed, changes: tuple[tuple[str, Any], ...]
 ) -> Callable[[GuestRecord], GuestRecord]:
-    """The change, without fields in which a wish was noted since the plan was made."""
+    """Returns a function that applies ``changes`` to a record, without the request fields that
+    changed after the plan was made.
+    """
     domain = observed.domain
     planned_from = domain.record if domain is not None else GuestRecord()
 

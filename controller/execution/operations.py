@@ -1,9 +1,10 @@
-"""Long actions, beside the loop: at most one for a key, a bounded number at once.
+"""Runs long actions in background threads: at most one per key, a bounded number at once.
 
-A look inside, an apply or an image takes seconds to minutes; the loop goes on meanwhile, sees
-``Operation`` and waits for it. When one ends, its key is called back, and the loop looks again.
+A look inside, an apply or an image takes seconds to minutes. Meanwhile the loop goes on; for this
+key it sees an ``Operation`` and waits. When an action ends, ``on_done`` is called with its key, and
+the loop observes the guest again.
 
-Hosts take turns, and guests whose agents hang wait in the line of their own, not in a thread
+Hosts take turns, and guests whose agents hang wait in a lane of their own, not in a thread
 (``Lanes``).
 """
 
@@ -20,14 +21,14 @@ from controller.observed.guest import Operation
 
 log = structlog.get_logger(__name__)
 SLOW = 2.0
-"""Seconds after which an action does not count against the bound any more."""
+"""Seconds after which a running action does not count against the bound any more."""
 _IDLE_SECONDS = 30.0
 _ONE_LANE = Lane("")
 
 
 class Operations:
-    """Threads are made as needed, for ``workers`` quick actions and as many slow ones a host as
-    ``Lanes`` allows, and are daemons: exit never waits for one.
+    """A thread pool. Threads are made as needed, for ``workers`` quick actions and as many slow
+    ones per host as ``Lanes`` allows. They are daemon threads: process exit never waits for one.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Operations:
     def start(
         self, key: str, name: str, action: Callable[[], None], lane: Lane = _ONE_LANE
     ) -> bool:
-        """False where an action for ``key`` runs or waits already. ``action`` tells its own end.
+        """Queues ``action``; False if one for ``key`` runs or waits already, or after ``stop``.
+        ``action`` reports its own result.
 
-        Raises ``TransientError(reason="NoThread")`` where the process can have no further thread.
+        Raises ``TransientError(reason="NoThread")`` if the process can have no further thread.
         """
         with self._changed:
             if self._closed or key in self._current:
@@ -85,7 +87,7 @@ class Operations:
 
     @property
     def threads(self) -> int:
-        """Threads there are, busy or idle."""
+        """The number of threads, busy or idle."""
         return self._threads
 
     @property
@@ -93,7 +95,7 @@ class Operations:
         return self._threads < self._lanes.most(len(self._seen))
 
     def _add_thread(self) -> None:
-        """It is idle until it has found something to do. Under the lock."""
+        """Starts a thread, which counts as idle until it takes an action. Call under the lock."""
         name = f"operation-{self._threads + 1}"
         threading.Thread(target=self._work, name=name, daemon=True).start()
         self._threads += 1
@@ -103,10 +105,10 @@ class Operations:
         return self._current.get(key)
 
     def stop(self, timeout: float) -> bool:
-        """Takes no more work and drops what waits; True when what runs ended too.
+        """Takes no more actions, drops those that wait, and waits at most ``timeout`` seconds for
+        those that run; True if all ended.
 
-        Waits for that at most ``timeout`` seconds. Whoever can cut a running action short (the
-        images, the waits for an agent) has to be told before.
+        What can cut a running action short (images, waits for an agent) has to be stopped before.
         """
         with self._changed:
             self._closed = True
@@ -117,7 +119,7 @@ class Operations:
             return self._changed.wait_for(lambda: not self._current, timeout)
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:
-        """What is to be done now; None where the thread, which is idle, is to end."""
+        """The next action and its key; None if the calling thread should end."""
         with self._changed:
             while not self._closed:
                 now = self._monotonic()
@@ -138,10 +140,10 @@ class Operations:
             return None
 
     def _add_waiter(self) -> None:
-        """Somebody has to be there when there is room for what waits. Under the lock."""
+        """Starts a thread that waits until a queued action may begin. Call under the lock."""
         try:
             self._add_thread()
-        except RuntimeError as error:  # those there must do
+        except RuntimeError as error:  # go on with the threads there are
             log.debug("no further thread for long actions", why=str(error))
 
     def _work(self) -> None:
@@ -149,7 +151,7 @@ class Operations:
             key, action = found
             try:
                 action()
-            except Exception:  # a worker's panic is counted and told, never fatal
+            except Exception:  # a worker's panic is counted and logged, never fatal
                 log.exception("operation panicked", key=key)
                 self._tell(self._on_panic, key)
             finally:
@@ -163,5 +165,5 @@ class Operations:
     def _tell(self, callback: Callable[[str], None], key: str) -> None:
         try:
             callback(key)
-        except Exception:  # the thread is counted on: it may not end by a callback's fault
+        except Exception:  # a failing callback must not end this thread
             log.exception("callback of operations panicked", key=key)

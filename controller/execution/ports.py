@@ -1,9 +1,9 @@
-"""The ports: what the steps need of the world, as small protocols.
+"""The ports: small protocols for everything that steps need from hosts, guests and the journal.
 
-Each adapter room (``hypervisor``, ``guest_access``, ``images``, ``health``, ``journal``) has one
-class that fits; tests give fakes. Every call has a deadline of its own and raises only
-``controller.errors``: ``HostUnreachableError`` where nothing was learnt, ``TransientError`` where
-a retry may help, ``PermanentError`` where it will not.
+Each adapter package (``hypervisor``, ``guest_access``, ``images``, ``health``, ``journal``) has one
+class that implements its protocol; tests give fakes. Every call has a deadline of its own and
+raises only ``controller.errors``: ``HostUnreachableError`` where nothing was learnt,
+``TransientError`` where a retry may help, ``PermanentError`` where it will not.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,22 +19,22 @@ from controller.observed.inside import InsideView
 
 
 class Hypervisor(Protocol):
-    """Every host's libvirt. All calls are idempotent: asking for what is there is no error."""
+    """libvirt of all hosts. All calls are idempotent: to create what exists is no error."""
 
     def hosts(self) -> Collection[str]: ...
 
     def reachable(self, host: str) -> bool:
-        """As of now, without asking it."""
+        """Whether the host is connected now; makes no call to it."""
 
     def host(self, host: str) -> HostView: ...
 
     def domain(self, host: str, name: str) -> DomainView | None:
-        """From the index; XML is read again only if an event or an own write marked it dirty."""
+        """From the index; XML is read again only if an event or our own write marked it stale."""
 
     def address_users(
         self, host: str, name: str, addresses: Collection[str]
     ) -> tuple[AddressUse, ...]:
-        """Which other domains there have one of them, ours or not. From the index; cheap."""
+        """Other domains of the host that have one of ``addresses``. From the index; cheap."""
 
     def volume(self, host: str, pool: str, name: str) -> VolumeView | None: ...
 
@@ -58,18 +58,20 @@ class Hypervisor(Protocol):
     def volumes(self, host: str, pool: str) -> list[VolumeView]: ...
 
     def scanned_volumes(self, host: str, pool: str) -> list[VolumeView]:
-        """The same, also of files that the host does not know yet; raises where it cannot look."""
+        """As ``volumes``, with files that libvirt does not know yet; raises if it cannot scan."""
 
     def absent(self, host: str, pool: str, names: Collection[str]) -> frozenset[str]:
-        """Those of the volumes that are certainly not there; of a pool that runs."""
+        """Those of ``names`` that are certainly not in the pool, which has to be running."""
 
     def written_bases(self, host: str) -> Mapping[str, frozenset[str]]:
-        """Bases of images (file names) that running domains there have as their disk. Cheap."""
+        """Base volumes (file names) that running domains use as a disk itself, without an overlay
+        -> the names of those domains. Cheap.
+        """
 
     def file_users(self, host: str) -> Mapping[str, frozenset[str]]:
-        """Every path that a domain there names or stands on, with the names of those domains.
+        """The paths that domains of the host use, also as backing files -> names of those domains.
 
-        What only the record of a guest names is none of them.
+        A path that only a guest's record names is not included.
         """
 
     def define(self, host: str, config: DomainConfig, ownership: Ownership) -> None: ...
@@ -91,42 +93,44 @@ class Hypervisor(Protocol):
         """
 
     def undefine(self, host: str, name: str) -> None:
-        """With NVRAM and managed save; one that is not there is fine, one that runs is not."""
+        """Undefines with NVRAM and managed save. An absent domain is no error, a running one is."""
 
     def set_ownership(self, host: str, name: str, ownership: Ownership) -> None: ...
 
     def start(self, host: str, name: str) -> None: ...
 
     def shutdown(self, host: str, name: str, run: int | None = None) -> None:
-        """Asks the guest (agent, then ACPI) to power off; does not wait. Of another than ``run``
-        nothing is asked."""
+        """Asks the guest (agent, then ACPI) to power off; does not wait. Does nothing in another
+        run than ``run``.
+        """
 
     def destroy(self, host: str, name: str, run: int | None = None) -> None:
-        """Pulls the plug, gracefully towards QEMU; a failure is permanent. Another than ``run`` is
-        left alone."""
+        """Powers off, terminating QEMU gracefully; a failure is permanent. Does nothing in another
+        run than ``run``.
+        """
 
     def eject(self, host: str, name: str, alias: str) -> None:
         """Empties the CD-ROM drive ``ua-{alias}``, live and persistent."""
 
     # Changes of a running domain, re-read to verify; ``TransientError`` where they had no effect.
-    # What a device shall be like is taken from the definition, which ``define`` brought up to date.
+    # How a device should be is taken from the definition, which ``define`` brought up to date.
 
     def set_vcpus(self, host: str, name: str, count: int) -> None:
-        """Plugs in, and has the agent bring them online where one answers."""
+        """Plugs in vCPUs, and has the guest agent bring them online if it answers."""
 
     def set_memory(self, host: str, name: str, size: int) -> None:
-        """Bytes; waits until the balloon has got there, some seconds at most."""
+        """``size`` in bytes; waits until the balloon has that size, some seconds at most."""
 
     def plug(self, host: str, name: str, alias: str) -> None: ...
 
     def unplug(self, host: str, name: str, alias: str, timeout: float) -> None:
-        """Returns when the guest has let go of the device.
+        """Unplugs a device; returns when the guest has released it.
 
         Raises ``TransientError``: ``RemovalRefused``, or ``RemovalTimedOut`` after ``timeout`` s.
         """
 
     def update_device(self, host: str, name: str, alias: str) -> None:
-        """An interface's source and link state, a drive's medium."""
+        """Changes an interface's source and link state, or a drive's medium."""
 
     def set_io_tune(self, host: str, name: str, alias: str) -> None: ...
 
@@ -135,14 +139,14 @@ class Hypervisor(Protocol):
     def set_autostart(self, host: str, name: str, on: bool) -> None: ...
 
     def grow_disk(self, host: str, name: str, alias: str, capacity: int) -> None:
-        """Of a running domain (``virDomainBlockResize``). Bytes."""
+        """Grows a disk of a running domain (``virDomainBlockResize``). ``capacity`` in bytes."""
 
 
 class Inside(Protocol):
-    """The inside of guests."""
+    """Looks at guests from inside, and applies configuration there."""
 
     def authorized_keys(self, guest: EffectiveGuest) -> list[str]:
-        """The public keys that root of this guest shall accept, read where they stand."""
+        """The public keys for root of this guest, read from their files."""
 
     def look(self, guest: EffectiveGuest, domain: DomainView) -> InsideView:
         """One exec: the facts of everything the guest's services and identity name."""
@@ -161,7 +165,7 @@ class Images(Protocol):
     """Images on hosts."""
 
     def view(self, host: str, pool: str, image: EffectiveImage) -> ImageView:
-        """What is known now, without waiting (a look at volumes happens when nothing is)."""
+        """The image's state as known now; only if nothing is known, volumes are read first."""
 
     def prepare(self, host: str, pool: str, image: EffectiveImage) -> None:
         """Fetches, checks and uploads; takes minutes. Safe to call again and from many threads."""
@@ -176,13 +180,13 @@ class Prober(Protocol):
     """The probes' scheduler."""
 
     def set_targets(self, guest: str, targets: Sequence[ProbeTarget]) -> None:
-        """From now on exactly these probes run for ``guest``; () stops them. Cheap when equal."""
+        """Runs exactly these probes for ``guest``; () stops them. Cheap if nothing changes."""
 
     def views(self, guest: str) -> Mapping[tuple[str, str], ProbeView]:
         """(service, probe) -> its state."""
 
 
 class Journal(Protocol):
-    """History."""
+    """The history of events."""
 
     def record(self, guest: str, reason: str, message: str, *, warning: bool = False) -> None: ...

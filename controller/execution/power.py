@@ -1,7 +1,7 @@
-"""Power of a guest: started, asked to shut down, powered off; and what is written down of it.
+"""Starts a guest, asks it to shut down or powers it off, and updates its record.
 
-An intention is not a fact. What was tried is written down once the call came back, never before; a
-call that the host refused, or that gave no answer, leaves no note, and is made again.
+The record holds facts, not intentions: it is written after the call came back, never before. A call
+that the host refused, or that gave no answer, is not written down, and is made again.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from controller.planning.power.stopping import NOT_STOPPED
 from controller.planning.steps import ShutdownDomain, StartDomain
 
 Note = Callable[[tuple[tuple[str, Any], ...]], None]
-"""Writes fields of the guest's ``GuestRecord`` down."""
+"""Writes fields of the guest's ``GuestRecord``."""
 _NO_TRY = (HostUnreachableError, HostBusyError)
-"""Errors of a start that was not tried, or of which nobody knows."""
+"""Errors of a call that was not tried, or whose result is unknown."""
 
 
 class Power:
@@ -27,10 +27,10 @@ class Power:
         self._clock = clock
 
     def start(self, host: str, name: str, step: StartDomain, note: Note) -> None:
-        """A start that was tried is written down, also one that failed.
+        """Starts the domain and writes the attempt down, also a failed one.
 
-        Where the host lacks what any run of the guest needs, only its number is, for the pause that
-        follows: what was promised still is.
+        If the host lacks what any run of the guest needs, only the number and the time of the
+        attempt are written, for the pause that follows; a promised start stays promised.
         """
         error: GuestkeeperError | None = None
         try:
@@ -48,8 +48,9 @@ class Power:
             raise error
 
     def shutdown(self, host: str, name: str, step: ShutdownDomain, note: Note) -> None:
-        """Its time to go down begins when the call came back. What the host refused is not meant
-        any more, until it is tried again: an operator may shut the guest down meanwhile.
+        """Asks for a shutdown; its timeout runs from when the call came back. If the host refuses,
+        the intent to stop is removed from the record until the next try, because an operator may
+        shut the guest down meanwhile.
         """
         try:
             self._world.shutdown(host, name, step.run)
@@ -61,5 +62,5 @@ class Power:
         note((("shutdown_requested", self._clock()), ("stop_run", step.run)))
 
     def destroy(self, host: str, name: str, run: int | None) -> None:
-        """``run`` is the one that was looked at: no other, which nobody asked, is powered off."""
+        """Powers off the run that was observed; no later run, which was not asked to shut down."""
         self._world.destroy(host, name, run)

@@ -1,1 +1,3 @@
-"""Work queue, reconciler, triggers: looks at one guest at a time, plans, executes, looks again."""
+"""The control loop: work queue, workers, reconciler and triggers. It observes one guest at a time,
+plans, executes, and observes again.
+"""

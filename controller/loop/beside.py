@@ -1,8 +1,7 @@
-"""Something done to every host, where none waits for another.
+"""Calls a function for every host in parallel, so that no host waits for another.
 
-One host is done in the caller's thread. With several, each has a thread of its own for as long as
-it takes; one that is slow is waited for a moment, left to itself, and not begun again before it has
-ended.
+A single host is handled in the caller's thread. Several hosts get a thread each. The caller waits
+only a moment for slow ones; they go on alone, and are not called again before they have ended.
 """
 
 import threading
@@ -15,7 +14,9 @@ log = structlog.get_logger(__name__)
 
 
 class Beside:
-    """``act(host)`` for each; for one caller at a time. ``patience`` in seconds, for all hosts."""
+    """Calls ``act(host)`` for each host. Not for several callers at once. ``patience`` is how many
+    seconds to wait for all hosts together.
+    """
 
     def __init__(self, name: str, patience: float) -> None:
         self._name = name
@@ -23,7 +24,7 @@ class Beside:
         self._threads: dict[str, threading.Thread] = {}
 
     def each(self, hosts: Collection[str], act: Callable[[str], None]) -> None:
-        """Raises what ``act`` raises where there is one host only; else that is logged."""
+        """Calls ``act`` for each host. Its exceptions are raised for a single host, else logged."""
         if len(hosts) == 1:
             act(*hosts)
             return
@@ -39,13 +40,13 @@ class Beside:
         def run() -> None:
             try:
                 act(host)
-            except Exception:  # told; a thread has nobody to raise to
+            except Exception:  # logged, because nobody would catch it in this thread
                 log.exception("panicked", doing=self._name, host=host)
 
         thread = threading.Thread(target=run, name=f"{self._name}-{host}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the process has no thread left: the next time
+        except RuntimeError as error:  # the process can have no more threads: try the next time
             log.warning("host left out", doing=self._name, host=host, why=str(error))
         else:
             self._threads[host] = thread

@@ -1,10 +1,12 @@
-"""What one decision has to know of all guests: are they suspended, and how many would go?
+"""Facts about all guests that a plan for one needs: whether all are suspended, and how many would
+be stopped or deleted (for the deletion guard).
 
-A domain of ours without a document is found by asking every host, as the daemon may never have seen
-that document: it vanished while the daemon was off. Asking costs a pass over all names, so it is
-done for orphans only, and its answer is kept for a moment.
+Orphans (our domains without a document) are found by asking every host, because the daemon may
+never have seen the document: it may have vanished while the daemon was off. This costs a pass over
+all names, so it is done for orphans only, and the result is kept for a moment.
 
-The count errs towards more: who does not answer, or cannot be read, counts as it last did.
+The count errs towards more: a host that does not answer counts as in its last answer, and an orphan
+that cannot be read counts unless it was last seen to stay.
 """
 
 import itertools
@@ -27,14 +29,14 @@ from controller.planning.plan import Policy
 
 log = structlog.get_logger(__name__)
 _KEPT = 1.0
-"""Seconds for which a count is good: many orphans are looked at in a row."""
+"""Seconds for which a count is reused: many orphans are observed in a row."""
 _ENDING = (Ending.STOP, Ending.DELETE)
 _THERE = "its document is there"
 _ONE_LOOK = "the directory was not read often enough yet"
 
 
 class Hosts(Protocol):
-    """What is asked of the hypervisor room."""
+    """The calls used from the hypervisor adapter."""
 
     def hosts(self) -> Collection[str]: ...
 
@@ -45,7 +47,7 @@ class Hosts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Guests that may be stopped or deleted unasked: the larger of a number and a share of all."""
+    """Guests that may be stopped or deleted without approval: a number or a share, the larger."""
 
     number: int
     percent: int
@@ -56,8 +58,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A domain of ours without a document. ``awaits``: it would be stopped or deleted unasked;
-    ``ends``: it would be, sooner or later.
+    """A domain of ours without a document.
+
+    ``ends``: it would be stopped or deleted sooner or later, so the deletion guard counts it.
+    ``awaits``: if the guard blocks, its end needs an operator's approval.
     """
 
     host: str
@@ -68,10 +72,11 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """``guests`` counts our domains, ``deletions`` those that the deletion guard counts.
+    """The counts over all hosts.
 
-    ``awaiting`` names those of them that need an operator's word where it says no; ``blocked``,
-    those that it held back before. ``unheard`` is a host that was not heard yet.
+    ``guests``: number of our domains. ``deletions``: those that the deletion guard counts.
+    ``awaiting``: names of those that need approval if it blocks; ``blocked``: of those that it
+    blocked before. ``unheard``: a host that has not answered since the daemon started, or ''.
     """
 
     guests: int
@@ -84,9 +89,10 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What one host said last: names of our domains, orphans, and names of those that would go.
+    """A host's last answer: names of our domains, orphans, and names of the guests that would be
+    stopped or deleted.
 
-    ``asked``: the number of the question that it answers; later questions have higher ones.
+    ``asked`` is the number of the query; later queries have higher numbers.
     """
 
     asked: int
@@ -95,12 +101,12 @@ class _Heard:
     ends: frozenset[str]
 
     def stays(self, name: str) -> bool:
-        """Was it an orphan that is neither stopped nor deleted?"""
+        """True if ``name`` was an orphan that is neither stopped nor deleted."""
         return any(one.domain.name == name and not one.ends for one in self.orphans)
 
 
 class Fleets:
-    """Thread-safe. ``snapshot`` gives the desired state as of the last scan."""
+    """Thread-safe. ``snapshot`` returns the desired state as of the last scan of the documents."""
 
     def __init__(
         self,
@@ -125,9 +131,9 @@ class Fleets:
         self._writing = threading.Lock()
 
     def of(self, name: str) -> Fleet:
-        """For one guest; of one that has its document nothing has to be counted.
+        """The ``Fleet`` for guest ``name``; for a guest with a document nothing is counted.
 
-        Whoever asks about an orphan may have read the documents before this one came back.
+        The document is checked again, because it may have come back since the caller read it.
         """
         snapshot = self._snapshot()
         if name in snapshot.guests or snapshot.document_problems(name):
@@ -148,14 +154,14 @@ class Fleets:
     # --- Deletions --------------------------------------------------------------------------------
 
     def hear(self, host: str) -> None:
-        """Asks that host alone, so that it counts as it was when it does not answer later."""
+        """Asks only ``host``, so that this answer counts when the host does not answer later."""
         try:
             self._listen(host, self._snapshot())
         except (HostUnreachableError, HostBusyError) as error:
             log.debug("orphans of a host are not known", host=host, why=str(error))
 
     def census(self) -> Census:
-        """All orphans, as of a moment ago at most."""
+        """The count of all orphans, at most ``_KEPT`` seconds old."""
         snapshot, kept = self._snapshot(), self._kept
         if kept is not None and kept[0] is snapshot and 0 <= self._clock() - kept[1] < _KEPT:
             return kept[2]
@@ -165,8 +171,8 @@ class Fleets:
         return census
 
     def deletions_blocked(self) -> tuple[str, ...]:
-        """Names of the guests that wait for ``approve --deletions``, because too many would go or
-        because the directory is empty, or the place that their documents were in is lost.
+        """Names of the guests that wait for ``approve --deletions``: because too many would be
+        stopped or deleted, the directory is empty, or the place of their documents is lost.
         """
         snapshot, census = self._snapshot(), self.census()
         awaiting = census.awaiting
@@ -184,7 +190,7 @@ class Fleets:
         return tuple(sorted(held.union(awaiting if over or census.unheard else census.blocked)))
 
     def to_approve(self) -> tuple[Orphan, ...]:
-        """The orphans whose end an operator's word releases; asked anew."""
+        """The orphans whose stop or deletion needs an operator's approval; counted anew."""
         self._kept = None
         return tuple(orphan for orphan in self.census().orphans if orphan.awaits)
 
@@ -227,7 +233,7 @@ class Fleets:
         )
 
     def _listen(self, host: str, snapshot: Snapshot) -> _Heard:
-        """Asks the host; what it says is kept, unless who asked later was answered before."""
+        """Asks the host and keeps its answer, unless the answer to a later query is kept."""
         asked = next(self._questions)
         guests: set[str] = set()
         orphans: list[Orphan] = []
@@ -260,7 +266,7 @@ class Fleets:
         return heard
 
     def _orphan(self, host: str, name: str, snapshot: Snapshot) -> Orphan | None:
-        """None for a domain of somebody else."""
+        """The orphan of this name; None if the domain is absent, foreign or another daemon's."""
         last = snapshot.orphans.get(name)
         policy = last.spec.deletion_policy if last is not None else ""
         domain = self._hosts.domain(host, name)
@@ -272,21 +278,21 @@ class Fleets:
         awaits = awaits_approval(domain, self._policy, policy)
         return Orphan(host, domain, awaits, is_ending(domain, self._policy, policy))
 
-    # --- Leave them all alone ---------------------------------------------------------------------
+    # --- Suspending all guests --------------------------------------------------------------------
 
     @property
     def suspended(self) -> bool:
-        """Does an operator want every guest left alone?"""
+        """True if an operator has suspended all guests."""
         try:
             os.stat(self._suspended)  # noqa: PTH116 - asked for every guest of every resync
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except PermissionError:  # of ``guestkeeper plan`` by anybody, which touches nothing
+        except PermissionError:  # ``guestkeeper plan`` of an ordinary user, which changes nothing
             return False
         return True
 
     def suspend_all(self) -> None:
-        """From now on every guest is only looked at, also after a restart. Raises ``OSError``."""
+        """Suspends all guests: they are only observed, also after a restart. Raises ``OSError``."""
         with self._writing:
             new = self._suspended.with_name(".suspended.new")
             with new.open("w", encoding="ascii") as file:
@@ -296,6 +302,6 @@ class Fleets:
             new.replace(self._suspended)
 
     def resume_all(self) -> None:
-        """Those suspended by their names stay so. Raises ``OSError``."""
+        """Ends ``suspend_all``. Guests suspended by name stay suspended. Raises ``OSError``."""
         with self._writing:
             self._suspended.unlink(missing_ok=True)

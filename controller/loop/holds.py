@@ -1,8 +1,8 @@
-"""Which guests an operator suspended by name, for when their domain does not say so any more.
+"""Remembers which guests an operator suspended by name, in case their domain is undefined.
 
-A guest's suspension stands in its domain's metadata, and goes with the domain where somebody
-undefines that: but who holds a guest and takes its domain away does not want it made anew. So what
-was seen of a domain is kept in a small file, until it is resumed or seen otherwise.
+The suspension is in the domain's metadata, and is lost when somebody undefines the domain. But an
+operator who suspends a guest and undefines its domain does not want it created anew. So the
+suspension is also kept in a small file, until the guest is resumed or seen not suspended.
 """
 
 import json
@@ -15,7 +15,9 @@ log = structlog.get_logger(__name__)
 
 
 class Holds:
-    """Thread-safe. ``file`` None: kept in memory only, as for who only looks."""
+    """The suspended names. Thread-safe. ``file`` None: kept in memory only, for commands that only
+    observe.
+    """
 
     def __init__(self, file: Path | None = None, *, write: bool = True) -> None:
         self._file = file
@@ -24,11 +26,11 @@ class Holds:
         self._names = _load(file)
 
     def held(self, name: str) -> bool:
-        """Was its domain suspended when it was last seen?"""
+        """True if the guest's domain was suspended when it was last seen."""
         return name in self._names
 
     def saw(self, name: str, *, suspended: bool) -> None:
-        """What its domain says, or an operator."""
+        """Notes whether the guest is suspended, as its domain or an operator says."""
         if (name in self._names) is suspended:
             return
         with self._lock:
@@ -42,7 +44,7 @@ class Holds:
             new = self._file.with_name(f".{self._file.name}.new")
             new.write_text(json.dumps(sorted(self._names)), encoding="utf-8")
             new.replace(self._file)
-        except OSError as error:  # then a restarted daemon knows what domains say, and no more
+        except OSError as error:  # after a restart, only the domains' metadata is known
             log.warning("suspended guests cannot be noted", file=str(self._file), why=str(error))
 
 

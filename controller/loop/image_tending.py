@@ -1,8 +1,8 @@
-"""Looks after images where no guest asks: builds that an earlier daemon began, builders and bases
-that nobody wants any more.
+"""Maintains images that no guest asks for: continues builds that an earlier daemon began, and
+removes builders and bases that are not wanted any more.
 
-Level-triggered like the rest: a host that came, a changed document and a timer only make it look;
-what it does follows from what it sees.
+Level-triggered like the rest: a host that connects, a changed document or a timer only cause an
+observation; what is done follows from what is observed.
 """
 
 import threading
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Images(Protocol):
-    """What is asked of the images room."""
+    """The call used from the images package."""
 
     def tend(
         self,
@@ -33,7 +33,7 @@ class Images(Protocol):
 
 
 class ImageTending:
-    """One thread, ``images``; ``period`` in seconds."""
+    """Runs in one thread, ``images``, at least every ``period`` seconds."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ImageTending:
         self._thread.start()
 
     def kick(self) -> None:
-        """Look soon; any thread may call it."""
+        """Makes the next pass begin soon; any thread may call this."""
         self._kicked.set()
 
     def stop(self, timeout: float) -> None:
@@ -64,11 +64,11 @@ class ImageTending:
             self._thread.join(timeout)
 
     def once(self) -> None:
-        """One look at every host that answers."""
+        """One pass over every reachable host."""
         snapshot = self._snapshot()
         if not snapshot.scanned_at:
             return
-        # In a pass with errors nothing counts as gone: not an image either.
+        # While documents have errors, nothing counts as removed, so no image does either.
         certain = not snapshot.problems
         for host in self._hosts():
             if not host.reachable:
@@ -95,5 +95,5 @@ class ImageTending:
                 return
             try:
                 self.once()
-            except Exception:  # told, and tried again a period later: this thread may not end
+            except Exception:  # logged, and retried a period later: this thread must not end
                 log.exception("tending images panicked")

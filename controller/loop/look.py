@@ -1,4 +1,4 @@
-"""One look at everything of one guest: what the planner is given."""
+"""Observes everything about one guest, as input for the planner."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -26,14 +26,15 @@ from controller.planning.wanted.domain import (
 )
 
 SILENCE = 300.0
-"""Seconds without a look after which what happened meanwhile is not known."""
+"""Seconds without an observation after which it is not known what happened meanwhile."""
 _LOOK_AGAIN = 10.0
 
 
 class Look:
-    """Reads only; cheap where the guest is as it was: no call leaves the process then.
+    """Only reads. Cheap if the guest is unchanged: then no call leaves the process.
 
-    ``fleet`` tells what a guest has to know of all; ``hold``, whether its image's roll-out waits.
+    ``fleet(name)`` returns the facts about all guests that a guest's plan needs; ``hold``, why the
+    roll-out of its image makes it wait.
     """
 
     def __init__(
@@ -61,15 +62,17 @@ class Look:
         self._ahead = ahead
         self._listed: set[str] = set()
         self._placed: dict[str, str] = {}
-        self._watched: dict[str, tuple[float, float]] = {}  # guest -> looked at since, last
+        self._watched: dict[str, tuple[float, float]] = {}  # guest -> observed since, last time
 
     def listed(self, host: str, owned: Collection[str]) -> None:
-        """That host answered, and has these domains of ours."""
+        """Notes that the host answered and has these domains of ours."""
         self._placed.update(dict.fromkeys(owned, host))
         self._listed.add(host)
 
     def at(self, guest: EffectiveGuest) -> Observed:
-        """A host that gives no answer is an observation too (``host.reachable`` is False)."""
+        """Observes a guest with a document. If its host does not answer, ``host.reachable`` is
+        False.
+        """
         try:
             host = self._ports.hypervisor.host(guest.spec.host)
             return self._reachable(guest, host) if host.reachable else Observed(host)
@@ -77,11 +80,11 @@ class Look:
             return Observed(HostView(guest.spec.host, "", reachable=False, why=str(error)))
 
     def at_orphan(self, name: str, guest: EffectiveGuest | None) -> Observed | None:
-        """A guest without a document: its domain, wherever it is; None where it has none.
+        """Observes a guest without a document, on whichever host it is; None without a domain.
 
-        ``guest`` is as its document last was, where that is known; its host may give no answer.
+        ``guest`` is the last known document; if its host gives no answer, that is observed.
         """
-        last = self._placed.get(name)  # first, so that no other host is waited for
+        last = self._placed.get(name)  # asked first, so that no other host is waited for
         for host_name in sorted(self._ports.hypervisor.hosts(), key=lambda one: one != last):
             if self._ports.hypervisor.reachable(host_name):
                 domain = self._ports.hypervisor.domain(host_name, name)
@@ -134,7 +137,7 @@ class Look:
         )
 
     def _domain(self, host: HostView, name: str) -> DomainView | None:
-        """With its disks where they are: in here, once, for all who read it from here on."""
+        """The domain, with the pools of its disks resolved here once for all later readers."""
         domain = self._ports.hypervisor.domain(host.name, name)
         return located_view(domain, host.pools) if domain is not None else None
 
@@ -147,7 +150,7 @@ class Look:
         return self._ports.hypervisor.address_users(guest.spec.host, guest.name, wanted)
 
     def _image(self, guest: EffectiveGuest, host: HostView, pool: str) -> ImageView | None:
-        """Mostly known from memory."""
+        """The guest's image in ``pool``; None if the pool does not run. Usually cached."""
         if not host.has_running(pool):
             return None
         view = self._ports.images.view(guest.spec.host, pool, guest.image)
@@ -155,7 +158,9 @@ class Look:
         return replace(view, written_by=writers) if writers else view
 
     def _image_beside(self, guest: EffectiveGuest, host: HostView) -> ImageView | None:
-        """Of a guest that has its domain: it is looked after whatever can be told of its image."""
+        """The image of a guest that has its domain; FAILED if it cannot be read, so that the guest
+        is still looked after.
+        """
         pool = guest.spec.system_disk.pool or host.default_pool
         try:
             return self._image(guest, host, pool)
@@ -178,8 +183,8 @@ class Look:
         return tuple(sorted(self._ports.hypervisor.written_bases(host).get(base, ())))
 
     def _watched_since(self, domain: DomainView) -> float:
-        """Of a guest whose system disk is being replaced: when the looks at it began that no long
-        silence came between.
+        """Since when (epoch seconds) a guest whose system disk is being replaced was observed
+        without a gap of more than ``SILENCE`` seconds; 0 for any other guest.
         """
         owner, name, now = domain.ownership, domain.name, self._clock()
         if owner is None or owner.record.replacement is None:
@@ -192,7 +197,7 @@ class Look:
         return since
 
     def suspended(self, host: str, name: str) -> bool:
-        """Does an operator want the guest left alone, as of this moment?"""
+        """True if an operator has suspended the guest, or all guests, as of this moment."""
         domain = self._ports.hypervisor.domain(host, name)
         owner = domain.ownership if domain is not None else None
         return self._fleet(name).suspended or (owner is not None and owner.record.suspended)
@@ -200,11 +205,11 @@ class Look:
     def _with_hold(
         self, guest: EffectiveGuest, domain: DomainView, image: ImageView | None, fleet: Fleet
     ) -> Fleet:
-        """Where its disk is about to be replaced by itself, is it its turn?"""
+        """``fleet``, with why a replacement that is about to begin has to wait for its turn."""
         owner = domain.ownership
         if owner is None or image is None:
             return fleet
-        approved = owner.record.approved == image.base  # which counts before it begins
+        approved = owner.record.approved == image.base  # the roll-out counts it before it begins
         if guest.spec.update_policy.replace != "Automatic" and not approved:
             return fleet
         if owner.record.replacement is not None or not image.base or image.base == owner.base:
@@ -214,14 +219,14 @@ class Look:
     def _volumes_of(
         self, guest: EffectiveGuest, host: HostView, domain: DomainView
     ) -> Mapping[tuple[str, str], VolumeView]:
-        """Asked for each time while something is to be made, else every ten minutes."""
+        """The guest's volumes: read each time while one is to be made, else every ten minutes."""
         ongoing = domain.record.replacement
         lacks = missing_disks(guest, domain)
         unsettled = ongoing is not None or bool(lacks or self._knowledge.missing(guest.name))
         now = self._clock()
         known = None if unsettled else self._knowledge.volumes(guest.name, now)
         seed = seed_volume(guest, host, domain, self._seed)
-        if known is not None and seed not in known:  # one that is there is about to be deleted
+        if known is not None and seed not in known:  # a seed that exists is about to be deleted
             return known
         names = self._places(guest, host, domain)
         if ongoing is not None:
@@ -239,14 +244,16 @@ class Look:
         has |= {(names[0][0], base)} if base else set()
         has |= {ongoing.to.place} if ongoing is not None and ongoing.why == "rollback" else set()
         lost = has - found.keys()
-        known_lost = self._knowledge.missing(guest.name) & lost  # its pools are not searched again
+        known_lost = self._knowledge.missing(guest.name) & lost  # pools are not scanned again
         self._knowledge.missed(guest.name, known_lost | self._absent(host, lost - known_lost))
         return found
 
     def _absent(
         self, host: HostView, places: Collection[tuple[str, str]]
     ) -> frozenset[tuple[str, str]]:
-        """Those that a look through their pools does not find: what was only not found may be."""
+        """Those of ``places`` that a scan of their pools does not find; without a scan, libvirt
+        may not know an existing volume.
+        """
         absent: set[tuple[str, str]] = set()
         for pool in {pool for pool, _ in places if host.has_running(pool)}:
             names = [name for there, name in places if there == pool]
@@ -265,13 +272,13 @@ class Look:
         return names
 
     def _with_new(self, guest: EffectiveGuest, host: HostView, observed: Observed) -> Observed:
-        """There is no domain: what of it is there already, and is it really nowhere else?"""
+        """Observes a guest without a domain: its volumes, and which host may have its domain."""
         names = self._places(guest, host, None)
         pool, system = names[0]
         image = self._image(guest, host, pool)
         volumes = volumes_there(self._ports.hypervisor, host, names)
         if image is not None and image.state is ImageState.READY:
-            # Of a domain that somebody undefined there may be disks under later names, too.
+            # A domain that somebody undefined may have left disks under later names, too.
             stem = system.removesuffix(".qcow2")
             for view in self._ports.hypervisor.volumes(guest.spec.host, pool):
                 if view.name.startswith(stem):
@@ -286,7 +293,7 @@ class Look:
         )
 
     def _elsewhere(self, guest: EffectiveGuest) -> str | None:
-        """The other host that has the guest's domain, or last had it when it answered."""
+        """Another host that has the guest's domain, or had it in its last answer; None if none."""
         for name in self._others(guest):
             if not self._ports.hypervisor.reachable(name):
                 if self._placed.get(guest.name) == name:
@@ -311,7 +318,7 @@ def _base_of(domain: DomainView) -> str:
 def volumes_there(
     hypervisor: Hypervisor, host: HostView, places: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], VolumeView]:
-    """The volumes at those places (pool, name) that are there, of pools that run."""
+    """Those of ``places`` (pool, name) that exist, in pools that run."""
     found: dict[tuple[str, str], VolumeView] = {}
     for pool, name in places:
         if host.has_running(pool):

@@ -1,10 +1,10 @@
-"""The work queue: client-go's semantics, for names of guests.
+"""The work queue, with the semantics of client-go's; the keys are names of guests.
 
 A key is never handed to two workers at once; adds while it is being processed collapse into one
 later run; a delayed add keeps the earliest time; a rate-limited add waits longer with every
 failure of that key until it is forgotten. ``low`` keys (a resync's) wait behind all
-others and are handed out one at a time: thousands of looks are pure Python, and threads that fight
-for the interpreter over them take three times as long as one. Keys belong to lanes (their hosts),
+others and are handed out one at a time: thousands of observations are pure Python, and threads that
+compete for the interpreter take three times as long as one. Keys belong to lanes (their hosts),
 which take turns, and a lane whose keys take long is handed out a few at a time (``Lanes``).
 """
 
@@ -23,7 +23,9 @@ _ONE_LANE = Lane("")
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """For the workqueue metrics. Seconds since the oldest key in work was taken, and in sum."""
+    """For the workqueue metrics. ``unfinished_seconds`` is the sum over all keys in processing of
+    the time since they were taken, ``longest_running_seconds`` the maximum.
+    """
 
     depth: int
     unfinished_seconds: float
@@ -44,7 +46,7 @@ class WorkQueue:
         lanes: Lanes | None = None,
         lane_of: Callable[[str], Lane] = lambda _: _ONE_LANE,
     ) -> None:
-        """``lane_of`` is asked under the lock, for each key that is added."""
+        """``lane_of`` is called under the lock, for each key that is added."""
         self._clock = clock
         self._on_wait = on_wait
         self._on_work = on_work
@@ -59,28 +61,28 @@ class WorkQueue:
         self._dirty: dict[str, float] = {}  # key -> when it was added
         self._high: set[str] = set()  # dirty keys that are not low
         self._processing: dict[str, float] = {}  # key -> when it was taken
-        self._low_busy: set[str] = set()  # low keys in processing; one at a time, but for slow ones
+        self._low_busy: set[str] = set()  # low keys in processing: one, and any that are slow
         self._waiting: list[tuple[float, str]] = []
         self._waiting_for: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._closed = False
 
     def add(self, key: str, *, low: bool = False) -> None:
-        """Have ``key`` processed; at once, or after the run that is going on."""
+        """Have ``key`` processed, at once or after its current run."""
         with self._changed:
             added = self._add(key, low=low)
         if added:
             self._on_add()
 
     def add_all(self, keys: Iterable[str], *, low: bool = False) -> None:
-        """As ``add`` for each; the workers begin when all are there, not one wake-up a key."""
+        """As ``add`` for each key, but under one lock: workers begin when all are queued."""
         with self._changed:
             added = sum(self._add(key, low=low) for key in keys)
         for _ in range(added):
             self._on_add()
 
     def add_first(self, key: str) -> None:
-        """Have ``key`` processed by the next worker that is free, whatever waits already."""
+        """Have ``key`` processed by the next free worker, before everything that waits."""
         with self._changed:
             if self._closed or key in self._dirty or key in self._processing:
                 return
@@ -90,7 +92,7 @@ class WorkQueue:
             self._changed.notify()
 
     def _add(self, key: str, *, low: bool) -> bool:
-        """True where the key was not on the queue."""
+        """Queues the key; True if it was not queued yet."""
         if self._closed:
             return False
         if key in self._dirty:
@@ -133,7 +135,7 @@ class WorkQueue:
         self.add_after(key, min(BASE_DELAY * 2 ** min(failures, 30), MAX_DELAY))
 
     def forget(self, key: str) -> None:
-        """The key went well: its next failure begins with the shortest delay again."""
+        """Resets the failures of ``key``: its next one begins with the shortest delay again."""
         with self._changed:
             self._failures.pop(key, None)
 
@@ -144,7 +146,7 @@ class WorkQueue:
         if taken is None:
             return None
         key, waited = taken
-        self._on_wait(waited)  # not under the lock, on which every worker waits
+        self._on_wait(waited)  # not under the lock, because every worker waits for that
         return key
 
     def _take(self, deadline: float | None) -> tuple[str, float] | None:
@@ -159,9 +161,9 @@ class WorkQueue:
                     if key not in self._high:
                         self._low_busy.add(key)
                     elif self._low and self._low_is_free(now):
-                        self._changed.notify()  # the low keys are for somebody else now
+                        self._changed.notify()  # another worker may take a low key now
                     if self._queue:
-                        self._changed.notify()  # a lane may have got room for several
+                        self._changed.notify()  # there may be room for several keys of a lane
                     self._high.discard(key)
                     self._processing[key] = now
                     if lane is not None:
@@ -181,7 +183,7 @@ class WorkQueue:
                 self._changed.wait(max(0.0, min(waits)) if waits else None)
 
     def _next(self, now: float) -> tuple[Lane | None, str] | None:
-        """The next key and its lane; those put first have none."""
+        """The next key and its lane; a key from ``add_first`` has no lane."""
         if self._first:
             return None, self._first.popleft()
         found = self._queue.take(lambda lane: self._lanes.may_begin(lane, now), self._is_wanted)
@@ -205,7 +207,7 @@ class WorkQueue:
                     self._on_add()
 
     def done(self, key: str) -> None:
-        """The worker is through with ``key``; adds that came meanwhile take effect now."""
+        """Ends the processing of ``key``; adds that came meanwhile take effect now."""
         with self._changed:
             now = self._clock()
             worked = now - self._processing.pop(key)
@@ -217,7 +219,7 @@ class WorkQueue:
         self._on_work(worked)
 
     def is_low(self, key: str) -> bool:
-        """Was ``key``, which is in processing, taken as a low one?"""
+        """True if ``key``, which is in processing, was taken as a low one."""
         return key in self._low_busy
 
     @property
@@ -225,7 +227,7 @@ class WorkQueue:
         return self._closed
 
     def close(self) -> None:
-        """Wake every ``get``; nothing is added any more."""
+        """Wakes every ``get``; later adds are ignored."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

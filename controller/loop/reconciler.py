@@ -1,7 +1,8 @@
-"""One pass over one guest: look, plan, say, execute. Level-triggered: why it was called is unknown.
+"""Reconciles one guest: observe, plan, publish the status, execute. Level-triggered: it does not
+know why it was called.
 
-A pass that executed something asks for another, which looks at what came of it; so a plan is
-never carried on from a memory of what it was.
+A pass that executed something asks for another one, which observes the result; so a plan is never
+continued from an older pass.
 """
 
 import time
@@ -29,34 +30,36 @@ from controller.planning.steps import DRASTIC, LONG, step_name
 
 log = structlog.get_logger(__name__)
 FUTILE_RETRY = 10.0
-"""Seconds until steps are repeated that went well and changed nothing."""
+"""Seconds until steps are repeated that succeeded but changed nothing."""
 BUSY_RETRY, BUSY_LAST = 2.0, 30.0
-"""Seconds until a busy host, which does not say when to come again, is asked anew; where it refused
-to try something: doubling, capped."""
+"""Seconds until a busy host is asked again if its error gives no time; after a refused step the
+delay doubles each time, up to ``BUSY_LAST``."""
 UNREACHABLE_RETRY = 10.0
 """Seconds; the reconnect puts every guest of the host on the queue earlier."""
 
 
 class Desired(Protocol):
-    """What the catalog's snapshot answers."""
+    """The calls used from the catalog's snapshot."""
 
     def guest(self, name: str) -> tuple[EffectiveGuest | None, bool]:
-        """(last good spec, is it an orphan); (None, False) where nothing is known."""
+        """(last good spec, whether it is an orphan); (None, False) if nothing is known."""
 
     def problems(self, name: str) -> tuple[str, ...]:
-        """What is wrong with the document of that guest."""
+        """The errors in the document of that guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``word`` is the label of ``reconcile_total``; ``after`` in seconds, None: not by time."""
+    """The result of a pass. ``word`` is the label of ``reconcile_total``; ``after``: seconds until
+    the next pass, None for no timed one.
+    """
 
     word: str  # success | error | requeue | requeue_after
     after: float | None = None
 
 
 class Reconciler:
-    """Thread-safe as long as one guest is with one worker at a time, which the queue sees to."""
+    """Thread-safe if each guest is with one worker at a time, which the queue guarantees."""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class Reconciler:
         clock: Callable[[], float] = time.time,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` is what decisions are made by, ``wall`` what people are shown."""
+        """``clock`` is for decisions, ``wall`` for times shown to people; both epoch seconds."""
         self._desired = desired
         self._ports = ports
         self._look = look
@@ -83,14 +86,14 @@ class Reconciler:
         self._wall = wall
 
     def preview(self, guest: EffectiveGuest) -> tuple[Observed, Plan]:
-        """Looks and plans, touches nothing."""
+        """Observes and plans; changes nothing."""
         observed = self._look.at(guest)
         return observed, self._plan(guest, observed)
 
     def reconcile(self, name: str, act: bool = True) -> Result:
-        """One pass. Errors of steps are remembered and told; only panics come out.
+        """One pass. Errors of steps are kept and reported, not raised; only bugs raise.
 
-        Without ``act`` a plan with steps is told and asked for again, not carried out.
+        Without ``act`` a plan with steps is published and requeued, not executed.
         """
         guest, orphaned = self._desired.guest(name)
         if guest is None or orphaned:
@@ -98,7 +101,7 @@ class Reconciler:
         try:
             observed = self._look.at(guest)
         except HostBusyError as error:
-            if self._status.get(name) is not None:  # what was seen last is told on
+            if self._status.get(name) is not None:  # the last status stays published
                 return Result("requeue_after", error.retry_after or BUSY_RETRY)
             return self._not_seen(guest, error)
         except GuestkeeperError as error:
@@ -113,7 +116,7 @@ class Reconciler:
         self._knowledge.succeeded(guest.name, "Look")
         self._say(guest, observed, made)
         if not made.steps:
-            if made.settled:  # whatever failed before is mended
+            if made.settled:  # an earlier failure does not matter any more
                 self._knowledge.mended(name)
             return self._later(made)
         if not act:
@@ -128,22 +131,22 @@ class Reconciler:
             self._say(guest, *self.preview(guest))
             return self._later(made)
         if before is not None and (before.plan.steps, before.observed) == (made.steps, observed):
-            return Result("requeue_after", FUTILE_RETRY)  # nothing came of the same steps
+            return Result("requeue_after", FUTILE_RETRY)  # the same steps had no effect
         return Result("requeue")
 
     def _carry_out(self, subject: Subject, observed: Observed, made: Plan) -> Result | None:
-        """None where every step went well, or was begun."""
+        """Executes the steps; None if each one succeeded or was started, else the result."""
         for step in made.steps:
             try:
                 if isinstance(step, DRASTIC) and self._look.suspended(subject.host, subject.name):
-                    return Result("requeue")  # an operator said so since this was planned
+                    return Result("requeue")  # an operator suspended it after this was planned
                 self._executor.execute(subject, observed, step)
             except HostUnreachableError as error:
                 log.warning(
                     "host gave no answer", guest=subject.name, host=subject.host, why=str(error)
                 )
                 return Result("requeue_after", UNREACHABLE_RETRY)
-            except HostBusyError as error:  # too much at once is no failure of this guest
+            except HostBusyError as error:  # a busy host is no failure of this guest
                 times = self._knowledge.refused(subject.name)
                 after = (error.retry_after or BUSY_RETRY) * 2.0 ** min(times - 1, 30)
                 return Result("requeue_after", min(after, BUSY_LAST))
@@ -155,7 +158,9 @@ class Reconciler:
         return None
 
     def _orphan(self, name: str, guest: EffectiveGuest | None, *, act: bool) -> Result:
-        """No usable document: its domain is left alone, or its deletion policy is followed."""
+        """A pass over a guest without a usable document: its domain is left alone, or its deletion
+        policy is followed.
+        """
         self._ports.prober.set_targets(name, ())
         try:
             observed = self._look.at_orphan(name, guest)
@@ -194,7 +199,7 @@ class Reconciler:
         return ended if ended is not None else Result("requeue")
 
     def _not_seen(self, guest: EffectiveGuest, error: GuestkeeperError) -> Result:
-        """The look itself failed: that is told, and nothing is done."""
+        """Reports that the observation itself failed; nothing is done."""
         failure = self._knowledge.failed(guest.name, "Look", error, guest.digest, self._clock())
         log.warning("look failed", guest=guest.name, reason=error.reason, error=str(error))
         host = HostView(guest.spec.host, "", reachable=False, why=str(error))
@@ -202,8 +207,8 @@ class Reconciler:
         return Result("error", max(0.0, failure.retry_at - self._clock()))
 
     def _still_valid(self, guest: EffectiveGuest, observed: Observed) -> Plan | None:
-        """The last plan, where nothing it was made from has changed: a pure function would say the
-        same again. Thousands of guests that are as they were make up a resync.
+        """The last plan, if nothing that it was made from has changed: the planner is a pure
+        function. A resync has thousands of unchanged guests.
         """
         last = self._status.get(guest.name)
         if last is None or last.guest is not guest or last.plan.steps:

@@ -1,10 +1,10 @@
-"""Whose turn is it, where an image's new content rolls through its guests by itself?
+"""Gathers the facts for automatic roll-outs of an image's new content: which guest may be replaced
+next (``planning.fleet.rollout`` decides).
 
-``planning.rollout`` decides; here the facts about all guests of the image are gathered. To hold a
-guest, facts of a moment ago are good enough: it waits a moment longer. Before one is let go they
-are gathered anew, and it counts as being replaced from then on, though its domain does not say so
-yet: two that ask at the same time are never one too many. Whoever has its turn and does not take
-it, for whatever reason, is waited for only so long.
+To hold a guest back, facts that are a moment old are good enough. Before a guest may go, they are
+gathered anew; from then on it counts as being replaced, although its domain does not say so yet, so
+that two guests that ask at the same time do not exceed the limit. A guest that does not use its
+turn, for whatever reason, is waited for only ``PATIENCE`` seconds.
 """
 
 import threading
@@ -23,30 +23,30 @@ from controller.planning.power.maintenance_windows import window_state
 from controller.planning.replacement.system_disks import too_small
 
 _FRESH = 1.0
-"""Seconds for which the facts are good enough to hold somebody."""
+"""Seconds for which the facts are good enough to hold a guest back."""
 _TAKING = 10.0
-"""Seconds that a guest which was let go has to begin."""
+"""Seconds that a guest has to begin after it was allowed to."""
 PATIENCE = 120.0
-"""Seconds that a guest whose turn it is is waited for; it is looked at several times in those."""
+"""Seconds to wait for a guest to use its turn; it is observed several times in them."""
 _IDLE = 3600.0
 """Seconds after which a roll-out that nobody asked about is forgotten."""
 
 
 @dataclass(slots=True)
 class _Rollout:
-    """One content of one image. Times are monotonic."""
+    """The roll-out of one content of one image. Times are monotonic seconds."""
 
     counted: float
     queue: Queue
     turns: dict[str, float] = field(default_factory=dict)
-    """Since when it is whose turn."""
+    """Guest -> since when it has its turn."""
     let_go: dict[str, float] = field(default_factory=dict)
-    """When who was told to go last."""
+    """Guest -> when it was last allowed to begin."""
 
     def take(self, queue: Queue, counted: float) -> None:
-        """New facts: who began has taken its turn, who is not able any more has lost it.
+        """Takes new facts: guests that began, or cannot be replaced any more, lose their turn.
 
-        Nothing comes of older ones, which another worker was slow to gather.
+        Facts older than the current ones, which a slow worker gathered, are ignored.
         """
         if counted < self.counted:
             return
@@ -68,7 +68,7 @@ class _Rollout:
 
 
 class Rollouts:
-    """``guests`` are the desired ones by name. Thread-safe."""
+    """All roll-outs. ``guests`` returns the desired guests by name. Thread-safe."""
 
     def __init__(
         self,
@@ -86,15 +86,15 @@ class Rollouts:
         self._known: dict[tuple[str, str], _Rollout] = {}
 
     def hold(self, guest: EffectiveGuest, image: ImageView) -> str:
-        """Why the replacement of ``guest`` by a disk of ``image`` has to wait; '' where not."""
+        """Why ``guest`` has to wait before it gets a disk of ``image``; '' if it may begin."""
         windows = _Windows(self._clock())
         peer = self._peer(guest, image, windows)
         rollout = self._rollout(image, windows)
         with self._lock:
             why = self._hold(rollout, guest)
-        if peer is None or not peer.waiting:  # it does not go now, whatever is said here
+        if peer is None or not peer.waiting:  # it does not begin now in any case
             return why
-        told = peer.owner.record.approved == peer.base  # by an operator, and does not wait
+        told = peer.owner.record.approved == peer.base  # approved by an operator: does not wait
         if why and not told:
             return why
         began, queue = self._count(image, windows)
@@ -121,7 +121,9 @@ class Rollouts:
         return why
 
     def _rollout(self, image: ImageView, windows: "_Windows") -> _Rollout:
-        """As it was a moment ago, at least. Hosts are asked outside of the lock."""
+        """The roll-out, with facts at most ``_FRESH`` seconds old. Hosts are asked outside the
+        lock.
+        """
         key, now = (image.name, image.base or ""), self._monotonic()
         known = self._known.get(key)
         if known is not None and 0 <= now - known.counted < _FRESH:
@@ -147,7 +149,7 @@ class Rollouts:
         return began, queue_of(peer for peer in peers if peer is not None)
 
     def _peer(self, guest: EffectiveGuest, image: ImageView, windows: "_Windows") -> Peer | None:
-        """None for one that holds up nobody: without a domain of ours, or on a lost host."""
+        """The guest's facts; None if it does not count: no domain of ours, or its host is lost."""
         try:
             domain = self._hypervisor.domain(guest.spec.host, guest.name)
         except GuestkeeperError:
@@ -170,7 +172,7 @@ class Rollouts:
 
 
 class _Windows:
-    """Which maintenance windows are open at one moment; many guests have the same."""
+    """Caches which maintenance windows are open at one moment; many guests have the same ones."""
 
     def __init__(self, now: float) -> None:
         self._now = now

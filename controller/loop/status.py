@@ -1,7 +1,7 @@
-"""The latest word on every guest: what the CLI, the API and the metrics show.
+"""The current status of every guest, as the CLI, the API and the metrics show it.
 
-Held in memory only; a restarted daemon knows it all again after one look. It keeps what a pure
-plan cannot know: since when each condition has been as it is.
+In memory only; a restarted daemon has it again after one observation. It adds what a pure plan
+cannot know: since when each condition has its status.
 """
 
 import threading
@@ -16,7 +16,9 @@ from controller.planning.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class GuestStatus:
-    """``since`` stands beside ``plan.conditions``, one for each. Times are epoch seconds."""
+    """A guest's status. ``since`` has one time for each of ``plan.conditions``, in their order.
+    Times are epoch seconds.
+    """
 
     name: str
     guest: EffectiveGuest | None  # None: an orphan whose document this daemon never saw
@@ -27,13 +29,13 @@ class GuestStatus:
 
     @property
     def created_at(self) -> float | None:
-        """When the guest was made; None where it is not, or nobody wrote it down."""
+        """When the guest was created; None if it does not exist or the time is not recorded."""
         domain = self.observed.domain
         owner = domain.ownership if domain is not None else None
         return owner.created or None if owner is not None else None
 
     def condition(self, type: ConditionType | str) -> tuple[Condition, float] | None:
-        """The condition of this type and since when, or None where it was never set."""
+        """The condition of this type and since when it holds; None if the plan has none."""
         for found, since in zip(self.plan.conditions, self.since, strict=True):
             if found.type == type:
                 return found, since
@@ -41,8 +43,9 @@ class GuestStatus:
 
 
 class StatusStore:
-    """Thread-safe. ``on_change(old, new)`` is called when a condition moved, ``on_drop(name)``
-    when nothing is left to tell of a guest; both outside the lock.
+    """Thread-safe. ``on_change(old, new)`` is called when the conditions, an axis, the printable
+    word or the sentence changed, ``on_drop(name)`` when a guest's status is removed; both outside
+    the lock.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class StatusStore:
     def put(
         self, guest: EffectiveGuest | None, observed: Observed, plan: Plan, now: float
     ) -> GuestStatus:
-        """The new word on a guest; ``since`` is kept where a condition's status is as before."""
+        """Stores the new status; ``since`` is kept where a condition's status is unchanged."""
         with self._changed:
             old = self._statuses.get(plan.guest)
             new = GuestStatus(
@@ -97,11 +100,13 @@ class StatusStore:
 
     @property
     def version(self) -> int:
-        """Grows whenever a condition, an axis or the printable word of some guest moves."""
+        """Grows whenever a condition, an axis, the printable word or the sentence of a guest
+        changes, or a status is removed.
+        """
         return self._version
 
     def wait(self, version: int, timeout: float) -> int:
-        """Blocks until ``version`` is over, at most ``timeout`` seconds; the version then."""
+        """Blocks until the version is not ``version``, at most ``timeout`` seconds; returns it."""
         with self._changed:
             self._changed.wait_for(lambda: self._version != version, timeout)
             return self._version

@@ -1,4 +1,5 @@
-"""What puts names on the queue: documents, libvirt's events, probes, ends of operations, time.
+"""Triggers put guests on the queue: changed documents, libvirt events, probes, ends of operations,
+time.
 
 A trigger does nothing else, and none is needed for correctness: the resync puts every guest on the
 queue once a period, whatever was lost.
@@ -22,18 +23,18 @@ from controller.observed.health import ProbeView
 
 log = structlog.get_logger(__name__)
 _PATIENCE = 1.0
-"""Seconds for all hosts together: a bulk look takes some milliseconds."""
+"""Seconds to wait for all hosts together: a bulk read takes some milliseconds."""
 
 
 class Hosts(Protocol):
-    """What a resync asks of the hypervisor room."""
+    """The calls that a resync uses from the hypervisor adapter."""
 
     def hosts(self) -> Collection[str]: ...
     def resync(self, host: str, *, deep: bool = False) -> Collection[str]: ...
 
 
 class Triggers:
-    """Its methods are the callbacks of the other rooms; any thread may call them."""
+    """The methods are callbacks for the other packages; any thread may call them."""
 
     def __init__(
         self,
@@ -43,14 +44,14 @@ class Triggers:
         *,
         on_builder: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``on_builder`` is told the name of a builder domain that something happened to."""
+        """``on_builder`` is called with the name of a builder domain that had an event."""
         self._queue = queue
         self._snapshot = snapshot
         self._status = status
         self._on_builder = on_builder
 
     def on_event(self, host: str, domain: str, kind: str) -> None:
-        """libvirt says that something happened to a domain."""
+        """libvirt reported an event of a domain."""
         log.debug("libvirt event", host=host, domain=domain, kind=kind)
         if is_builder_name(domain):
             self._on_builder(domain)
@@ -58,9 +59,8 @@ class Triggers:
             self._queue.add(domain)
 
     def on_host(self, host: str, owned: Collection[str]) -> None:
-        """A host came or went: every guest of it, and every domain of ours on it, is looked at.
-
-        So are guests that are not made because some host was not heard yet.
+        """A host connected or disconnected: queues every guest of it and every domain of ours on
+        it, and the guests that are not created because some host has not answered yet.
         """
         for status in self._status.all():
             if status.observed.host.name == host or status.observed.unseen_host is not None:
@@ -73,14 +73,14 @@ class Triggers:
             self._queue.add(name)
 
     def on_scan(self, result: ScanResult) -> None:
-        """The directory was read and something in it changed."""
+        """The documents were scanned and some of them changed."""
         for name in result.changed:
             self._queue.add(name)
         if result.images_changed:
             self._of_images(result.images_changed)
 
     def on_probe(self, guest: str, old: ProbeView, new: ProbeView) -> None:
-        """A probe came into another state."""
+        """The state of a probe changed."""
         log.info(
             "probe changed", guest=guest, probe=f"{new.service}/{new.probe}", was=old.status.value,
             now=new.status.value, why=new.message,
@@ -88,7 +88,7 @@ class Triggers:
         self._queue.add(guest)
 
     def on_operation(self, key: str) -> None:
-        """A long action ended: of a guest, or of an image that guests wait for."""
+        """A long action of a guest, or of an image that guests wait for, ended."""
         if key.startswith("image:"):
             self._of_images({key.rpartition(":")[2]})
         else:
@@ -99,7 +99,9 @@ class Triggers:
         self._of_images({image})
 
     def _of_images(self, images: Collection[str]) -> None:
-        """Guests that have their domain care only whether there is another base for them."""
+        """Queues the guests of these images. A guest that has its domain is affected only if it may
+        get another base.
+        """
         for name, guest in self._snapshot().guests.items():
             if guest.image.name in images:
                 status = self._status.get(name)
@@ -107,23 +109,23 @@ class Triggers:
                     status is None
                     or status.observed.domain is None
                     or guest.image.install is not None
-                    or status.plan.steps  # such as making the image ready beside it
+                    or status.plan.steps  # for example, it prepares the new image
                     or any(change.change is Change.REPLACE for change in status.plan.changes)
                 ):
                     self._queue.add(name)
 
     def all(self) -> None:
-        """Every guest there is a word about, behind whatever is urgent."""
+        """Queues every known guest, behind everything that is urgent."""
         snapshot = self._snapshot()
         strays = (status.name for status in self._status.all() if status.guest is None)
         self._queue.add_all((*snapshot.guests, *snapshot.orphans, *strays), low=True)
 
 
 class Resync:
-    """Once a period: one bulk look at every host, then every guest on the queue.
+    """Once a period: one bulk read of every host, then every guest goes on the queue.
 
-    Each ``slow`` seconds the look reads every domain's XML, for the changes that libvirt has no
-    event for (``virsh setvcpus --config``).
+    Every ``slow`` seconds it reads each domain's XML too, for changes without a libvirt event
+    (``virsh setvcpus --config``).
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class Resync:
         *,
         tidy: Callable[[], None] = lambda: None,
     ) -> None:
-        """``tidy`` is called before each look, when the work of the last one is long done."""
+        """``tidy`` is called before each resync, when the work of the last one is long done."""
         self._hosts = hosts
         self._triggers = triggers
         self._period = period
@@ -155,9 +157,9 @@ class Resync:
             self._thread.join(timeout)
 
     def once(self) -> None:
-        """One resync now. A host that does not answer is skipped; its guests say so themselves.
+        """One resync now. A host that does not answer is skipped; its guests' status shows that.
 
-        One that is slow is waited for a moment only: what changed there is told when it answers.
+        A slow host is waited for ``_PATIENCE`` seconds; its changes are queued when it answers.
         """
         self._count += 1
         deep = self._count % self._deep_every == 0
@@ -178,5 +180,5 @@ class Resync:
             try:
                 self._tidy()
                 self.once()
-            except Exception:  # told, and tried again a period later: this thread may not end
+            except Exception:  # logged, and retried a period later: this thread must not end
                 log.exception("resync panicked")

@@ -1,11 +1,11 @@
-"""The workers that take names off the queue, and the proof that they still do.
+"""The worker threads that reconcile the guests on the queue, and the heartbeat for the watchdog.
 
-A pass may hang with its host. So while no worker is free another is made, up to ``spare`` more;
-which passes those may take, the queue's lanes decide.
+A pass may hang with its host. So while no worker is free another is made, up to ``spare`` more; the
+queue's lanes decide which passes those may take.
 
-A panic of one pass is counted, told and retried; it never ends a worker. A heartbeat goes through
-the queue like any guest: it is answered only while some worker is free to take it, so systemd's
-watchdog hangs on the loop's real progress.
+A panic of one pass is counted, logged and retried; it never ends a worker. A heartbeat goes through
+the queue like any guest: it succeeds only while some worker is free, so systemd's watchdog depends
+on the loop's real progress.
 """
 
 import threading
@@ -19,21 +19,21 @@ from controller.loop.reconciler import Result
 
 log = structlog.get_logger(__name__)
 _SPARE_SECONDS = 30.0
-"""After so long without work one that was made for the others' sake ends."""
+"""Seconds without work after which a spare worker ends."""
 HEARTBEAT = ":heartbeat"
 """A key no guest can have."""
 HEARTBEAT_LATE = 60.0
 """Seconds without a heartbeat through the queue after which the loop makes no progress."""
 PASS_LATE = 3600.0
-"""Seconds of one pass after which neither: each of its calls has a deadline of two minutes at most,
-so it waits for what never comes, and its host's other guests with it.
+"""Seconds of one pass after which the loop makes no progress either: each call in it has a deadline
+of at most two minutes, so it waits forever, and the other guests of its host with it.
 """
 
 
 class Workers:
     """``reconcile(name, act)`` is one pass over a guest; ``on_result(word, seconds)`` is for the
-    metrics. A low key's pass does not act: what it finds to do comes back as an urgent key, so that
-    the one lane of low keys never waits for a host.
+    metrics. The pass of a low key does not act: if it finds something to do, the key is queued
+    again as an urgent one, so that low keys never wait for a host.
     """
 
     def __init__(
@@ -69,11 +69,13 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """Workers there are now."""
+        """The number of workers now."""
         return len(self._threads) + len(self._spares)
 
     def stop(self, timeout: float) -> bool:
-        """Closes the queue and waits ``timeout`` seconds for the passes going on."""
+        """Closes the queue and waits at most ``timeout`` seconds for running passes; True if all
+        workers ended.
+        """
         self._queue.close()
         deadline = self._clock() + timeout
         with self._lock:
@@ -89,11 +91,11 @@ class Workers:
 
     @property
     def last_beat(self) -> float:
-        """When a heartbeat last came through, on ``clock``."""
+        """When a heartbeat was last processed, in seconds of ``clock``."""
         return self._beat
 
     def stalled(self) -> str:
-        """Why the loop makes no progress; '' where it does."""
+        """Why the loop makes no progress; '' if it does."""
         late = self._clock() - self._beat
         if late > HEARTBEAT_LATE:
             return f"no worker was free for {late:.0f} s"
@@ -112,7 +114,7 @@ class Workers:
                 key = self._next(_SPARE_SECONDS)
                 if key is not None:
                     self._process(key)
-                elif self._queue.closed or self._free:  # somebody else is there for what comes
+                elif self._queue.closed or self._free:  # another worker is free
                     return
         finally:
             with self._lock:
@@ -129,13 +131,13 @@ class Workers:
         return key
 
     def _add_spare(self) -> None:
-        """Under the lock."""
+        """Starts a spare worker. Call under the lock."""
         self._number += 1
         name = f"reconcile-{self._number}"
         thread = threading.Thread(target=self._work_as_spare, name=name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the process has no thread left: those there must do
+        except RuntimeError as error:  # the process can have no more threads
             log.debug("no further worker", why=str(error))
         else:
             self._spares.add(thread)

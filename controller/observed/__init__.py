@@ -1,1 +1,1 @@
-"""What is: frozen views of libvirt's objects, of the inside of a guest, of probes. No I/O."""
+"""The observed state: frozen views of libvirt's objects, guests' insides and probes. No I/O."""

@@ -1,7 +1,7 @@
 """Addresses that two domains of a host cannot both have: MAC addresses, ports of the host.
 
-What a domain has is what its definition says and what it runs with, whoever made it. An address is
-a text: ``52:54:00:00:00:01``, or ``127.0.0.1:8080/tcp``. Pure.
+A domain has the addresses of its definition and of its live XML, whoever made it. An address is a
+string: ``52:54:00:00:00:01``, or ``127.0.0.1:8080/tcp``. Pure.
 """
 
 import re
@@ -16,14 +16,14 @@ _FORWARDS = (
 
 @dataclass(frozen=True, slots=True)
 class AddressUse:
-    """Domain ``holder`` has what a guest wants: as it runs, or in its definition."""
+    """Domain ``holder`` has an address that a guest wants: in its live XML, or its definition."""
 
     address: str
     holder: str
     running: bool
     defined: bool
     ours: bool
-    """Is the holder one of Guestkeeper's guests?"""
+    """Whether the holder is one of Guestkeeper's guests."""
 
     @property
     def is_mac(self) -> bool:
@@ -35,7 +35,7 @@ def is_mac(address: str) -> bool:
 
 
 def port_of(forward: str) -> str:
-    """The host's side of a forward, ours or as QEMU has it; '' where it is none that we know."""
+    """The host's side of a forward, in our form or QEMU's; '' if it is in neither."""
     for pattern in _FORWARDS:
         found = pattern.match(forward)
         if found is not None:
@@ -44,12 +44,12 @@ def port_of(forward: str) -> str:
 
 
 def key_of(address: str) -> str:
-    """What addresses that may clash have in common."""
+    """A key that is the same for all addresses that may clash."""
     return address if is_mac(address) else address.partition(":")[2]
 
 
 def clash(one: str, other: str) -> bool:
-    """Can only one of them be had?"""
+    """Whether only one of the two addresses can be used."""
     if key_of(one) != key_of(other):
         return False
     hosts = {one.partition(":")[0], other.partition(":")[0]}

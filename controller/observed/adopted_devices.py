@@ -1,8 +1,9 @@
-"""Which devices of a domain that was adopted are ours, where their aliases do not say so.
+"""Which devices of an adopted domain are ours, if their aliases do not say so.
 
-An alias that an operator gave a device stays, for others name the device by it (``qemu:override``);
-and a running device cannot be given one at all. So it is noted in the metadata: in the definition
-what ours are called there, and in the running domain, until it stops, also where they are. Pure.
+An alias that an operator gave a device stays, because others name the device by it
+(``qemu:override``); and a running device cannot get one at all. So the metadata has a note: in the
+definition the names of our devices, and in the running domain, until it stops, also their places.
+Pure.
 """
 
 import xml.etree.ElementTree as ET
@@ -14,24 +15,24 @@ from controller.observed.qemu_arguments import UserNic, user_nics
 ADOPTED_NAMESPACE = "urn:guestkeeper:adopted:v1"
 _DEVICES = f"{{{ADOPTED_NAMESPACE}}}devices"
 _OURS = {"disk": ("disk-", "cdrom-"), "interface": ("nic-",)}
-"""How our own aliases begin, after the prefix; another that begins with that is an operator's."""
+"""How our own aliases go on after ``ALIAS_PREFIX``; any other with that prefix is an operator's."""
 
 
 def place_of(device: ET.Element) -> str:
-    """Where a ``<disk>`` or ``<interface>`` is: its target, its MAC."""
+    """The place of a device: the target of a ``<disk>``, the MAC address of an ``<interface>``."""
     child, name = ("target", "dev") if device.tag == "disk" else ("mac", "address")
     element = device.find(child)
     return element.get(name, "") if element is not None else ""
 
 
 def alias_name(device: ET.Element) -> str:
-    """What libvirt calls it, as it stands; of a definition '' where nobody named it."""
+    """The device's alias in the XML, unchanged; '' in a definition where nobody named it."""
     alias = device.find("alias")
     return alias.get("name", "") if alias is not None else ""
 
 
 class AdoptedDevices:
-    """The notes in a domain's metadata, where there are any."""
+    """The notes about adopted devices in a domain's metadata, if there are any."""
 
     def __init__(self, root: ET.Element) -> None:
         notes = root.findall(f"metadata/{_DEVICES}/*")
@@ -39,10 +40,10 @@ class AdoptedDevices:
         self._named = {name: note.get("alias", "") for note in notes if (name := note.get("name"))}
 
     def alias(self, device: ET.Element) -> str:
-        """Without prefix; '' for a device that is not ours.
+        """The alias without prefix; '' for a device that is not ours.
 
-        Another disk at the place of one that was adopted is not that one; a drive is, whatever is
-        in it, and an interface, wherever it leads.
+        Another disk at the place of an adopted one is not ours; a CD-ROM drive is, whatever medium
+        is in it, and an interface, whatever it is connected to.
         """
         name = alias_name(device)
         if (known := self._known(name, device.tag)) is not None:
@@ -56,18 +57,18 @@ class AdoptedDevices:
         return note.get("alias", "")
 
     def alias_of_user(self, nic: UserNic) -> str:
-        """The same of an interface that stands among QEMU's arguments."""
+        """The same as ``alias``, for an interface among QEMU's arguments."""
         if (known := self._known(nic.identity, "interface")) is not None:
             return known
         note = self._noted.get(nic.mac)
         return note.get("alias", "") if note is not None else ""
 
     def is_theirs(self, device: ET.Element) -> bool:
-        """Was it left to the operator when the domain was adopted?"""
+        """Whether the device was left to the operator when the domain was adopted."""
         return self._named.get(alias_name(device)) == ""
 
     def _known(self, name: str, tag: str) -> str | None:
-        """What the name says; None where it says nothing."""
+        """The alias that ``name`` stands for ('' if not ours); None if the name does not tell."""
         if name in self._named:
             return self._named[name]
         alias = name.removeprefix(ALIAS_PREFIX)
@@ -75,7 +76,7 @@ class AdoptedDevices:
 
 
 def name_note(root: ET.Element, aliases: Mapping[str, str]) -> ET.Element:
-    """For the definition: what ours are called there; what is not ours, but is called as if.
+    """The note for the definition: the names of our devices, and others' names that look like ours.
 
     ``aliases``: place -> alias without prefix.
     """
@@ -98,7 +99,7 @@ def adopted_note(live: ET.Element, aliases: Mapping[str, str]) -> ET.Element:
 
 
 def put_note(root: ET.Element, note: ET.Element) -> None:
-    """Puts it into the metadata of a domain, in place of another; an empty one is none."""
+    """Put ``note`` into a domain's metadata, in place of an old one; leave an empty one out."""
     metadata = root.find("metadata")
     if metadata is None:
         metadata = ET.SubElement(root, "metadata")
@@ -109,7 +110,7 @@ def put_note(root: ET.Element, note: ET.Element) -> None:
 
 
 def _names(root: ET.Element) -> list[tuple[str, str]]:
-    """(place, name) of the devices that have a name of somebody's."""
+    """(place, name) of devices with an alias that somebody gave, and of QEMU's user interfaces."""
     devices = (*root.iterfind("devices/disk"), *root.iterfind("devices/interface"))
     found = [(place_of(device), alias_name(device)) for device in devices]
     named = [(place, name) for place, name in found if name.startswith(ALIAS_PREFIX)]

@@ -1,7 +1,7 @@
-"""Base and boot volumes of images, known by their names. Pure.
+"""Recognise base and boot volumes of images by their names. Pure.
 
-A base is what the disks of many guests stand on, so whoever meets one has to know it, wherever its
-file is: its name holds a digest of its content, and is given to nothing else.
+The disks of many guests are overlays of a base, so all code must recognise one, wherever its file
+is: its name contains a digest of its content, and is given to nothing else.
 """
 
 import posixpath
@@ -14,18 +14,18 @@ _NAME = re.compile(
 
 
 def image_of(volume: str) -> str | None:
-    """The image whose base or boot volume that is, by its name; None where it is none."""
+    """The image that a base or boot volume belongs to, by its name; None for other volumes."""
     found = _NAME.fullmatch(volume)
     return (found["disk"] or found["boot"]) if found is not None else None
 
 
 def is_base_name(volume: str) -> bool:
-    """A base or boot volume of ours, by its name; a marker is none, nor a disk of a guest."""
+    """Whether it is a base or boot volume, by its name; not a marker or a guest's disk."""
     return image_of(volume) is not None
 
 
 def marker_name(volume: str) -> str:
-    """The name of the volume that is made when a base is whole."""
+    """The name of the marker volume, which is made when a base is complete."""
     return f"{volume}.ok"
 
 

@@ -1,8 +1,8 @@
-"""Which disk a domain that somebody else made boots from. Pure.
+"""Find the disk that a domain made by somebody else boots from. Pure.
 
-That is a guest's system disk, which a replacement throws away one day; so it is not guessed by the
-disks' names. libvirt tells it of each device (``<boot order>``) or by kinds of devices
-(``<os><boot dev>``), where ``hd`` means the first disk that the definition lists.
+That is the guest's system disk, which a replacement throws away one day; so it is not guessed from
+the disks' names. libvirt defines it for each device (``<boot order>``) or by kinds of devices
+(``<os><boot dev>``), where ``hd`` means the first disk in the definition.
 """
 
 import re
@@ -17,11 +17,11 @@ _BY_THE_WAY = ("cdrom", "floppy", "interface", "redirdev")
 
 
 def boot_disk(root: ET.Element) -> tuple[str, str]:
-    """Its target, of a ``<domain>``; or '' and why none is known that could be a system disk.
+    """The target of a ``<domain>``'s system disk; or '' and why the system disk is not known.
 
     What is tried before a disk and usually has nothing to boot does not count: an installer's
     medium stays in for years, and so does the network before the disk that it installed. Both are
-    '' where there is no disk.
+    '' if there is no disk.
     """
     disks = [disk for disk in root.iterfind("devices/disk") if _kind(disk) in ("disk", "lun")]
     if not disks:
@@ -34,7 +34,7 @@ def boot_disk(root: ET.Element) -> tuple[str, str]:
 
 
 class _DoubtError(Exception):
-    """Why its system disk is not known. A remedy never changes what the domain boots from."""
+    """Why the system disk is not known. A remedy never changes what the domain boots from."""
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(why)
@@ -58,7 +58,7 @@ _LEAVE_IT = (
 
 
 def _first(root: ET.Element, disks: list[ET.Element]) -> ET.Element:
-    """The device that it boots from."""
+    """The device that the domain boots from; raises ``_DoubtError`` if that is not clear."""
     kernel = root.find("os/kernel")
     rooted = _ROOT.search(root.findtext("os/cmdline", "")) if kernel is not None else None
     named = [disk for disk in disks if rooted is not None and place_of(disk) == rooted[1]]
@@ -110,7 +110,7 @@ def _told(device: ET.Element) -> str:
 
 
 def _kind(device: ET.Element) -> str:
-    """Of a disk how it shows itself, of everything else what it is."""
+    """The ``device`` attribute of a disk (disk, cdrom, lun, ...); the tag of any other device."""
     return device.get("device", "disk") if device.tag == "disk" else device.tag
 
 

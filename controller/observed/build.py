@@ -1,8 +1,8 @@
-"""An image's build as it is seen: the builder domain, and what is written down in its metadata.
+"""The observed state of an image's build: the builder domain, and the record in its metadata.
 
-The builder domain is the record of its own build: which image and content it is for, which attempt
-it is, how far it came and how it ended. So a daemon that is killed and started anew goes on where
-the other one stopped, and a failure stands next to the thing that failed. No I/O.
+The builder domain has the record of its own build: the image and content, the attempt, how far it
+is and how it ended. So a daemon that is killed and restarted continues where the other one stopped,
+and a failure is recorded on what failed. No I/O.
 """
 
 import hashlib
@@ -12,22 +12,22 @@ from enum import StrEnum
 from controller.observed.domain import DomainState, StateReason
 
 MARKER_CHANNEL = "org.guestkeeper.build.0"
-"""The virtio-serial port on which the answer file's scripts say how far they are, and how it ended.
+"""The virtio-serial port on which the answer file's scripts report progress and result.
 
 A line is a word and its text: ``phase NAME``, ``unsealed WHAT`` (it should be clean and is not),
 ``sealed`` (everything was inspected and is clean), ``failure TEXT``, ``success`` (the last). The
-last two are answered with the line ``ok`` once they are written down; the scripts say them again
-until then, so that a daemon killed in between loses nothing.
+last two are answered with the line ``ok`` once they are recorded; the scripts repeat them until
+then, so that a daemon killed in between loses nothing.
 """
 LOG_CHANNEL = "org.fedoraproject.anaconda.log.0"
-"""The port on which Anaconda writes its log, if there is one of that name."""
+"""The port on which Anaconda writes its log, if it exists."""
 
 
 INFIX = ".build-"
 
 
 class Step(StrEnum):
-    """How far the build's own bookkeeping is; what the installer says is ``phase``."""
+    """How far our record of the build is; how far the installer is is in ``phase``."""
 
     DEFINED = "defined"  # its disk and media are there; it may or may not have been started
     STARTED = "started"
@@ -36,16 +36,16 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """What the builder's metadata holds. Times are epoch seconds."""
+    """The record in the builder's metadata. Times are epoch seconds."""
 
     image: str
     content: str
-    """``EffectiveImage.content``: what the documents said of it when it was begun."""
+    """``EffectiveImage.content`` when the build was begun."""
     pool: str
     base: str
-    """The volume that is installed to, and becomes the base when it gets its marker."""
+    """The volume that the installer writes to; it becomes the base when it gets its marker."""
     owner: str = ""
-    """Which daemon began it: only that one removes it when nobody wants it any more."""
+    """The daemon that began the build; only that one removes it when it is not wanted any more."""
     attempt: int = 1
     step: Step = Step.DEFINED
     started: float = 0.0
@@ -62,7 +62,7 @@ class BuildRecord:
     ended: float = 0.0
 
     def failed(self, reason: str, message: str, now: float) -> "BuildRecord":
-        """The attempt is over."""
+        """The record with this attempt failed at ``now``."""
         return replace(self, step=Step.FAILED, reason=reason, message=message, ended=now)
 
 
@@ -84,18 +84,18 @@ class BuilderConfig:
     memory: int
     pool: str
     disk: str
-    """The volume installed to; qcow2, seen as ``vda``."""
+    """The volume that the installer writes to; qcow2, seen as ``vda``."""
     kernel: str = ""
     initrd: str = ""
     args: str = ""
     drives: tuple[BuildDrive, ...] = ()
     firmware: str = "bios"  # bios | efi
     network: str | None = None
-    """libvirt network; with no ``bridge`` either, QEMU's own NAT."""
+    """The libvirt network; without it and without ``bridge``, QEMU's own NAT."""
     bridge: str | None = None
 
     def with_media(self, kernel: str, initrd: str, answer_iso: str | None) -> "BuilderConfig":
-        """With what was put into the pool to start it; ``answer_iso`` is a volume of ``pool``."""
+        """The config with the media that start it; ``answer_iso`` is a volume of ``pool``."""
         drives = self.drives
         if answer_iso is not None:
             drives = (BuildDrive(self.pool, answer_iso), *drives)
@@ -109,7 +109,7 @@ class BuilderConfig:
 
 @dataclass(frozen=True, slots=True)
 class BuilderView:
-    """A builder domain, looked at freshly. ``record`` None: a domain of that name is not ours."""
+    """An observed builder domain. ``record`` is None if a domain of that name is not ours."""
 
     name: str
     state: DomainState
@@ -122,11 +122,11 @@ class BuilderView:
 
 
 def builder_name(image: str, pool: str, base: str) -> str:
-    """The domain name of the builder of the volume ``base``; '.' is in no guest's name."""
+    """The domain name of the builder of the volume ``base``; guests' names never have a '.'."""
     digest = hashlib.sha256(f"{pool}/{base}".encode()).hexdigest()
     return f"{image}{INFIX}{digest[:12]}"
 
 
 def is_builder_name(domain: str) -> bool:
-    """Whether a domain of that name can be a builder, and no guest."""
+    """Whether a domain of that name can be a builder, and so not a guest."""
     return INFIX in domain

@@ -1,8 +1,8 @@
-"""The record of a build as the element that its builder domain carries in ``<metadata>``.
+"""Read and write the record of a build, an element in the builder domain's ``<metadata>``.
 
-Its namespace is not that of the guests: to all that looks after guests a builder is a domain that
-is not ours, and stays untouched. Like a guest's element it says which domain it was made for, so
-that a clone of a builder, which carries it too, is nobody's builder. Pure: text in, values out.
+Its namespace is not that of the guests: code for guests takes a builder for a foreign domain, and
+leaves it alone. Like a guest's element it names the domain that it was made for, so that a clone of
+a builder, which has the element too, is no builder. Pure.
 """
 
 import json
@@ -23,12 +23,12 @@ def build_element(
 ) -> ET.Element:
     """The element for the domain ``name`` with that ``uuid``.
 
-    ``virDomainSetMetadata`` puts the namespace in by itself and refuses an element that declares
-    it: give it the one that is not ``namespaced``.
+    ``virDomainSetMetadata`` adds the namespace itself and refuses an element that declares it:
+    give it one that is not ``namespaced``.
     """
     tag = f"{{{BUILD_NAMESPACE}}}{_TAG}" if namespaced else _TAG
     element = ET.Element(tag, {"uid": uuid, "name": name})
-    # JSON escapes what XML has no room for: a failure's text is whatever an installer printed.
+    # JSON escapes what XML cannot hold: a failure's text is whatever an installer printed.
     element.text = json.dumps(asdict(record), sort_keys=True, separators=(",", ":"))
     return element
 
@@ -36,16 +36,16 @@ def build_element(
 def parse_build(xml: str, *, name: str, uuid: str) -> BuildRecord | None:
     """The record in a domain XML, or in the element alone (``virDomainGetMetadata``).
 
-    None where there is none, or one that was made for another domain than ``name``, ``uuid``.
-    Content that cannot be read leaves the domain ours, as a build that has only been defined.
-    Raises ``ValueError`` where ``xml`` is no XML.
+    None if there is none, or if it was made for another domain than ``name``, ``uuid``. If its
+    content cannot be read, the domain is still ours, as a build that has only been defined.
+    Raises ``ValueError`` if ``xml`` is not XML.
     """
     try:
         # libvirt's own output, or what it accepted: it expands no entities.
         root = ET.fromstring(xml)  # noqa: S314
     except ET.ParseError as error:
         raise ValueError(f"not XML: {error}") from error
-    # By local name where it stands alone: libvirt gives it back with any prefix, or with none.
+    # The element alone is found by local name: libvirt returns it with any prefix, or with none.
     alone = root.tag.rpartition("}")[2] == _TAG
     element = root if alone else root.find(f"metadata/{{{BUILD_NAMESPACE}}}{_TAG}")
     if element is None or (element.get("name"), element.get("uid")) != (name, uuid):

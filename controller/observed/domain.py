@@ -1,10 +1,10 @@
-"""A domain as Guestkeeper sees it: only the fields it owns.
+"""A domain as Guestkeeper sees it: only the fields that it owns.
 
-The same ``DomainConfig`` is what the planner wants and what ``domain_xml.parse`` reads, so drift
-is a comparison of two values of one type, and libvirt's own defaults, which the type has no room
-for, can never be drift. ``hypervisor/`` renders it to XML.
+The planner's wanted domain and the result of ``domain_xml.parse_config`` are both a
+``DomainConfig``, so drift is a comparison of two values of one type; libvirt's own defaults have no
+field in it, so they can never be drift. ``hypervisor/`` renders it to XML.
 
-Longer than other modules on purpose: all that is known of a domain stands on one page.
+Longer than other modules on purpose: all that is known of a domain is on one page.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from controller.observed.surroundings import Surroundings
 
 NAMESPACE = "urn:guestkeeper:v1"
 ALIAS_PREFIX = "ua-"
-"""libvirt keeps an alias of ours across definitions only when it begins with this."""
+"""libvirt keeps an alias across definitions only if it begins with this."""
 
 
 class DomainState(StrEnum):
@@ -37,13 +37,13 @@ class DomainState(StrEnum):
 
 
 class StateReason(StrEnum):
-    """The reasons of a state that a decision hangs on (virDomainShutoffReason and kin)."""
+    """The reasons of a state that decisions depend on (virDomainShutoffReason and similar)."""
 
     SHUTDOWN = "shutdown"  # the guest powered itself off
-    DESTROYED = "destroyed"  # somebody pulled the plug through libvirt
+    DESTROYED = "destroyed"  # forced off through libvirt
     CRASHED = "crashed"  # QEMU died
     FAILED = "failed"  # it could not be started, or libvirt lost it
-    DAEMON = "daemon"  # libvirtd, started anew, could not get hold of its QEMU again
+    DAEMON = "daemon"  # libvirtd was restarted and could not reconnect to its QEMU
     IO_ERROR = "ioerror"  # paused: no room or a disk error
     USER = "user"  # paused by somebody
     PANICKED = "panicked"  # the guest's kernel panicked
@@ -63,7 +63,7 @@ class BootConfig:
 
 @dataclass(frozen=True, slots=True)
 class IoTune:
-    """Limits of a disk (libvirt's ``<iotune>``), each a second; 0 is none. Bytes or operations."""
+    """I/O limits of a disk (``<iotune>``), in bytes or operations per second; 0 is no limit."""
 
     total_bytes_sec: int = 0
     read_bytes_sec: int = 0
@@ -89,19 +89,19 @@ class DiskConfig:
     cache: str = ""  # libvirt's driver/@cache; '': the hypervisor's own choice
     io_tune: IoTune = NO_LIMITS
     path: str = field(default="", compare=False)
-    """The path by which the definition names it, where it does so; the volume is that file."""
+    """The path by which the definition names the disk, if it does; the volume is that file."""
     bound: tuple[str, ...] = field(default=(), compare=False)
-    """What of its source belongs to that very disk, and no document has words for."""
+    """Elements of its source that belong to that very disk, and that documents cannot express."""
     below: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """As it runs: the files it is an overlay of, as libvirt names them, the nearest first; a volume
-    as POOL/VOLUME."""
+    """In live XML: the files that it is an overlay of, as libvirt names them, the nearest first; a
+    volume as POOL/VOLUME."""
 
     def __post_init__(self) -> None:
         # An empty drive has no pool, and libvirt's live XML forgets its format.
         if self.volume is None:
             object.__setattr__(self, "pool", "")
             object.__setattr__(self, "format", "raw")
-        # Of another volume it is another path.
+        # The path of another volume is not the path of this one.
         if self.path.rpartition("/")[2] != self.volume:
             object.__setattr__(self, "path", "")
 
@@ -111,19 +111,19 @@ class DiskConfig:
 
     @property
     def chained(self) -> bool:
-        """Does it stand, as it runs, on more than the base of an image?"""
+        """Whether the running disk is an overlay of anything but the base of an image."""
         return any(not is_base_name(file_name(path)) for path in self.below)
 
 
 LIBVIRT_USER = "libvirt"
-"""The source of ``<interface type='user'>``; ours stand among QEMU's arguments."""
+"""The source of ``<interface type='user'>``; our own are among QEMU's arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class NicConfig:
-    """A network interface. ``kind`` is user, network or bridge; ``source`` its name.
+    """A network interface. ``kind`` is user, network or bridge; ``source`` is its name.
 
-    Of a user interface that is '', or ``LIBVIRT_USER`` where it is none of ours.
+    For a user interface ``source`` is '', or ``LIBVIRT_USER`` if it is not ours.
     """
 
     alias: str  # "nic-NAME"
@@ -149,11 +149,11 @@ def _nic_order(nic: NicConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DomainConfig:
-    """What a domain is defined as, in the fields we own. GuestRecord in bytes.
+    """A domain's definition in the fields that we own. Memory in bytes.
 
-    Two values that libvirt would make the same domain of are equal: memory is rounded up to whole
-    MiB (as libvirt does when the domain starts), disks stand in the order libvirt sorts them into
-    (CD-ROMs after disks, then by target), QEMU's own user interfaces after libvirt's.
+    Two values that give the same domain in libvirt are equal: memory is rounded up to whole MiB (as
+    libvirt does when the domain starts), disks are in the order that libvirt sorts them into
+    (CD-ROMs after disks, then by target), QEMU's own user interfaces come after libvirt's.
     """
 
     name: str
@@ -173,20 +173,20 @@ class DomainConfig:
     on_reboot: str = "restart"
     on_crash: str = "destroy"
     agent_channel: bool = True
-    """Has it the virtio-serial port that the guest agent listens on?"""
+    """Whether it has the virtio-serial port that the guest agent listens on."""
     taken: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """The targets of all its disks and drives, also of those that are not ours."""
+    """The targets of all its disks and drives, including those that are not ours."""
     writes: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """The bases of images (file names) that a disk of it is on itself, to be written to."""
+    """Bases of images (file names) that one of its disks uses directly, and can write to."""
     around: Surroundings = field(default=Surroundings(), compare=False, repr=False)
-    """What of it is not ours and decides what can be changed."""
+    """Parts of it that are not ours but decide what can be changed."""
     addresses: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """MAC addresses and ports of the host of all its interfaces, also of those that are not ours
+    """MAC addresses and ports of the host of all its interfaces, including those that are not ours
     (``observed.addresses``)."""
     boot_disk: str = field(default="", compare=False)
-    """Of a foreign domain: the target of the disk it boots from; '' where that is not known."""
+    """Of a foreign domain: the target of the disk that it boots from; '' if not known."""
     boot_doubt: str = field(default="", compare=False)
-    """Of a foreign domain: why that is not known, and what to do."""
+    """Of a foreign domain: why the boot disk is not known, and what to do."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", _whole_mib(self.memory))
@@ -200,12 +200,12 @@ class DomainConfig:
 
 @dataclass(frozen=True, slots=True)
 class SystemDisk:
-    """A system disk a guest has, had or shall have, with the kernel that belongs to it."""
+    """A system disk that a guest has, had or will have, and the kernel that belongs to it."""
 
     pool: str
     volume: str
     base: str = ""
-    """The base volume it is an overlay of; '' where it is not known."""
+    """The base volume that it is an overlay of; '' if not known."""
     kernel: str = ""
     initrd: str = ""
     args: str = ""
@@ -218,14 +218,14 @@ class SystemDisk:
 
 @dataclass(frozen=True, slots=True)
 class DiskVolume:
-    """Which volume a disk of the guest is on, in what format, and as which target it has it."""
+    """The volume of a guest's disk, its format, and its target in the domain."""
 
     alias: str
     pool: str
     volume: str
     format: str = ""
     target: str = ""
-    """'' where an older version wrote it down."""
+    """'' in a record of an older version."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -234,7 +234,7 @@ class DiskVolume:
 
 @dataclass(frozen=True, slots=True)
 class NicAddress:
-    """Which MAC address an interface of the guest has."""
+    """The MAC address of a guest's interface."""
 
     alias: str
     mac: str
@@ -247,22 +247,22 @@ class RetiredDisk:
     disk: SystemDisk
     since: float
     why: str
-    """``replaced``: it worked, and ``rollback`` swaps it back; ``failed``: it did not come up;
-    ``rolled-back``: an operator did not want it."""
+    """``replaced``: the replacement worked, and ``rollback`` swaps the disk back; ``failed``: the
+    guest did not come up with it; ``rolled-back``: an operator did not want it."""
 
 
 class ReplacePhase(StrEnum):
-    """How far the replacement of a system disk has come."""
+    """The phase of a replacement of a system disk."""
 
     PREPARING = "preparing"  # the new disk is made beside the running guest
     STOPPING = "stopping"  # the guest was asked to shut down
     CONFIRMING = "confirming"  # the new disk is in; the guest starts and has to become ready
-    RETURNING = "returning"  # it did not: the guest is stopped, to get its old disk back
+    RETURNING = "returning"  # not ready: the guest is stopped, to get its old disk back
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A replacement under way. Times are epoch seconds."""
+    """A replacement in progress. Times are epoch seconds."""
 
     to: SystemDisk
     back: SystemDisk
@@ -270,81 +270,81 @@ class Replacement:
     phase: ReplacePhase
     since: float
     agent: bool = False
-    """The guest agent was connected before: so it has to be with the new disk."""
+    """The guest agent was connected before, so it must connect with the new disk, too."""
     swapped_at: float | None = None
     """When the new disk was put in: ``progressDeadline`` counts from here."""
     failure: str = ""
-    """Why it goes back."""
+    """Why the old disk is put back."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestRecord:
-    """What must outlive the daemon about a guest; it lives in the domain's metadata.
+    """What must outlive the daemon about a guest; stored in the domain's metadata.
 
-    Times are seconds since the epoch. Several write it (the loop, the operator's commands), so
-    nobody writes it whole: a step names the fields that it changes.
+    Times are epoch seconds. The loop and the operator's commands write it, so nobody writes it
+    whole: a step names the fields that it changes (``UpdateRecord``).
     """
 
     start_attempts: int = 0
-    """Starts tried because the guest was found stopped, since it last ran undisturbed for long."""
+    """Attempts to start the guest because it was found stopped, since its last long quiet run."""
     last_start_attempt: float | None = None
     shutdown_requested: float | None = None
-    """When the guest was last asked to shut down by the daemon: written once the call came back
-    well, never before."""
+    """When the daemon last asked the guest to shut down; written after the call succeeded, never
+    before."""
     stop_for: str = ""
-    """What it is stopped for: ``halt``, ``restart``, ``replace``, ``delete``. An intention, until
-    ``shutdown_requested`` says that it was asked."""
+    """Why it is stopped: ``halt``, ``restart``, ``replace``, ``delete``. Only an intention until
+    ``shutdown_requested`` says that the guest was asked."""
     stop_run: int | None = None
-    """Which run of the domain is meant (``DomainView.run``); another run was not asked."""
+    """The run of the domain that is to stop (``DomainView.run``); another run was not asked."""
     stop_wanted: float | None = None
-    """When that was decided."""
+    """When the stop was decided."""
     stop_key: str = ""
-    """What becomes ``restarted_for`` once it has booted."""
+    """The value that ``restarted_for`` gets once the guest has booted."""
     starting: bool = False
-    """It is to be started whatever its run strategy says: we stopped it for something else."""
+    """Start it whatever its run strategy says, because we stopped it for something else."""
     agent_seen: bool = False
-    """Its agent was connected once: where it is not, something is amiss."""
+    """Its agent was connected once, so a missing agent is a fault."""
     finished: bool = False
-    """It shut itself down; libvirt forgets that reason when it is restarted itself."""
+    """It shut itself down; libvirt forgets that reason when libvirtd is restarted."""
     restart_requested: float | None = None
     """When an operator asked for a cold boot."""
     suspended: bool = False
-    """An operator wants it left alone."""
+    """An operator suspended it: the daemon leaves it alone."""
     approved: str = ""
-    """The base that an operator approved a replacement to."""
+    """The base to which an operator approved a replacement."""
     approved_now: bool = False
-    """That approval does not wait for a maintenance window."""
+    """The approval does not wait for a maintenance window."""
     refused: str = ""
-    """A base that is not tried again unasked: a replacement to it failed or was rolled back."""
+    """A base that is only tried again on request: a replacement to it failed or was rolled back."""
     refused_why: str = ""
     rollback: bool = False
-    """An operator wants the last retired disk back."""
+    """An operator requested the last retired disk back."""
     replacement: Replacement | None = None
     retired: tuple[RetiredDisk, ...] = ()
     volumes: tuple[DiskVolume, ...] = ()
-    """The volumes that its disks were put on; whatever else stands in the definition is drift."""
+    """The volumes that its disks were put on; any other volume in the definition is drift."""
     macs: tuple[NicAddress, ...] = ()
-    """The same of its interfaces."""
+    """The MAC addresses that its interfaces got; any other in the definition is drift."""
     restarted_for: str = ""
-    """What the last cold boot by itself was for, written once it was booted: one that does not help
-    is not done again."""
+    """Why the daemon last did a cold boot on its own, written after the boot: a cold boot that does
+    not help is not repeated."""
     controller: str = ""
-    """The daemon that looks after it: only that one may ever delete it."""
+    """The daemon that manages it: only that one may ever delete it."""
     deletion_policy: str = ""
-    """``deletionPolicy`` as last seen in its document: what counts once that is gone."""
+    """``deletionPolicy`` as last seen in its document; it applies once the document is gone."""
     orphaned_since: float | None = None
     """Since when its document is missing."""
     deletion_blocked: bool = False
-    """The deletion guard held its end back once: only an operator, or its document, ends that."""
+    """The deletion guard blocked its deletion; only an operator or its document ends that."""
     deletion_approved: float | None = None
-    """When an operator approved what the deletion guard held back."""
+    """When an operator approved what the deletion guard blocked."""
     deleting: bool = False
-    """Its disks are being deleted: there is no way back any more."""
+    """Its system disks are being deleted: this cannot be undone."""
 
     @property
     def stopped_at(self) -> float | None:
-        """The latest moment at which it was asked to shut down, or that was decided: a kill between
-        call and note leaves the decision alone."""
+        """The latest time at which a shutdown was requested or decided: a daemon that is killed
+        between the call and its record leaves only the decision."""
         times = [at for at in (self.shutdown_requested, self.stop_wanted) if at is not None]
         return max(times, default=None)
 
@@ -357,19 +357,19 @@ class Ownership:
     name: str
     generation: int
     digest: str
-    """Digest of the effective spec that was last applied whole; '' before the first time."""
+    """Digest of the effective spec that was last applied completely; '' before the first time."""
     spec: str
-    """That spec, as canonical JSON (``planning.changes.spec_document``); '' before."""
+    """That spec as canonical JSON (``planning.compare.changes.spec_document``); '' before."""
     record: GuestRecord = field(default_factory=GuestRecord)
     created: float = 0.0
-    """When the guest was made, epoch seconds; 0 where it is not known."""
+    """When the guest was created, epoch seconds; 0 if not known."""
     base: str = ""
-    """The base volume its system disk was made from; '' where it is not known."""
+    """The base volume that its system disk was made from; '' if not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainView:
-    """One domain, looked at. ``config`` is the persistent definition, ``live`` the running one."""
+    """An observed domain. ``config`` is the persistent definition, ``live`` the running one."""
 
     name: str
     uuid: str
@@ -381,29 +381,29 @@ class DomainView:
     persistent: bool = True
     agent_connected: bool = False
     started_at: float | None = None
-    """Epoch seconds when the daemon saw it start; None when it was running before."""
+    """Epoch seconds at which the daemon saw it start; None if it was running before."""
     running_job: bool = False
     """A backup, migration, save or copy of a disk is under way."""
     run: int | None = None
     """libvirt's id of this run of the domain, another after each start; None while it is off."""
     autostart: bool = False
     saved: bool = False
-    """libvirt keeps a saved run of it (managed save), also where the reason is forgotten: its next
-    start goes on from there."""
+    """libvirt has a saved run of it (managed save), even if the reason is forgotten: the next start
+    resumes from there."""
 
     @property
     def ours(self) -> bool:
-        """Carries our element, and as its own: a clone of one of our domains is foreign."""
+        """Whether it has our element, made for it: a clone of one of our domains is foreign."""
         owner = self.ownership
         return owner is not None and owner.uid == self.uuid and owner.name == self.name
 
     @property
     def go_on(self) -> str:
-        """The command that lets a paused or sleeping one go on."""
+        """The command that resumes a paused or sleeping domain."""
         verb = "dompmwakeup" if self.state is DomainState.PMSUSPENDED else "resume"
         return f"virsh {verb} {shlex.quote(self.name)}"
 
     @property
     def record(self) -> GuestRecord:
-        """What our element remembers; of a domain without one, nothing."""
+        """The record in our element; an empty record if the domain has none."""
         return self.ownership.record if self.ownership is not None else GuestRecord()

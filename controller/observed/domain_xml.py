@@ -1,8 +1,8 @@
-"""Reads libvirt's domain XML into the fields we own.
+"""Parse libvirt's domain XML into the fields that we own.
 
-Planning compares values, so something has to turn libvirt's XML, with all it fills in by itself,
-back into a ``DomainConfig``; and the ownership element, which is where a guest's record outlives
-the daemon, must be readable whatever somebody did to it. Pure: text in, values out.
+Planning compares values, so libvirt's XML, with everything that it fills in by itself, is turned
+back into a ``DomainConfig``; and the ownership element, in which a guest's record outlives the
+daemon, must be readable whatever somebody did to it. Pure.
 
 Longer than other modules on purpose: one pass over one text, a small function for each element.
 """
@@ -59,26 +59,26 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class ParsedDomain:
-    """Everything one domain XML says that we look at."""
+    """Everything that we read from one domain XML."""
 
     config: DomainConfig
     ownership: Ownership | None
     agent_connected: bool
     block_job: bool = False
-    """A disk of the running domain is being copied, or merged into what it stands on."""
+    """A disk of the running domain is being copied, or merged into its backing file."""
 
 
 def parse_domain(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
-    """Reads a domain XML once (``virDomainGetXMLDesc``, live or inactive).
+    """Parse a domain XML (``virDomainGetXMLDesc``, live or inactive).
 
-    Devices are those with an alias of ours; of a foreign domain, all, and each one's alias is its
-    place: a disk's target (``vda``), an interface's MAC.
+    Of our own domain, only devices with our alias are returned; of a foreign one all, and the alias
+    of each is its place: a disk's target (``vda``), an interface's MAC address.
 
-    ``stored`` is the persistent definition, where ``xml`` is the running one. It says whose the
-    domain is; interfaces stand in its order; and a disk that is a file here and there the volume
-    of that name is that volume.
+    ``stored`` is the persistent definition, if ``xml`` is the live XML. It decides whose the domain
+    is and the order of interfaces; and if a disk is a file in one of the two and the volume of that
+    name in the other, it is that volume.
 
-    Raises ``ValueError`` where it is no XML; every oddity inside of it becomes a default.
+    Raises ``ValueError`` if it is not XML; anything odd inside of it becomes a default.
     """
     root = _root(xml)
     ownership = _ownership(root)
@@ -98,15 +98,15 @@ def parse_domain(xml: str, stored: ParsedDomain | None = None) -> ParsedDomain:
 
 
 def parse_config(xml: str) -> DomainConfig:
-    """The fields we own of a domain XML; also of a foreign one. Raises as ``parse_domain``."""
+    """The fields that we own, also of a foreign domain's XML. Raises like ``parse_domain``."""
     return parse_domain(xml).config
 
 
 def parse_ownership(xml: str) -> Ownership | None:
     """Our element of a domain XML, or of the element alone (``virDomainGetMetadata``).
 
-    ``None`` where there is none: then the domain is foreign. Content that cannot be read leaves
-    the domain ours, with an empty record. Raises as ``parse_domain``.
+    ``None`` if there is none: then the domain is foreign. If its content cannot be read, the domain
+    is still ours, with an empty record. Raises like ``parse_domain``.
     """
     root = _root(xml)
     if _local(root.tag) == "guest":
@@ -117,8 +117,8 @@ def parse_ownership(xml: str) -> Ownership | None:
 def ownership_element(ownership: Ownership, *, namespaced: bool = True) -> ET.Element:
     """Our metadata element.
 
-    ``virDomainSetMetadata`` puts the namespace in by itself and refuses an element that declares
-    it: give it the one that is not ``namespaced``.
+    ``virDomainSetMetadata`` adds the namespace itself and refuses an element that declares it: give
+    it one that is not ``namespaced``.
     """
     prefix = f"{{{NAMESPACE}}}" if namespaced else ""
     element = ET.Element(
@@ -183,7 +183,7 @@ def _config(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> Dom
 
 @lru_cache(maxsize=1024)
 def _shared(value: T) -> T:
-    """One object for equal ones: most domains are alike in this, and there are thousands."""
+    """One object for equal values, because thousands of domains are alike in this."""
     return value
 
 
@@ -209,11 +209,11 @@ def _size(element: ET.Element | None) -> int:
 
 
 _UEFI_ROM = re.compile(r"(?i)ovmf|aavmf|edk2")
-"""In the path of a loader of type ``rom``: UEFI as one file, without a place for its variables."""
+"""Matches the path of a loader of type ``rom``: UEFI as one file, without a variable store."""
 
 
 def firmware_of(os: ET.Element | None) -> str:
-    """``efi`` or ``bios``, of an ``<os>``."""
+    """``efi`` or ``bios``, by the ``<os>`` element."""
     if os is None:
         return "bios"
     loader = os.find("loader")
@@ -239,7 +239,7 @@ def _attribute(parent: ET.Element, child: str, name: str) -> str:
 
 
 def disk_of(element: ET.Element, alias: str) -> DiskConfig:
-    """A ``<disk>``; ``alias`` is without prefix."""
+    """Parse a ``<disk>``; ``alias`` is without prefix."""
     pool, volume, bound = _source(element)
     return DiskConfig(
         alias=alias,
@@ -260,11 +260,11 @@ _BOUND = ("encryption", "slices", "reservations", "auth", "ssl", "cookies", "ini
 
 
 def _source(element: ET.Element) -> tuple[str, str | None, tuple[str, ...]]:
-    """Pool, volume and what is bound to that source, of a ``<disk>``.
+    """Pool, volume and the elements bound to the source (``DiskConfig.bound``) of a ``<disk>``.
 
-    Of a disk in no pool the volume is its path; of one that is no file at all (on the network, a
-    directory shown as a disk) a word of what it is comes before it, so that nobody takes it for a
-    file, or for the volume of a pool that has the same name.
+    The volume of a disk in no pool is its path. If the disk is no file at all (on the network, a
+    directory shown as a disk), its kind comes before the name, so that nobody takes it for a file,
+    or for the volume of a pool that has the same name.
     """
     source = element.find("source")
     if source is None:
@@ -290,7 +290,7 @@ def _named(source: ET.Element) -> str | None:
 
 
 def _below(disk: ET.Element) -> Iterator[str]:
-    """The chain of a running disk, as libvirt tells it."""
+    """The backing chain of a running disk, by libvirt's names."""
     layer = disk.find("backingStore")
     while layer is not None:
         source = layer.find("source")
@@ -316,16 +316,16 @@ def _io_tune(element: ET.Element | None) -> IoTune:
 
 
 def nic_of(element: ET.Element, alias: str) -> NicConfig:
-    """An ``<interface>``; ``alias`` is without prefix."""
+    """Parse an ``<interface>``; ``alias`` is without prefix."""
     kind, source = element.get("type", ""), element.find("source")
     where = dict(source.attrib) if source is not None else {}
     if "network" in where:
-        kind = "network"  # a running one that leads to a bridge calls itself that
+        kind = "network"  # live XML may say 'bridge' for its type
     name = where.get(kind) or where.get("dev") or ""
     return NicConfig(
         alias=alias,
         kind=kind,
-        # libvirt's own user networking is another device than ours, which is QEMU's alone.
+        # libvirt's own user networking is another device than ours, which is a QEMU argument.
         source=LIBVIRT_USER if kind == "user" else name,
         mac=_attribute(element, "mac", "address"),
         model=_attribute(element, "model", "type"),
@@ -334,7 +334,7 @@ def nic_of(element: ET.Element, alias: str) -> NicConfig:
 
 
 def owned_elements(root: ET.Element, kind: str) -> Iterator[tuple[str, ET.Element]]:
-    """The devices of ours of a ``<domain>`` (``kind``: disk, interface), each with its alias."""
+    """Our devices of a ``<domain>`` (``kind``: disk, interface), each with its alias."""
     adopted = AdoptedDevices(root)
     for element in root.iterfind(f"devices/{kind}"):
         if alias := adopted.alias(element):
@@ -342,11 +342,11 @@ def owned_elements(root: ET.Element, kind: str) -> Iterator[tuple[str, ET.Elemen
 
 
 def _same_volume(disk: DiskConfig, other: DiskConfig) -> bool:
-    """Also where one names the file that the other names as a volume."""
+    """Whether both are the same volume, even if one is named by its file."""
     if bool(disk.pool) == bool(other.pool):
         return disk.place == other.place
     if not any((one.volume or "").startswith("/") for one in (disk, other)):
-        return False  # it is on the network
+        return False  # on the network
     names = {(one.volume or "").rpartition("/")[2] for one in (disk, other)}
     return len(names) == 1
 
@@ -370,7 +370,7 @@ def _nics(root: ET.Element, foreign: bool, stored: DomainConfig | None) -> tuple
         alias = user.mac if foreign else adopted.alias_of_user(user)
         if alias:
             nics.append(NicConfig(alias, "user", "", user.mac, user.forwards, user.model))
-    # One that was plugged in is the last, wherever it stands in the definition.
+    # In live XML an interface that was plugged in is the last, wherever it is in the definition.
     known = stored.nics if stored is not None else ()
     order = {nic.alias: number for number, nic in enumerate(known)}
     return tuple(sorted(nics, key=lambda nic: order.get(nic.alias, len(order))))
@@ -414,7 +414,7 @@ def _ownership_element(element: ET.Element) -> Ownership:
         name=intern(element.get("name", "")),
         generation=_int(element.get("generation"), 0),
         digest=element.get("digest", ""),
-        spec=intern(texts.get("spec", "")),  # it has no name in it: guests that are alike share it
+        spec=intern(texts.get("spec", "")),  # it has no name in it, so similar guests share it
         created=_float(element.get("created")),
         base=intern(element.get("base", "")),
         record=parse_record(texts.get("memory", "")),
@@ -422,16 +422,16 @@ def _ownership_element(element: ET.Element) -> Ownership:
 
 
 def parse_record(text: str) -> GuestRecord:
-    """The record of a guest from its JSON.
+    """Parse a guest's record from JSON.
 
-    Keys this version does not know and values of another type are left out, so that a newer or
-    a broken one costs the record, never the guest.
+    Keys that this version does not know and values of another type are left out, so that a newer
+    or broken record costs the record, never the guest.
     """
     return GuestRecord(**stored_fields(GuestRecord, text))
 
 
 def _xml_safe(text: str) -> str:
-    """JSON text without the characters XML has no room for; JSON's own escapes stand for them."""
+    """JSON text with the characters that XML cannot hold as JSON escapes."""
     if text.isascii():
         return text
     return "".join(char if _in_xml(char) else f"\\u{ord(char):04x}" for char in text)

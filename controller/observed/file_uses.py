@@ -1,4 +1,4 @@
-"""Which files of a host its domains use, as far as that can be told."""
+"""Which files of a host its domains use, as far as that is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class FileUses:
-    """By path, the names of the domains that name it or stand on it.
+    """``users``: by path, the domains that name the file, or have it in a backing chain.
 
-    ``loose`` are those of ``users`` of which nobody knows what they stand on, or are a link to:
-    disks in no pool, in a pool that is stopped, or not to be found.
+    ``loose`` are the entries of ``users`` whose backing chain, or target of a link, is not known:
+    disks in no pool, in a stopped pool, or not found.
 
-    ``remembered`` is what guests' records name, with what that stands on, be it used by a domain
-    or not: what is in neither is unused.
+    ``remembered`` are the files that guests' records name, with their backing chains, whether a
+    domain uses them or not: a file in neither is unused.
     """
 
     users: Mapping[str, frozenset[str]]

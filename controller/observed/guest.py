@@ -1,4 +1,4 @@
-"""Everything seen of one guest at one moment: the planner's right-hand side. No I/O."""
+"""Everything observed of one guest at one moment: an input of the planner. No I/O."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from controller.observed.inside import InsideView
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A long action that runs for this guest beside the loop. ``since`` is epoch seconds."""
+    """A long action that runs for this guest outside of the loop. ``since`` is epoch seconds."""
 
     name: str
     since: float
@@ -22,9 +22,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How the last try of a step ended badly. Times are epoch seconds.
+    """How the last attempt of a step failed. Times are epoch seconds.
 
-    ``digest`` is the effective digest it failed with: what failed for one spec may do for another.
+    ``digest`` is the effective digest that it failed with: another spec may work.
     """
 
     step: str
@@ -38,8 +38,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """What was done several times in a row. ``content`` tells it from anything else; ``retry_at``
-    (epoch seconds) is when it may be done again.
+    """A step that was done several times in a row and backs off. ``content`` identifies it;
+    ``retry_at`` (epoch seconds) is when it may be done again.
     """
 
     content: int
@@ -49,27 +49,27 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a decision about one guest has to know of all of them."""
+    """What a decision about one guest must know about all guests."""
 
     suspended: bool = False
-    """An operator wants every guest left alone."""
+    """An operator suspended every guest."""
     uncertain: str = ""
-    """Why a missing document may not be believed to be gone; '' where it may."""
+    """Why a missing document may not be believed to be gone; '' if it may."""
     empty: bool = False
     """The directory has no documents at all: emptied, or not mounted."""
     deletions: int = 0
-    """Guests to be stopped or deleted, now or after their grace."""
+    """The number of guests to be stopped or deleted, now or after their grace period."""
     max_deletions: int = 1
-    """How many of those it may without being told."""
+    """How many of those are allowed without approval."""
     unheard: str = ""
-    """A host that was not heard since the daemon started: it may have more of those."""
+    """A host that did not answer since the daemon started: it may have more of those guests."""
     absent: float = math.inf
-    """Seconds for which this daemon itself has known that its document is gone, by a clock that
-    nobody sets; infinite where that does not matter."""
+    """Seconds for which this daemon itself has known that the guest's document is gone, by the
+    monotonic clock; infinite if that does not matter."""
     last_policy: str = ""
-    """``deletionPolicy`` as its document was last read; '' where this daemon never read it."""
+    """``deletionPolicy`` as last read in the document; '' if this daemon never read it."""
     hold: str = ""
-    """Why the roll-out of its image waits before this guest; '' where it is its turn."""
+    """Why the roll-out of its image waits before this guest; '' if it does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +77,31 @@ class Observed:
     host: HostView
     domain: DomainView | None = None
     image: ImageView | None = None
-    """On the pool of its system disk, as far as it is known."""
+    """The image on the pool of the guest's system disk, as far as it is known."""
     volumes: Mapping[tuple[str, str], VolumeView] = field(default_factory=dict)
-    """By pool and name: its disks' volumes as last looked at (their size counts), and those that a
-    plan may have to make; only those that are there."""
+    """By pool and name: the volumes of its disks as last observed (their size counts), and those
+    that a plan may have to make; only volumes that exist."""
     missing: frozenset[tuple[str, str]] = frozenset()
-    """Of the volumes that its domain has or stands on, those that are certainly not there."""
+    """Volumes that its domain has, or has in a backing chain, and that certainly do not exist."""
     held: bool = False
-    """There is no domain, and an operator had it suspended when it was last seen."""
+    """There is no domain, and the guest was suspended when its domain was last seen."""
     base_writers: tuple[str, ...] = ()
-    """Domains whose running disk is the very base that the guest's system disk stands on."""
+    """Domains that run on the very base that the guest's system disk is an overlay of."""
     address_uses: tuple[AddressUse, ...] = ()
-    """Addresses the guest wants that other domains of its host have; mostly none."""
+    """Addresses that the guest wants and other domains of its host have; mostly none."""
     elsewhere: str | None = None
-    """Another host that has the guest's domain, where its own has none."""
+    """Another host that has the guest's domain, if its own host has none."""
     unseen_host: str | None = None
     """A host that never answered since the daemon started: it may have the guest's domain."""
     inside: InsideView | None = None
     probes: Mapping[tuple[str, str], ProbeView] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
     watched_since: float = 0.0
-    """Epoch seconds since which it has been looked at again and again; told while it matters."""
+    """Epoch seconds since which the guest has been observed regularly; set while it matters."""
     operation: Operation | None = None
     failure: Failure | None = None
     repeats: tuple[Repeat, ...] = ()
-    """What waits before it is done once more."""
+    """Steps that back off before they are repeated once more."""
     clock_ahead: float = 0.0
-    """Seconds by which the host's clock is ahead of the one that all times are by: it was set since
-    the daemon started. Maintenance windows are by the host's."""
+    """Seconds by which the host's clock is ahead of the clock of all times here: it was set since
+    the daemon started. Maintenance windows follow the host's clock."""

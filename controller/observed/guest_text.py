@@ -1,8 +1,8 @@
-"""Text that comes out of guests, made fit to be kept, told and shown. Pure.
+"""Clean text from guests so that it can be stored, logged and shown. Pure.
 
-Nobody vouches for a guest: what it says may steer a terminal, turn the reading direction of a line,
-break an encoder, or fill the memory. So every string of a guest passes here, where it is read, and
-no other room has to think of it: it is printable, valid Unicode and bounded from then on.
+A guest is not trusted: its text may control a terminal, turn the reading direction of a line, break
+an encoder, or fill the memory. So every string of a guest is cleaned here when it is read; from
+then on it is printable, valid Unicode and bounded, and no other code has to care.
 """
 
 import codecs
@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import Final
 
 MAX_LINE: Final = 300
-"""Characters of one line of a guest."""
+"""Most characters of one line of a guest."""
 MAX_LINES: Final = 20
-"""Lines of what a command printed."""
+"""Most lines of a command's output."""
 MAX_MESSAGE: Final = 4096
-"""Bytes, as UTF-8, of a message made of such lines."""
+"""Most bytes, as UTF-8, of a message made of such lines."""
 
 _CUT: Final = "…"
 _LONGEST_SEQUENCE: Final = 1024
@@ -32,9 +32,9 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def printable(text: str, limit: int = MAX_LINE) -> str:
-    """One line of at most ``limit`` characters; what cannot be shown becomes U+FFFD.
+    """One line of at most ``limit`` characters; unprintable characters become U+FFFD.
 
-    That is what ``str.isprintable`` says: control, format (so bidirectional) and private
+    Unprintable is what ``str.isprintable`` says: control, format (so bidirectional) and private-use
     characters, surrogates. A tab or newline becomes a blank.
     """
     cut = text[:limit] if len(text) <= limit else text[: limit - 1] + _CUT
@@ -44,7 +44,7 @@ def printable(text: str, limit: int = MAX_LINE) -> str:
 
 
 def last_lines(lines: Iterable[str]) -> str:
-    """The last lines of what a command printed, without empty ones, progress bars and colours."""
+    """The last lines of a command's output, without empty ones, progress bars and colours."""
     kept: deque[str] = deque(maxlen=MAX_LINES)
     for line in lines:
         shown = line.rstrip("\r").rpartition("\r")[2][: 4 * MAX_LINE]
@@ -63,9 +63,9 @@ def ending(text: str, size: int) -> str:
 
 
 def harmless(text: str, kept: str = "") -> str:
-    """``text``, in which what steers a terminal or turns a line around is written out (``\\x1b``).
+    """``text`` with escapes (``\\x1b``) for what controls a terminal or turns a line around.
 
-    ``kept`` are control characters that stay, such as the newline. The lengths may differ.
+    ``kept`` are control characters that stay, such as the newline. The length may change.
     """
     if text.isprintable():
         return text
@@ -81,11 +81,11 @@ def _code(char: str) -> str:
 
 
 class ConsoleText:
-    """What a console says, piece by piece, as text that steers no terminal.
+    """Decodes console output, block by block, to text that does not control a terminal.
 
     Whole escape sequences (colours, cursor moves, titles, the clipboard) are left out, as a reader
-    of lines would have it; anything else that is no text becomes U+FFFD. A sequence may be cut by
-    the pieces anywhere.
+    of lines expects; anything else that is not text becomes U+FFFD. A sequence may be split between
+    blocks anywhere.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class ConsoleText:
         self._begun = ""
 
     def feed(self, block: bytes) -> str:
-        """The text of ``block``, but for the sequence that may go on in the next one."""
+        """The text of ``block``, except a sequence that may go on in the next block."""
         text = self._begun + self._decoder.decode(block)
         self._begun = ""
         begun = _BEGUN.search(text)
@@ -102,7 +102,7 @@ class ConsoleText:
         return _readable(text)
 
     def end(self) -> str:
-        """What was held back."""
+        """The rest that ``feed`` held back."""
         text = self._begun + self._decoder.decode(b"", final=True)
         self._begun = ""
         return _readable(text)

@@ -1,4 +1,4 @@
-"""What the probes found: one frozen value a probe. No I/O."""
+"""Results of probes: one frozen value for each probe. No I/O."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,20 +22,20 @@ class ProbeView:
     status: ProbeStatus
     message: str
     since: float
-    """When it came into this status."""
+    """When the probe got this status."""
     checked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """One probe to run: what to ask, where, and under which thresholds. Seconds throughout."""
+    """One probe to run: what to check, where, and with which thresholds. Times are in seconds."""
 
     guest: str
     host: str
     service: str
     probe: str
     kind: str  # httpGet | tcpSocket | exec | systemdUnit | guestAgentPing
-    inside: bool  # asked within the guest, through its agent
+    inside: bool  # run within the guest, through its agent
     address: str | None  # from the host: where to connect; None: no address is known
     port: int | None
     path: str
@@ -49,4 +49,4 @@ class ProbeTarget:
     initial_delay: float
     startup: float
     epoch: str
-    """Changes when the thing probed began anew (boot, apply): thresholds and budget begin again."""
+    """Changes when the target began anew (boot, apply): thresholds and startup budget restart."""

@@ -1,4 +1,4 @@
-"""An Image on one host's pool: is its base volume there? No I/O."""
+"""The observed state of an Image in one pool of a host. No I/O."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,15 +29,15 @@ class ImageView:
     retry_at: float | None = None  # FAILED: epoch seconds of the next try
     reason: str = ""
     stalled: bool = False
-    """FAILED, and its tries are used up: nothing is tried until ``guestkeeper retry IMAGE``."""
+    """FAILED without tries left: nothing is tried until ``guestkeeper retry IMAGE``."""
     changed_at: float = 0.0
-    """READY: when the base was written to after it was made, epoch seconds; 0: it was not."""
+    """READY: epoch seconds when the base was written to after it was made; 0 if it was not."""
     written_by: tuple[str, ...] = ()
-    """Domains whose running disk is the base itself, which so change it."""
+    """Domains that run with the base itself as their disk, and so change it."""
     log_tail: str = ""
-    """FAILED by an install: the last lines of what the installer said, without secrets."""
+    """FAILED by an install: the last lines of the installer's output, without secrets."""
 
     @property
     def spoiled(self) -> bool:
-        """Is what the base holds not what the image is, any more or soon?"""
+        """Whether the base's content is not the image's any more, or soon will not be."""
         return self.changed_at > 0 or self.written_by != ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
-    """A file in the guest; ``sha256`` is None where no regular file is. ``mode`` is a number."""
+    """A file in the guest; ``sha256`` is None if it is no regular file. ``mode`` is a number."""
 
     path: str
     sha256: str | None
@@ -19,8 +19,8 @@ class FileFact:
 class UnitFact:
     """A systemd unit (``systemctl show``): its ActiveState and UnitFileState.
 
-    ``ran``: one that ends when its work is done (``Type=oneshot`` that does not remain) has done
-    it since the guest started, so that it is inactive is right.
+    ``ran``: a ``Type=oneshot`` unit without ``RemainAfterExit`` has done its work since the guest
+    started, so it is right that it is inactive.
     """
 
     unit: str
@@ -42,6 +42,6 @@ class InsideView:
     missing_ssh_keys: int = 0
     addresses: tuple[str, ...] = ()
     cloud_init: str = ""
-    """``cloud-init status``: '' where there is none, else running, done, error, disabled."""
+    """``cloud-init status``: '' if there is none, else running, done, error, disabled."""
     pending: tuple[str, ...] = ()
-    """Services whose last apply was cut short before their unit took up a change: apply again."""
+    """Services whose last apply was interrupted before their unit took the change: apply again."""

@@ -1,8 +1,8 @@
-"""Reads what ``look.sh`` and ``apply.sh`` print. Pure.
+"""Parse the output of ``look.sh`` and ``apply.sh``. Pure.
 
-Every line tells by its beginning what it is. Lines of ``sha256sum``, ``systemctl show`` and ``ip``
-are those programs' own. A line that is none of these is an error: facts half understood would be
-drift that is not there.
+The beginning of each line says what it is. Lines of ``sha256sum`` and ``systemctl show`` are in
+those programs' own formats. Any other line is an error, because facts that are half understood
+would look like drift that does not exist.
 
 A guest may print anything. Whatever it is, the parser raises nothing but ``FactsError``, takes time
 in proportion to its length, and keeps only what was asked for, printable and bounded.
@@ -24,12 +24,12 @@ MAX_PENDING = 256
 
 
 class FactsError(ValueError):
-    """The output is not what the scripts print, or it is cut off."""
+    """The output is not that of the scripts, or it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a look was asked for. ``hostname`` decides which of two differing names is told."""
+    """What a look is asked for. ``hostname`` decides which of two different names is reported."""
 
     hostname: str
     packages: tuple[str, ...]
@@ -62,7 +62,7 @@ class Applied:
 
 @dataclass(slots=True)
 class _Facts:
-    """What was read so far, of what was ``asked``."""
+    """The facts read so far, of those that were ``asked``."""
 
     asked: Asked
     boot_id: str = ""
@@ -185,7 +185,7 @@ def _end_block(facts: _Facts, block: dict[str, str]) -> None:
 
 
 def _has_run(block: dict[str, str], *, noted: bool) -> bool:
-    """Has a unit that ends when its work is done ended well? As ``service.sh`` judges it."""
+    """Whether a oneshot unit ended well; the same rule as in ``service.sh``."""
     if (block.get("Type"), block.get("RemainAfterExit")) != ("oneshot", "no"):
         return False
     ended = block.get("ExecMainExitTimestampMonotonic", "")[:1] in tuple("123456789")
@@ -241,7 +241,7 @@ def _read_foreign(facts: _Facts, line: str) -> None:
 
 def _read_package(facts: _Facts, name: str, status: str, architecture: str, version: str) -> None:
     names = [name, f"{name}:{architecture}", f"{name}.{architecture}"]
-    if architecture == "all":  # apt takes it under any; dnf knows a noarch package by that only
+    if architecture == "all":  # apt accepts any architecture for it; dnf only noarch
         names += [each for each in facts.versions if each.partition(":")[0] == name]
     for asked in names:
         if status == "installed" and facts.versions.get(asked, "") is None:
@@ -249,7 +249,7 @@ def _read_package(facts: _Facts, name: str, status: str, architecture: str, vers
 
 
 def _read_inet(facts: _Facts, rest: str) -> None:
-    """A line of our own making; what is no address is one that /proc told otherwise: let be."""
+    """Read an IPv4 address from look.sh; ignore what is none, as /proc may have another format."""
     try:
         _keep(facts, IPv4Address(rest))
     except ValueError:
@@ -269,10 +269,10 @@ def _read_inet6(facts: _Facts, line: str, rest: str) -> None:
 
 
 def _keep(facts: _Facts, address: IPv4Address | IPv6Address) -> None:
-    """Keeps what may be a guest's own address, as seen from elsewhere.
+    """Keep an address that may be the guest's own and reachable from elsewhere.
 
-    The daemon asks probes there, so a guest must not name the daemon's own machine. Reserved are
-    ``::/8``, too, with the IPv4-mapped addresses: ``::ffff:127.0.0.1`` reaches loopback.
+    Probes connect to it, so a guest must not name the daemon's own machine. Reserved are also
+    ``::/8`` with the IPv4-mapped addresses: ``::ffff:127.0.0.1`` reaches loopback.
     """
     if len(facts.addresses) < MAX_ADDRESSES and not (
         address.is_loopback
@@ -285,7 +285,7 @@ def _keep(facts: _Facts, address: IPv4Address | IPv6Address) -> None:
 
 
 def _unescaped(path: str) -> str:
-    """sha256sum(1) marks a line whose path it had to escape by a backslash before the digest."""
+    """Undo the escapes in a path of sha256sum(1), which puts a backslash before the digest then."""
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "r": "\r"}.get(match[1], match[1]), path)
 
 
@@ -321,6 +321,6 @@ def _cloud_init(facts: _Facts) -> str:
     try:
         errors = json.loads("\n".join(facts.cloud_json))["v1"]["errors"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        # Looked at in the moment in which cloud-init wrote it.
+        # The look came while cloud-init was writing it.
         return "running"
     return "error" if errors else "done"

@@ -1,8 +1,8 @@
-"""What of a domain stays as it is because documents have no words for it: named, each thing once.
+"""List the parts of a domain that stay as they are because documents cannot express them.
 
-An operator who has a domain adopted wants to know what Guestkeeper will not look after. So whatever
-is not known here as said by documents, or as libvirt's own plumbing (addresses, root ports, the
-emulator), is told; an element that this version never heard of, too. Pure.
+An operator who has a domain adopted wants to know what Guestkeeper will not manage. So everything
+is listed, each thing once, that is not known here as expressed by documents or as libvirt's own
+plumbing (addresses, root ports, the emulator); also elements that this version does not know. Pure.
 """
 
 import xml.etree.ElementTree as ET
@@ -43,7 +43,8 @@ _NAMES = {
 
 
 def kept(xml: str) -> tuple[Kept, ...]:
-    """In the order of the definition. Raises ``ValueError`` where it is no XML."""
+    """The kept parts: first the domain's, then QEMU's arguments, then devices, each in the order of
+    the definition. Raises ``ValueError`` if it is not XML."""
     try:
         root = ET.fromstring(xml)  # noqa: S314 - libvirt's own
     except ET.ParseError as error:
@@ -55,7 +56,7 @@ def kept(xml: str) -> tuple[Kept, ...]:
 
 
 def _numbered(found: list[Kept]) -> Iterator[Kept]:
-    """The second of two that are told alike as such."""
+    """Number equal entries, from the second on."""
     numbers: Counter[Kept] = Counter()
     for one in found:
         numbers[one] += 1
@@ -191,7 +192,7 @@ def _of_arguments(root: ET.Element) -> Iterator[Kept]:
 
 
 def _arguments(line: ET.Element) -> Iterator[list[str]]:
-    """Each option with what belongs to it."""
+    """Each option with its values."""
     words: list[str] = []
     for child in line:
         if not child.tag.endswith("}arg"):

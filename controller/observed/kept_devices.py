@@ -1,4 +1,4 @@
-"""What of a domain's devices documents have no words for: whole ones, and parts of ours. Pure."""
+"""List the devices, and parts of devices, that documents cannot express. Pure."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -42,14 +42,14 @@ _OF_NIC = {
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """``place`` says which or where; '' where there is no more to say."""
+    """A part that stays as it is. ``place`` says which or where; '' if there is no more to say."""
 
     kind: str
     place: str = ""
 
 
 def of_device(device: ET.Element) -> Iterator[Kept]:
-    """Of an element of ``<devices>``: itself, or what of it no document can say."""
+    """For an element of ``<devices>``: the device, or the parts that documents cannot express."""
     if device.tag == "disk":
         yield from _disk(device)
     elif device.tag == "interface":
@@ -65,7 +65,7 @@ def of_device(device: ET.Element) -> Iterator[Kept]:
 
 
 def _plumbing(device: ET.Element) -> bool:
-    """Does Guestkeeper make it too, or libvirt by itself?"""
+    """Whether Guestkeeper makes such a device too, or libvirt by itself."""
     parts = {child.tag for child in device} - {"address", "alias", "target", "model"}
     model, kind = device.get("model", ""), device.get("type", "")
     if device.tag == "emulator":
@@ -93,7 +93,7 @@ def _target(device: ET.Element, key: str) -> str:
 
 
 def _model(device: ET.Element) -> str:
-    """Whatever says best which one it is."""
+    """The word that best tells which device it is."""
     model = device.find("model")
     inner = (model.get("type") or model.get("name") or "") if model is not None else ""
     words = (device.get("model"), inner, device.get("name"), device.get("type"))
@@ -147,7 +147,7 @@ def _hostdev(device: ET.Element) -> str:
 
 
 def _pci(address: ET.Element) -> str:
-    """As ``lspci -D`` writes it."""
+    """The PCI address as ``lspci -D`` writes it."""
     parts = [int(address.get(key, "0"), 0) for key in ("domain", "bus", "slot", "function")]
     return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
 

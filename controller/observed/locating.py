@@ -1,9 +1,9 @@
-"""Where a disk is, in the words of documents: a volume of a pool, however the domain says it.
+"""Convert a disk's path to the pool and volume that documents know.
 
 libvirt takes a disk as ``<source pool volume>`` and as ``<source file>``, and both may mean the
-same file. Comparing them needs one of the two words, and a document knows pools only. So what is
-the path of something in a pool's directory is told as that volume, before anything is compared: by
-whoever looks at a domain, once. The path is kept beside it, for the definition says no other.
+same file. To compare them one form is needed, and documents know only pools. So a path in a pool's
+directory is replaced by its volume, once, right after a domain was observed and before anything is
+compared. The path is kept beside it, because the definition has only the path.
 """
 
 import re
@@ -17,7 +17,7 @@ from controller.observed.host import PoolView
 def located(config: DomainConfig, pools: Mapping[str, PoolView]) -> DomainConfig:
     """``config`` with pool and volume where a disk is given by a path in a pool's directory.
 
-    Where several pools have that directory, the first by name. Paths in none stay as they are.
+    If several pools have that directory, the first by name is taken. Other paths stay as they are.
     """
     if all(_is_located(disk) for disk in config.disks):
         return config
@@ -28,7 +28,7 @@ def located(config: DomainConfig, pools: Mapping[str, PoolView]) -> DomainConfig
 
 
 def located_view(domain: DomainView, pools: Mapping[str, PoolView]) -> DomainView:
-    """``located`` of both definitions."""
+    """``located`` for the definition and the live XML."""
     config = located(domain.config, pools)
     live = located(domain.live, pools) if domain.live is not None else None
     if config is domain.config and live is domain.live:

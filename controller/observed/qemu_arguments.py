@@ -1,7 +1,7 @@
-"""User interfaces, which stand among QEMU's own arguments in a domain XML.
+"""Read user-mode network interfaces from QEMU's arguments in a domain XML. Pure.
 
-libvirt's own (9.0) cannot forward ports without passt, so ours are written as arguments; here they
-are read back. Pure.
+libvirt's own user networking (9.0) cannot forward ports without passt, so ours is written as QEMU
+arguments; here it is read back.
 """
 
 import re
@@ -12,10 +12,10 @@ from itertools import pairwise
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 TEST_ARGUMENTS_NAMESPACE = "urn:guestkeeper:test-driver:v1"
-"""Where user interfaces stand in libvirt's test driver, which drops QEMU's arguments."""
+"""Namespace of user interfaces in libvirt's test driver, which drops QEMU's arguments."""
 
 SLOT = re.compile(r"(?<=,addr=)(0x[0-9a-f]+|\d+)", re.IGNORECASE)
-"""Of a device on a PCI bus, within its argument."""
+"""Matches the slot of a device on a PCI bus, within its argument."""
 _FORWARD = re.compile(r"(tcp|udp|):((?:\d{1,3}\.){3}\d{1,3}|):(\d+)-:(\d+)")
 
 
@@ -23,7 +23,7 @@ _FORWARD = re.compile(r"(tcp|udp|):((?:\d{1,3}\.){3}\d{1,3}|):(\d+)-:(\d+)")
 class UserNic:
     """A ``-netdev user`` with the ``-device`` on it. ``identity`` is the netdev's id.
 
-    ``forwards`` are those that documents have words for.
+    ``forwards`` are those that documents can express.
     """
 
     identity: str
@@ -31,13 +31,13 @@ class UserNic:
     model: str
     forwards: tuple[str, ...]
     netdev: ET.Element = field(compare=False, repr=False)
-    """The argument that says so, after ``-netdev``."""
+    """The argument after ``-netdev``."""
     device: ET.Element = field(compare=False, repr=False)
-    """The same of ``-device``."""
+    """The argument after ``-device``."""
 
 
 def user_nics(root: ET.Element) -> Iterator[UserNic]:
-    """Those of a ``<domain>``, ours and others'."""
+    """The user interfaces of a ``<domain>`` among QEMU's arguments, ours and others'."""
     netdevs: dict[str, tuple[ET.Element, tuple[str, ...]]] = {}
     for option, argument in _options(root):
         kind, words = _words(argument.get("value", ""))
@@ -73,16 +73,16 @@ def _words(value: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def slots_of(arguments: Iterable[ET.Element]) -> set[int]:
-    """The slots that they put devices in."""
+    """The PCI slots that the arguments put devices in."""
     values = (argument.get("value", "") for argument in arguments)
     return {int(found[1], 0) for value in values for found in SLOT.finditer(value)}
 
 
 def forward_of(text: str) -> str:
-    """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; '' where documents cannot say it.
+    """``tcp:127.0.0.1:18080-:80`` as ``127.0.0.1:18080:80/tcp``; '' if documents cannot express it.
 
-    QEMU takes no protocol for TCP, and no address for all that the host has. A host's name, or the
-    address of one of several guests, is an operator's business, and stays.
+    Without a protocol QEMU takes TCP, without an address all addresses of the host. A forward with
+    a host's name, or with the address of one of several guests, is left to the operator.
     """
     found = _FORWARD.fullmatch(text)
     if found is None:

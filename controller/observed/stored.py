@@ -1,8 +1,8 @@
-"""Values kept as JSON in a domain's metadata, read back whatever happened to them.
+"""Read and write dataclasses as JSON in a domain's metadata, whatever happened to the values.
 
-What is written there by one version of the daemon is read by another, and an operator may edit it.
-So whatever does not fit is left out and becomes the field's default: a broken note costs the note,
-never the thing that it is about. Pure.
+What one version of the daemon writes is read by another, and an operator may edit it. So a value
+that does not fit is left out and becomes the field's default: a broken value costs only itself,
+never the guest or build that it is about. Pure.
 """
 
 import json
@@ -19,8 +19,8 @@ from typing import Any
 def stored_fields(kind: type[Any], text: str) -> dict[str, Any]:
     """The fields of the dataclass ``kind`` that the JSON object ``text`` has good values for.
 
-    Keys the class does not know and values of another type are left out; so are the parts of a
-    tuple that do not fit. {} where ``text`` is no object.
+    Keys that the class does not know and values of another type are left out; so are the parts of a
+    tuple that do not fit. {} if ``text`` is not an object.
     """
     try:
         document = json.loads(text)
@@ -30,7 +30,7 @@ def stored_fields(kind: type[Any], text: str) -> dict[str, Any]:
 
 
 def stored_text(value: Any) -> str:
-    """The dataclass ``value`` as JSON that ``stored_fields`` reads; without what is a default."""
+    """The dataclass ``value`` as JSON that ``stored_fields`` reads; defaults are left out."""
     return json.dumps(_document(value), sort_keys=True, separators=(",", ":"))
 
 
@@ -47,7 +47,7 @@ def _document(value: Any) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """``MISSING``, which equals nothing, for a field that has none."""
+    """The default of ``field``; ``MISSING``, which equals nothing, if it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
@@ -68,7 +68,7 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 
 
 def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
-    """Is the JSON ``value`` one of type ``hint``? Lists become tuples, words members of an enum."""
+    """Whether ``value`` fits ``hint``, and its form: lists become tuples, words enum members."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         for choice in typing.get_args(hint):
@@ -98,7 +98,7 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
 
 
 def _fit_whole(kind: type[Any], value: Any) -> tuple[bool, Any]:
-    """A dataclass within one: nothing where a field that has no default is missing or broken."""
+    """Fit a nested dataclass; not if a field without a default is missing or broken."""
     known = _known(kind, value) if isinstance(value, dict) else {}
     if any(field.name not in known and _default(field) is MISSING for field in fields(kind)):
         return False, None
@@ -106,5 +106,5 @@ def _fit_whole(kind: type[Any], value: Any) -> tuple[bool, Any]:
 
 
 def _in_range(number: int | float) -> bool:
-    """Can be reckoned with: no nan, no infinity, and no integer that no float can hold."""
+    """Whether calculations can use it: no nan, no infinity, no integer beyond 64 bits."""
     return -(2.0**63) < number < 2.0**63

@@ -1,7 +1,7 @@
-"""What of a definition is not ours and yet decides what of it can be changed. Pure.
+"""Parts of a definition that are not ours but decide which changes are possible. Pure.
 
-libvirt would refuse such a change when it is defined, when it is made, or at the next start, each
-with words that name neither the field nor a way out; or would silently keep what was.
+libvirt would refuse such a change when it is defined, when it is made, or at the next start, with
+words that name neither the field nor a way out; or would silently keep the old value.
 """
 
 import xml.etree.ElementTree as ET
@@ -14,23 +14,23 @@ _MOST_CPUS = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """As a domain of our own has them, where nothing is said."""
+    """The defaults are those of a domain of our own."""
 
     balloon: bool = True
-    """Has it a memory balloon?"""
+    """Whether it has a memory balloon."""
     acpi: bool = True
     cell_vcpus: int = 0
-    """How many vCPUs its NUMA cells hold; 0 where it has none."""
+    """The number of vCPUs that its NUMA cells hold; 0 without cells."""
     cell_memory: bool = False
-    """Do NUMA cells say how much memory it has? libvirt then takes their sum."""
+    """Whether NUMA cells define its memory; libvirt then takes their sum."""
     native_io: frozenset[str] = frozenset()
-    """Places of disks with io='native', which some caches contradict."""
+    """Places of disks with io='native', which does not work with some cache modes."""
     virtio_only: frozenset[str] = frozenset()
     """Places of interfaces with a driver's option that only virtio has."""
 
 
 def surroundings(root: ET.Element, place: Callable[[ET.Element], str]) -> Surroundings:
-    """Those of a ``<domain>``; ``place`` tells a device's."""
+    """The surroundings in a ``<domain>``; ``place`` gives a device's place."""
     balloon = root.find("devices/memballoon")
     cells = root.findall("cpu/numa/cell")
     return Surroundings(
@@ -57,7 +57,7 @@ def _driver(device: ET.Element) -> ET.Element:
 
 
 def cpu_numbers(text: str) -> set[int]:
-    """Those of ``0-3,8,^2``, as libvirt reads it."""
+    """The CPU numbers in ``0-3,8,^2``, as libvirt reads it."""
     found: set[int] = set()
     for word in map(str.strip, text.split(",")):
         first, _, last = word.removeprefix("^").partition("-")
@@ -78,8 +78,8 @@ def letters(index: int) -> str:
 
 
 def taken_targets(root: ET.Element, place: Callable[[ET.Element], str]) -> Iterator[str]:
-    """The targets of all disks and drives, and those whose place on the first SCSI controller a
-    disk has under another name: libvirt would give a new drive of that name the same place.
+    """The targets of all disks and drives, and names whose place on the first SCSI controller a
+    disk of another name has: libvirt would give a new drive of that name the same place.
     """
     for disk in root.iterfind("devices/disk"):
         yield place(disk)

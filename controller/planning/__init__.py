@@ -1,1 +1,1 @@
-"""Desired x observed -> plan. Pure."""
+"""Pure functions that make a plan from the desired and the observed state."""

@@ -1,4 +1,4 @@
-"""The words a guest's status is told in: conditions, the two axes, the one printable word."""
+"""The vocabulary of a guest's status: conditions, the axes sync and health, the printable word."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 
 class Sync(StrEnum):
-    """Is what we own as the documents say?"""
+    """Whether everything that Guestkeeper owns is as the documents say."""
 
     SYNCED = "Synced"
     OUT_OF_SYNC = "OutOfSync"
@@ -33,7 +33,7 @@ class Sync(StrEnum):
 
 
 class Health(StrEnum):
-    """Does it do its work?"""
+    """Whether the guest does its work."""
 
     HEALTHY = "Healthy"
     PROGRESSING = "Progressing"
@@ -44,7 +44,7 @@ class Health(StrEnum):
 
 
 class Printable(StrEnum):
-    """The one word of a list; the first that fits, in this order."""
+    """The one word that lists show for a guest; the first that fits, in this order."""
 
     TERMINATING = "Terminating"
     INSTALLING = "Installing"
@@ -63,7 +63,7 @@ class Printable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``since`` is kept by the status store, which sees the one before."""
+    """One condition. Since when it holds is kept by ``StatusStore``, which has the previous one."""
 
     type: ConditionType
     status: Status
@@ -85,5 +85,5 @@ def unknown(type: ConditionType, reason: str, message: str = "") -> Condition:
 
 @lru_cache(maxsize=1024)
 def _condition(type: ConditionType, status: Status, reason: str, message: str) -> Condition:
-    """One object for equal ones: thousands of guests that are well say the same of themselves."""
+    """Shares one object among equal conditions: thousands of healthy guests have the same ones."""
     return Condition(type, status, reason, message)

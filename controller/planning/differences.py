@@ -1,6 +1,6 @@
-"""What a guest's domain lacks: its definition, its disks' sizes, the running domain, its image.
+"""Compares a guest's domain with the wanted one: definition, disk sizes, running domain, image.
 
-One comparison of everything outside the guest, that every state of a domain is planned from.
+One comparison of everything outside the guest, used to plan for every state of a domain.
 """
 
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ from controller.planning.wanted.domain import (
 )
 
 AGENT_BUDGET = 600.0
-"""Seconds from the start of the domain in which a missing agent is still starting."""
+"""Seconds from the domain's start in which a missing agent counts as still starting."""
 _ROUNDING = 2**20
 """Bytes by which a disk may be larger than asked for: formats round up."""
 
@@ -62,8 +62,8 @@ class Refused:
 class Pending:
     """``changes`` are carried out by ``steps``; ``restart`` waits for a cold boot.
 
-    ``failing`` says which step waits for its next try; ``moved`` which disks, by alias, are on
-    another volume than they were put on.
+    ``failing``: reason and message of a step that waits for its retry. ``moved``: aliases of disks
+    that are on another volume than recorded.
     """
 
     steps: tuple[Step, ...] = ()
@@ -71,7 +71,7 @@ class Pending:
     refused: tuple[Refused, ...] = ()
     restart: tuple[FieldChange, ...] = ()
     astray: str = ""
-    """What is to be told of ``moved``, and of disks that are a base."""
+    """The message about ``moved``, and about disks that are a base."""
     outdated: Outdated | None = None
     moved: tuple[str, ...] = ()
     failing: tuple[str, str] | None = None
@@ -90,7 +90,7 @@ def pending(
     volumes = wanted_volumes(desired, observed.host, domain, policy.seed)
     wanted = wanted_config(desired, observed.host, domain, observed.image, policy.seed)
     if old_image is not None:
-        # What belongs to the other image comes with its disk.
+        # Kernel and arguments of the other image come with its disk.
         wanted = replace(wanted, boot=domain.config.boot)
     asked_for = wanted
     wanted, unfit = fitted(domain, wanted)
@@ -161,7 +161,7 @@ def _astray(domain: DomainView, moved: tuple[str, ...], observed: Observed) -> s
 def _clashing(
     has: DomainConfig, wanted: DomainConfig, clashes: tuple[tuple[NicConfig, AddressUse], ...]
 ) -> list[Refused]:
-    """Changes of interfaces that wait for an address that another domain has."""
+    """The changes of interfaces that wait for an address that another domain has."""
     found = []
     for nic, use in clashes:
         path = nic_path(nic.alias)
@@ -172,7 +172,7 @@ def _clashing(
 
 
 def waits_alone(step: Step, failure: Failure | None, digest: str, now: float) -> bool:
-    """Did this step fail, is its next try not due, and does nothing else lean on it?"""
+    """True if this step failed, its retry is not due, and no other step depends on it."""
     return (
         failure is not None
         and isinstance(step, ALONE)
@@ -183,7 +183,9 @@ def waits_alone(step: Step, failure: Failure | None, digest: str, now: float) ->
 
 
 def _unmoved(live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
-    """A running disk on another volume is somebody's snapshot or copy: it is told, never undone."""
+    """``live`` with each disk's wanted volume: another one is a snapshot or copy, which is reported
+    (``_astray``), never undone.
+    """
     places = {disk.alias: disk for disk in wanted.disks if disk.device == "disk"}
     disks = tuple(
         replace(disk, pool=places[disk.alias].pool, volume=places[disk.alias].volume)
@@ -195,8 +197,8 @@ def _unmoved(live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
 
 
 def _only(changes: list[FieldChange], live: LivePlan, *, running: bool) -> tuple[FieldChange, ...]:
-    """A change that is written down now and takes effect later is told as what it waits for; one
-    that the running domain does not need, as what is done at once.
+    """The changes, with the class to report: a change that is defined now and takes effect later
+    has the class that it waits for; one that the running domain does not need is LIVE.
     """
     later = {change.path: change for change in live.left}
 
@@ -231,7 +233,7 @@ def _new_volumes(
 def _sizes(
     observed: Observed, volumes: tuple[WantedVolume, ...]
 ) -> tuple[list[Step], list[FieldChange], list[Refused]]:
-    """Disks that are smaller than wanted grow; one that is larger stays, and that is said."""
+    """Steps to grow disks that are smaller than wanted; larger ones stay and are reported."""
     steps: list[Step] = []
     changes: list[FieldChange] = []
     refused: list[Refused] = []
@@ -263,12 +265,16 @@ def _immutable(asked: tuple[FieldChange, ...]) -> list[Refused]:
 
 
 def is_booting(domain: DomainView, now: float, policy: Policy) -> bool:
-    """May what runs in it not be up yet? Once its agent answers it is; and every boot ends."""
+    """True while the guest may still be booting: until its agent answers, at most
+    ``AGENT_BUDGET`` seconds.
+    """
     since = domain.started_at if domain.started_at is not None else policy.daemon_started
     return not domain.agent_connected and now - since < AGENT_BUDGET
 
 
 def _settled(live: DomainConfig, wanted: DomainConfig, *, booting: bool) -> DomainConfig:
-    """A guest has all of its maximum until its balloon driver is there: no difference till then."""
+    """``live`` with the wanted memory while the guest boots: until its balloon driver works, a
+    guest has its maximum, which is no difference.
+    """
     full = live.memory == live.max_memory > wanted.memory
     return replace(live, memory=wanted.memory) if booting and full else live

@@ -1,7 +1,8 @@
-"""Changes that no running domain takes: when is it stopped for them, and what do they wait for?
+"""Decides when a guest is stopped for changes that are impossible on a running domain, and what
+they wait for.
 
-A cold boot for what is staged or asked for; another system disk for another image, or for a
-roll-back. At most one of them at a time, and nothing while something milder is still to be done.
+A cold boot for staged changes or on request; another system disk for another image or a rollback.
+At most one of them at a time, and nothing while something milder is still to be done.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from controller.planning.wanted.domain import SYSTEM
 
 @dataclass(frozen=True, slots=True)
 class ChangeDecision:
-    """``reason`` and ``message`` are for ``Synced`` where it is not; '' where nothing waits.
+    """``reason`` and ``message`` are for a false ``Synced`` condition; '' if nothing waits.
 
     ``waits`` says what a staged change waits for; ``replace_to`` is the base that waits for an
     operator's approval.
@@ -54,8 +55,8 @@ def decide_change(
     now: float,
     policy: Policy,
 ) -> ChangeDecision:
-    """For a domain that runs or is off. Nothing is begun while a long action runs, or a replacement
-    is under way; what is not as wanted is told all the same.
+    """The decision for a domain that runs or is off. Nothing is begun while a long action runs or a
+    replacement is under way; differences are reported all the same.
     """
     decided = _decide(desired, observed, domain, record, todo, now, policy)
     busy = record.replacement is not None or observed.operation is not None
@@ -76,7 +77,7 @@ def _decide(
     policy: Policy,
 ) -> ChangeDecision:
     if SYSTEM in todo.moved:
-        # What it would come back to is somebody's snapshot: that has to be merged first.
+        # The disk to go back to would be somebody's snapshot, which has to be merged first.
         return _restart(desired, observed, domain, record, todo, now, policy.daemon_started)
     bound = bound_disk(domain)
     if record.rollback and record.replacement is None:
@@ -89,11 +90,11 @@ def _decide(
         replacing = _replace(desired, observed, domain, record, todo.outdated, now)
     since = policy.daemon_started
     if replacing.steps and not asked_to_stop(domain, record, StopFor.RESTART, since=since):
-        return replacing  # which boots it cold, too
+        return replacing  # includes a cold boot
     restart = _restart(desired, observed, domain, record, todo, now, since)
     if restart.steps or todo.outdated is None:
         return restart
-    # Both wait; another disk is the larger thing to know.
+    # Both wait; the replacement is more important to report.
     return replace(
         replacing,
         steps=(),

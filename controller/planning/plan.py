@@ -1,4 +1,4 @@
-"""What ``planner.plan`` gives: the steps, and everything there is to say about the guest."""
+"""The result of ``planner.plan``: the steps, and everything to report about the guest."""
 
 from dataclasses import dataclass
 
@@ -17,20 +17,24 @@ from controller.planning.steps import LookInside, PrepareImage, Step, UpdateReco
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The daemon's own part of a decision. ``seed`` tells controllers apart (``identity``)."""
+    """The daemon's own inputs for the planner. ``seed`` distinguishes controllers that share a
+    network (``planning.wanted.names``).
+    """
 
     seed: str
     daemon_started: float = 0.0
-    """Epoch seconds; stands in for the start of domains that ran before the daemon did."""
+    """Epoch seconds; used as the start time of domains that ran before the daemon did."""
     controller: str = ""
-    """This daemon, as the domains it looks after name it (``Memory.controller``)."""
+    """This daemon's name in the records of the domains it manages (``GuestRecord.controller``)."""
     prune_grace: float = 600.0
     """Seconds from a document's disappearance until its ``deletionPolicy`` applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``recheck_at`` is the epoch second at which time alone may change the plan."""
+    """``sentence`` sums the plan up for people. ``recheck_at`` (epoch seconds) is when time alone
+    may change the plan; None for never.
+    """
 
     guest: str
     sentence: str
@@ -43,9 +47,9 @@ class Plan:
     probes: tuple[ProbeTarget, ...] = ()
     services_ready: tuple[tuple[str, bool | None], ...] = ()
     serves: bool = False
-    """It would be Ready but for what happened to the storage or the networks under it."""
+    """True if the guest is Ready, apart from problems with its storage or networks."""
     replace_to: str = ""
-    """The base that it would be replaced to, where that waits for ``guestkeeper approve``."""
+    """The base of the next system disk, if that waits for ``guestkeeper approve``."""
     recheck_at: float | None = None
 
     def condition(self, type: ConditionType) -> Condition | None:
@@ -53,7 +57,7 @@ class Plan:
 
     @property
     def differs(self) -> bool:
-        """Is there anything to do, or something not as wanted that cannot be done?"""
+        """True if there is something to do, or a difference that cannot be carried out."""
         beside = PrepareImage if self.sync is Sync.SYNCED else LookInside
         acts = any(not isinstance(step, LookInside | UpdateRecord | beside) for step in self.steps)
         return (
@@ -65,7 +69,7 @@ class Plan:
 
     @property
     def settled(self) -> bool:
-        """As wanted, and doing its work or meant to be off."""
+        """True if the guest is as wanted, and is ready or meant to be off."""
         good = self.is_true(ConditionType.READY) or self.printable is Printable.STOPPED
         return good and not self.differs
 
@@ -75,5 +79,5 @@ class Plan:
 
 
 def earliest(*times: float | None) -> float | None:
-    """Of times to look again."""
+    """The earliest of several times to plan again; None if all are None."""
     return min((time for time in times if time is not None), default=None)

@@ -1,9 +1,9 @@
-"""``plan(desired, observed, record, now)``: every decision the daemon can take, and nothing else.
+"""``plan(desired, observed, record, now, policy)``: makes every decision about a guest that has a
+document.
 
-One branch for each thing a guest can be: on a silent host, orphaned, somebody else's, not there
-yet, off, paused, running, in the middle of a replacement. Each gives the whole answer: the steps in
-order, what to say in conditions, and when to look again. A crash between two steps is survived by
-planning again.
+One branch for each state: unreachable host, foreign domain, no domain yet, being deleted, off,
+paused, running, in a replacement. Each returns the whole plan: the steps in order, the conditions,
+and when to plan again. After a crash between two steps, planning again continues.
 """
 
 from dataclasses import replace
@@ -51,7 +51,7 @@ C = ConditionType
 def plan(
     desired: EffectiveGuest, observed: Observed, record: GuestRecord, now: float, policy: Policy
 ) -> Plan:
-    """The plan for one guest. ``now`` is epoch seconds; ``record`` comes from the domain."""
+    """The plan for one guest. ``now`` is epoch seconds; ``record`` is the domain's."""
     made = _plan(desired, observed, record, now, policy)
     return hold_repeated(made, observed, now)
 
@@ -67,7 +67,7 @@ def _plan(
     alone = record.suspended or observed.fleet.suspended
     if not alone and made.printable is not Printable.PAUSED:
         return made
-    # What the domain has to know for when its document is gone is no act upon the guest.
+    # To update the record, which is needed once the document is gone, does not affect the guest.
     domain, kept = observed.domain, None
     if domain is not None and domain.ours and observed.host.reachable:
         kept = sync_record(desired, domain, record, policy)
@@ -119,7 +119,7 @@ _OWN_BACKOFF = ("StartDomain", "UpdateRecord", "LookInside", "ApplyInside")
 
 
 def _hold(made: Plan, desired: EffectiveGuest, failure: Failure, now: float) -> Plan:
-    """A step that failed waits for its next try, and what leans on it waits with it."""
+    """``made`` without a failed step that waits for its retry, and without the steps after it."""
     names = [step_name(step) for step in made.steps]
     if (
         failure.step in _OWN_BACKOFF
@@ -150,7 +150,7 @@ def _no_data(desired: EffectiveGuest, observed: Observed) -> Plan:
 
 
 def unseen(desired: EffectiveGuest, reason: str, why: str) -> Plan:
-    """Nothing was learnt, so nothing is done."""
+    """The plan if nothing could be observed: all conditions are unknown, and nothing is done."""
     types = (C.READY, C.SYNCED, C.PROVISIONED, C.RUNNING, C.AGENT_CONNECTED, C.SERVICES_READY)
     return Plan(
         guest=desired.name,
@@ -188,7 +188,7 @@ def _off(
     now: float,
     policy: Policy,
 ) -> Plan:
-    """Off: bring the definition up to date (nothing needs a restart now), then start if due."""
+    """The plan for a domain that is off: update the definition, then start it if due."""
     todo = pending(desired, observed, domain, now, policy)
     start = decide_start(desired.spec.run_strategy, domain, record, now)
     change = decide_change(desired, observed, domain, record, todo, now, policy)
@@ -225,7 +225,7 @@ def _off(
             recheck_at=earliest(change.recheck_at, expires_at, todo.retry_at),
         )
     if on_base(domain):
-        # It would write to that, and so to the disks of others.
+        # It would write to the base, and so damage the disks of other guests.
         return _held_off(desired, "DiskIsBase", todo.astray, tuple(steps), todo, synced)
     clash = cannot_start(domain.config, observed)
     if clash is not None:
@@ -256,7 +256,7 @@ def _off(
         if refused is None:
             steps.append(start.step(record))
     unable = unable_to_start(domain, held)
-    if unable is not None and looping:  # it never ran, so it is no crash that is waited for
+    if unable is not None and looping:  # it never ran, so this is no crash loop
         reason, why = unable
         message = f"{why}; start number {attempt} waits for {backoff(attempt - 1):.0f} s"
     elif unable is not None and held is not None:
@@ -289,7 +289,7 @@ def _held_off(
     todo: Pending,
     synced: Condition,
 ) -> Plan:
-    """Off, to be started, and others would suffer if it were."""
+    """The plan for a guest that should start but must not, because others would suffer."""
     return Plan(
         guest=desired.name,
         sentence=f"not starting it: {message}",
@@ -349,7 +349,7 @@ def _halt(
     now: float,
     policy: Policy,
 ) -> Plan:
-    """Ask once, wait for ``shutdownTimeout``, then pull the plug."""
+    """Asks for a shutdown once, waits for ``shutdownTimeout``, then powers the guest off."""
     timeout = desired.spec.shutdown_timeout
     since = policy.daemon_started
     halting = stop(

@@ -1,10 +1,9 @@
-"""What was done and is to be done again: after ever longer pauses, whatever it is.
+"""Holds back steps that succeeded but are needed again and again, with growing pauses.
 
-A step that went well and yet is needed again has changed nothing, or somebody changes it back. The
-planner would have it done at every look, thousands of times in a minute. So what a guest got
-several times in a row, with the same content and for the same document and run, waits, and the
-guest says so. Another document begins anew: who writes one thing, then another, then the first
-again means each of them.
+A step that succeeded and yet is needed again had no effect, or somebody undoes it. The planner
+would repeat it at every observation, thousands of times a minute. So a step that was done several
+times in a row, with the same content, document and run, waits, and the status says so. A changed
+document begins anew: if somebody writes A, then B, then A again, each of them is meant.
 """
 
 from collections.abc import Hashable
@@ -30,23 +29,23 @@ from controller.planning.steps import (
 )
 
 FREE = 3
-"""Times that the same is done in a row without a pause: the world may need a moment."""
+"""How often a step is done in a row without a pause: its effect may need a moment to show."""
 QUIET = 600.0
-"""Seconds without it after which it is a new thing, longer than any pause."""
+"""Seconds without the step after which the count begins anew; longer than any pause."""
 _FIRST, _LAST = 10.0, 300.0
 
 
 def pause(times: int) -> float:
-    """Seconds from the last of so many times in a row to the next: doubling, capped."""
+    """Seconds to wait after a step was done ``times`` times in a row: doubling, capped."""
     if times < FREE:
         return 0.0
     return float(min(_FIRST * 2 ** min(times - FREE, 30), _LAST))
 
 
 def content_of(step: Step, domain: DomainView | None) -> int | None:
-    """What makes a step the same as another, hashed; None for one that has pauses of its own.
+    """A hash that is equal for equal steps; None for a step that has pauses of its own.
 
-    A new run of the domain begins anew, but not for what ends runs.
+    It differs between runs of the domain, except for steps that end runs.
     """
     content = _content(step, domain)
     return hash(content) if content is not None else None
@@ -64,7 +63,7 @@ def _content(step: Step, domain: DomainView | None) -> Hashable:
             return name
         case StartDomain():
             return run, name
-        case DefineDomain():  # what else the element says is as it was found
+        case DefineDomain():  # the rest of the metadata is not changed by it
             return run, name, step.config, step.new, step.marks, _timeless(step.record)
         case UpdateRecord():
             return run, name, _timeless(step.changes)
@@ -79,7 +78,7 @@ def _timeless(changes: tuple[tuple[str, object], ...]) -> Hashable:
 
 
 def hold_repeated(made: Plan, observed: Observed, now: float) -> Plan:
-    """``made`` without what has to wait, and without what leans on that."""
+    """``made`` without the steps that have to wait, and without those that depend on them."""
     waiting: dict[int | None, Repeat] = {
         one.content: one for one in observed.repeats if now < one.retry_at
     }

@@ -1,7 +1,8 @@
-"""The steps a plan can have: data only, each one idempotent effect, for ``execution/``.
+"""The steps a plan can have. They are data only; ``execution/`` carries out each as one idempotent
+effect.
 
 A step holds all that its effect needs, so what ``guestkeeper plan`` prints is what would be done.
-``LONG`` steps run beside the loop, one at a time for a guest; nothing may follow one in a plan.
+``LONG`` steps run in the background, one at a time for a guest; nothing may follow one in a plan.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class PrepareImage:
 
 @dataclass(frozen=True, slots=True)
 class CreateVolume:
-    """Make a disk: an overlay of ``backing`` (path, format), or an empty one. Bytes."""
+    """Make a disk of ``capacity`` bytes: an overlay of ``backing`` (path, format), or empty."""
 
     pool: str
     volume: str
@@ -38,7 +39,7 @@ class CreateVolume:
 
 @dataclass(frozen=True, slots=True)
 class CreateSeed:
-    """Make the NoCloud seed that personalises the guest at its first boot."""
+    """Make the NoCloud seed that configures the guest at its first boot."""
 
     pool: str
     volume: str
@@ -50,7 +51,7 @@ class CreateSeed:
 
 @dataclass(frozen=True, slots=True)
 class EjectSeed:
-    """Empty the seed's drive: it has been used."""
+    """Empty the drive of the seed, which has been used."""
 
     alias: str
 
@@ -60,7 +61,7 @@ class EjectSeed:
 
 @dataclass(frozen=True, slots=True)
 class DeleteSeed:
-    """Delete the seed, which no drive holds any more."""
+    """Delete the seed, which is in no drive any more."""
 
     pool: str
     volume: str
@@ -83,7 +84,7 @@ class DeleteVolume:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRetired:
-    """Delete a retired system disk, and strike it from the list of them."""
+    """Delete a retired system disk, and remove it from the list in the record."""
 
     retired: RetiredDisk
     why: str
@@ -97,9 +98,9 @@ class DeleteRetired:
 class DefineDomain:
     """Define the domain, or redefine it under the same UUID.
 
-    Of a domain that is there only ``marks`` (fields of ``Ownership``) and ``record`` (fields of
-    its ``GuestRecord``) are changed in its element, with the definition and at once;
-    ``ownership`` counts for a new one.
+    In the metadata of an existing domain only ``marks`` (fields of ``Ownership``) and ``record``
+    (fields of its ``GuestRecord``) are changed, in the same call as the definition. ``ownership``
+    is for a new domain.
     """
 
     config: DomainConfig
@@ -117,10 +118,11 @@ class DefineDomain:
 
 @dataclass(frozen=True, slots=True)
 class AdoptDomain:
-    """Put our mark on a foreign domain and our aliases on its devices; it runs on untouched.
+    """Put our metadata on a foreign domain and our aliases on its devices; it is not stopped.
 
     ``aliases`` are pairs of a device's place (a disk's target, an interface's MAC) and its alias;
-    ``disks`` are all its disks as (target, pool, volume or path): with others it is not adopted.
+    ``disks`` are all its disks as (target, pool, volume or path): if it has others by then, it is
+    not adopted.
     """
 
     uuid: str
@@ -134,7 +136,7 @@ class AdoptDomain:
 
 @dataclass(frozen=True, slots=True)
 class UndefineDomain:
-    """Forget the domain, with its NVRAM; its volumes are other steps'."""
+    """Undefine the domain, with its NVRAM; other steps delete its volumes."""
 
     def __str__(self) -> str:
         return "undefine the domain"
@@ -144,8 +146,8 @@ class UndefineDomain:
 class UpdateRecord:
     """Write what must outlive the daemon into the domain's metadata.
 
-    ``changes`` are fields of ``GuestRecord``; all others stay as they are then. So does one that
-    holds an operator's wish and was written since it was looked at.
+    ``changes`` are fields of ``GuestRecord``; the others stay as they are. So does a field with an
+    operator's request that was written after the observation.
     """
 
     changes: tuple[tuple[str, Any], ...]
@@ -156,13 +158,13 @@ class UpdateRecord:
 
 
 def remember(**changes: Any) -> UpdateRecord:
-    """``UpdateRecord`` of these fields of ``GuestRecord``."""
+    """An ``UpdateRecord`` of these fields of ``GuestRecord``."""
     return UpdateRecord(tuple(changes.items()))
 
 
 @dataclass(frozen=True, slots=True)
 class RecordApplied:
-    """Write down that the spec with this digest is applied whole."""
+    """Write into the metadata that the spec with this digest is applied whole."""
 
     generation: int
     digest: str
@@ -174,9 +176,8 @@ class RecordApplied:
 
 @dataclass(frozen=True, slots=True)
 class StartDomain:
-    """``noted`` (fields of ``GuestRecord``) is written down once the start was tried, with the
-    time: whether it went well or failed, but not where the host did not even try, or gave no
-    answer.
+    """Start the domain. ``noted`` (fields of ``GuestRecord``) is written after the start was tried,
+    with the time, also if it failed; not if the host did not even try or gave no answer.
     """
 
     why: str
@@ -188,8 +189,8 @@ class StartDomain:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownDomain:
-    """``run`` of the domain is asked. That it was is written down once the call came back well:
-    what was refused, or gave no answer, is asked again.
+    """Ask ``run`` of the domain to shut down. The request is recorded after the call succeeded; one
+    that was refused, or gave no answer, is repeated.
     """
 
     run: int | None = None
@@ -200,7 +201,7 @@ class ShutdownDomain:
 
 @dataclass(frozen=True, slots=True)
 class DestroyDomain:
-    """Pull the plug on the run that was looked at; on no other, which nobody asked."""
+    """Power off the run that was observed, and no later one, which was not asked to shut down."""
 
     why: str
 
@@ -223,7 +224,7 @@ class SetVcpus:
 
 @dataclass(frozen=True, slots=True)
 class SetMemory:
-    """Set the balloon. Bytes."""
+    """Set the memory balloon. ``size`` in bytes."""
 
     size: int
 
@@ -243,7 +244,7 @@ class PlugDevice:
 
 @dataclass(frozen=True, slots=True)
 class UnplugDevice:
-    """Detach a device, and wait until the guest has let go of it."""
+    """Detach a device, and wait until the guest has released it."""
 
     alias: str
 
@@ -273,7 +274,7 @@ class SetIoTune:
 
 @dataclass(frozen=True, slots=True)
 class SetTitle:
-    """Title and description of the running domain."""
+    """Set title and description of the running domain."""
 
     title: str
     description: str
@@ -284,7 +285,7 @@ class SetTitle:
 
 @dataclass(frozen=True, slots=True)
 class SetAutostart:
-    """Shall libvirt start the domain when it starts itself?"""
+    """Set whether libvirt starts the domain when it starts itself."""
 
     on: bool
 
@@ -294,7 +295,7 @@ class SetAutostart:
 
 @dataclass(frozen=True, slots=True)
 class GrowDisk:
-    """Make a disk larger, whether its domain runs or not. Bytes."""
+    """Make a disk larger, whether its domain runs or not. ``size`` in bytes."""
 
     alias: str
     pool: str
@@ -315,7 +316,7 @@ NOTHING_KNOWN = "nothing is known yet"
 class LookInside:
     """One exec that finds the state of everything the guest's services name.
 
-    ``why`` is ``NOTHING_KNOWN`` for the first look at a run; others are due by their time.
+    ``why`` is ``NOTHING_KNOWN`` for the first look at a run; later looks become due by time.
     """
 
     why: str
@@ -370,12 +371,12 @@ ALONE = (
     SetVcpus, SetMemory, PlugDevice, UnplugDevice, UpdateDevice, SetIoTune, SetTitle, SetAutostart,
     GrowDisk, DeleteRetired,
 )  # fmt: skip
-"""Nothing else of a plan leans on them: while one of them fails, the rest goes on."""
+"""Steps that no other step depends on: if one of them fails, the rest goes on."""
 DRASTIC = (ShutdownDomain, DestroyDomain, DeleteVolume, DeleteRetired, UndefineDomain)
-"""What cannot be taken back: right before it, an operator's word counts."""
+"""Steps that cannot be undone: right before one, it is checked that no operator suspended it."""
 LONG = (PrepareImage, UnplugDevice, LookInside, ApplyInside)
 
 
 def step_name(step: Step) -> str:
-    """The word for logs, failures and metrics: ``StartDomain``."""
+    """The step's name in logs, failures and metrics, for example ``StartDomain``."""
     return type(step).__name__

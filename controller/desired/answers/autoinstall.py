@@ -1,4 +1,4 @@
-"""What an autoinstall file must look like: cloud-config for Ubuntu's installer, no secret."""
+"""Check an autoinstall file: it must be cloud-config for Ubuntu's installer, without secrets."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -56,7 +56,7 @@ def _contents(document: RawDocument) -> Iterator[Finding]:
 
 
 def _secrets(data: Any, lines: Lines) -> Iterator[Finding]:
-    """Passwords anywhere: installer's, cloud-init's, disks', networks'."""
+    """Plain passwords anywhere: the installer's, cloud-init's, of disks, of networks."""
     pending: list[tuple[Path, Any]] = [((), data)]
     while pending:
         path, value = pending.pop()
@@ -80,7 +80,7 @@ def _is_plain(key: str, value: Any) -> bool:
 
 
 def _chpasswd(path: Path, value: dict[str, Any], lines: Lines) -> Iterator[Finding]:
-    """cloud-init's ``list`` of ``user:password``, as a list or as lines of text."""
+    """Plain passwords in cloud-init's ``list`` of ``user:password``, a list or lines of text."""
     entries = value.get("list")
     if isinstance(entries, str):
         entries = entries.splitlines()

@@ -1,7 +1,7 @@
-"""From an Image document with an unattended install to the install that is built.
+"""Turn an Image document with an unattended install into the checked install that is built.
 
-Everything that can be known without an installer is found out here, when the document is loaded:
-an answer file with a slip costs a person a glance now, and an hour of a builder later.
+Everything that can be known without an installer is checked here, when the document is loaded: a
+mistake in an answer file costs a person a glance now, and an hour of a builder later.
 """
 
 import re
@@ -31,7 +31,7 @@ from controller.desired.text.parse import LoadedDocument
 from controller.desired.text.problems import MAX_PROBLEMS, Problem, format_path, suggestion
 
 KSVALIDATOR = Ksvalidator()
-"""One for the process: documents that several readers load are checked once."""
+"""One for the process, so that a document that several readers load is checked once."""
 _FINDINGS = {
     InstallKind.KICKSTART: kickstart_findings,
     InstallKind.PRESEED: preseed_findings,
@@ -42,7 +42,7 @@ _LOGIN = re.compile(r"(?<=://)[^/?#@]*@")
 
 @dataclass(frozen=True, slots=True)
 class LoadedInstall:
-    """The install, unless ``problems`` forbid it. ``again``: the next scan may judge otherwise."""
+    """The install; None if it has ``problems``. ``again``: the next scan may judge otherwise."""
 
     install: EffectiveInstall | None
     problems: tuple[Problem, ...] = ()
@@ -81,7 +81,7 @@ def load_install(
             findings += [
                 Finding(complaint.line, complaint.message)
                 for complaint in verdict.complaints
-                if complaint.line not in hidden  # it may quote what it does not understand
+                if complaint.line not in hidden  # the message may quote the secret
             ]
         except ValidatorError as error:
             again = True
@@ -94,7 +94,7 @@ def load_install(
 
 
 def install_of(image: ImageDocument) -> tuple[InstallKind, Install]:
-    """The kind of the unattended install that the Image is made by, and the install."""
+    """The kind of the Image's unattended install, and the install."""
     source = image.spec.source
     for kind in InstallKind:
         install = getattr(source, kind.value)
@@ -128,7 +128,7 @@ def _variables(image: ImageDocument, kind: InstallKind, install: Install) -> dic
 def _unread_values(
     document: LoadedDocument, where: str, install: Install, templates: TemplateSet
 ) -> Iterator[Problem]:
-    """Values that neither the template nor a snippet reads: misspelt, or left over."""
+    """Problems for values that neither the template nor a snippet reads: misspelt or unused."""
     known: set[str] = set()
     for file in templates.files.values():
         named = named_values(file.text)
@@ -147,7 +147,7 @@ def _unread_values(
 def _told(
     findings: list[Finding], templates: TemplateSet, variables: Mapping[str, Any], answer: str
 ) -> list[str]:
-    """The findings with the template's place instead of the rendering's."""
+    """The findings as texts, with places in the templates instead of the rendering."""
     if not findings:
         return []
     label = templates.files[templates.root].label
@@ -199,5 +199,5 @@ def _effective(
 
 
 def _without_login(url: str) -> str:
-    """The address without user and password: who fetches changes nothing of what is fetched."""
+    """The URL without user and password, because a login does not change what is fetched."""
     return _LOGIN.sub("", url)

@@ -1,4 +1,4 @@
-"""What a kickstart may not say, or must, beyond what ksvalidator looks at."""
+"""Check a kickstart for what ksvalidator does not: passwords, power-off, success marker."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ _ROOT_INSTEAD: Final = f"{_INSTEAD}, or --iscrypted {{{{ root_password_hash }}}}
 
 
 def kickstart_findings(answer: str) -> Iterator[Finding]:
-    """Everything that is wrong with the kickstart ``answer`` but for its syntax."""
+    """Everything that is wrong with the kickstart ``answer`` except its syntax."""
     end, end_line = "", 0
     scripts: list[str] = []
     for line, words, section in _commands(answer):
@@ -37,9 +37,9 @@ def kickstart_findings(answer: str) -> Iterator[Finding]:
 
 
 def _commands(answer: str) -> Iterator[tuple[int, list[str], str]]:
-    """Line and words of each command; none where a quote is open.
+    """Line, words and section of each command; no words if a quote is open.
 
-    A line of a section is one word, beside the section's name.
+    A line inside a section is one word, with the section's name.
     """
     section = ""
     for number, line in enumerate(answer.split("\n"), 1):
@@ -89,7 +89,7 @@ def _instead(command: str) -> str:
 
 
 def _is(word: str, option: str) -> bool:
-    """Whether ``word`` is ``option``, which pykickstart takes abbreviated, too."""
+    """Whether ``word`` is ``option``, which pykickstart also accepts abbreviated."""
     return len(word) > len("--pa") and option.startswith(word)
 
 
@@ -109,7 +109,7 @@ def _values(words: Sequence[str], option: str) -> Iterator[str]:
 
 
 def _operands(words: Sequence[str]) -> list[str]:
-    """Words that are no option, nor the value of sshpw's --username."""
+    """The words that are neither options nor the value of sshpw's --username."""
     found = []
     previous = ""
     for word in words[1:]:

@@ -1,8 +1,8 @@
-"""A kickstart's syntax, as pykickstart's ``ksvalidator`` sees it.
+"""Check a kickstart's syntax with pykickstart's ``ksvalidator``.
 
 pykickstart is GPL-2.0-only, which this program must not import, so its console script is run as a
-program of its own. It is asked once for each text: a start of Python for each image at each scan
-would be felt.
+separate program. It checks each text only once, because a start of Python for each image at each
+scan would be noticeable.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from typing import Final
 from controller.errors import TransientError
 
 TIMEOUT: Final = 30.0
-"""Seconds a run may take; it takes a quarter of one."""
+"""Seconds that a run may take; it takes a quarter of a second."""
 _KEPT = 256
 _SAYS = re.compile(
     r"The following problem occurred on line (\d+) of the kickstart file:\s*\n"
@@ -35,14 +35,14 @@ _LONGEST = 300
 
 
 class ValidatorError(TransientError):
-    """ksvalidator could not be asked; the message says what to do about it."""
+    """ksvalidator could not be run; the message says what to do about it."""
 
     reason = "KsvalidatorUnusable"
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What it says of a ``line`` of the kickstart, 1-based; 0 is the whole. With the remedy."""
+    """A complaint about ``line`` of the kickstart (1-based; 0: all of it), with the remedy."""
 
     line: int
     message: str
@@ -50,14 +50,14 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What it says of a kickstart. Where it does not know the version, it says nothing else."""
+    """ksvalidator's result. If it does not know the version, there are no complaints."""
 
     complaints: tuple[Complaint, ...]
     unknown_version: bool = False
 
 
 def find_program() -> Path | None:
-    """ksvalidator beside this Python, or on the PATH."""
+    """The path of ksvalidator beside this Python, or on the PATH."""
     beside = Path(sys.executable).with_name("ksvalidator")
     if os.access(beside, os.X_OK):
         return beside
@@ -66,7 +66,7 @@ def find_program() -> Path | None:
 
 
 class Ksvalidator:
-    """Asks the program and remembers its verdicts; thread-safe."""
+    """Runs ksvalidator and caches its verdicts; thread-safe."""
 
     def __init__(
         self, find: Callable[[], Path | None] = find_program, timeout: float = TIMEOUT
@@ -79,7 +79,7 @@ class Ksvalidator:
     def check(self, text: str, version: str) -> Verdict:
         """What is wrong with the kickstart ``text``; raises ``ValidatorError``."""
         for number, line in enumerate(text.split("\n"), 1):
-            if line.strip().startswith(_APPEND):  # in a script, too, it would fetch or read that
+            if line.strip().startswith(_APPEND):  # in a script, too, it is fetched or read
                 message = (
                     f"{_APPEND} takes in text that nobody checked; write {{% include %}} instead"
                 )
@@ -96,7 +96,7 @@ class Ksvalidator:
         return known
 
     def versions(self) -> tuple[str, ...]:
-        """The versions it knows; raises ``ValidatorError``."""
+        """The versions that ksvalidator knows; raises ``ValidatorError``."""
         return tuple(self._run(["-l"], None).stdout.split())
 
     def _ask(self, text: str, version: str) -> Verdict:
@@ -109,7 +109,7 @@ class Ksvalidator:
         complaints = {
             _complaint(int(line), message, version) for line, message in _SAYS.findall(said)
         }
-        # The exit status is the number of errors, some of which are told without a line.
+        # The exit status is the number of errors, some of which are printed without a line.
         if done.returncode > len(complaints):
             rest = " ".join(_NO_NEWS.sub("", _SAYS.sub("", said)).split())
             if rest or not complaints:
@@ -123,7 +123,7 @@ class Ksvalidator:
                 "cannot be checked: ksvalidator is missing; install pykickstart beside guestkeeper"
                 " (pip install pykickstart)"
             )
-        # It leaves a file behind in each run, unless that goes where all is deleted afterwards.
+        # Each run leaves a temporary file behind: put it into the directory that is deleted.
         scratch = {} if directory is None else {"TMPDIR": directory}
         try:
             return subprocess.run(

@@ -1,4 +1,4 @@
-"""What a preseed file must look like: debconf's lines, no plain password, an end that is said."""
+"""Check a preseed file: debconf's lines, no plain password, power-off, success marker."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _OFF: Final = "debian-installer/exit/poweroff"
 _LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S+)(?:\s(.*))?", re.DOTALL)
 _CRYPTED = "-crypted"
 _CARRIED = re.compile(r"^#[|>] ?", re.MULTILINE)
-"""What is before the lines of a script that the preseed file carries as comments."""
+"""The prefix of the lines of a script that the preseed file carries as comments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def preseed_findings(answer: str) -> Iterator[Finding]:
 
 
 def _lines(answer: str) -> Iterator[tuple[int, str]]:
-    """Each line with its continuations, at the number of its first."""
+    """The number of each line's first line, and the line joined with its continuations."""
     start, kept = 0, ""
     for number, line in enumerate(answer.split("\n"), 1):
         if not kept and (not line.strip() or line.lstrip().startswith("#")):

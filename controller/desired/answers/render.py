@@ -1,8 +1,8 @@
-"""Answer files of unattended installs from their templates, and from a line of one back to those.
+"""Render answer files of unattended installs, and find the template line of a rendered line.
 
-The same sandbox as for the files of services, and one thing more: snippets can be included. Who
-checks an answer file finds a flaw on a line of the rendering, but what has to be corrected is a
-line of a template; so a second rendering, made only then, has marks of where its lines are from.
+The sandbox is that of services' files; in addition, snippets can be included. A check finds a
+problem on a line of the rendering, but the line to correct is in a template; so a second rendering,
+made only then, has marks that say where its lines are from.
 """
 
 import base64
@@ -33,7 +33,7 @@ from controller.desired.templates.sandbox import (
 )
 
 VARIABLES: Final = "values, image, install, root_password_hash and authorized_keys_base64"
-# Private characters, so that no text of a template is taken for a mark.
+# Private-use characters, so that no text of a template is taken for a mark.
 _MARK = re.compile("\ue000([^\ue001:]*):([0-9]+)\ue001")
 _LEADING = re.compile(f"(?:{_MARK.pattern})+")
 _MARKED_TIMES = 8
@@ -44,8 +44,8 @@ Place = tuple[str, int]
 
 
 _OTHER_BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""What ends a line for ``str.splitlines``, and so for pykickstart: a line that begins after one of
-them would be looked at by nobody here."""
+"""Ends of lines for ``str.splitlines``, and so for pykickstart: the checks here would miss a line
+that begins after one of them."""
 
 
 def render_answer(templates: TemplateSet, variables: Mapping[str, Any]) -> str:
@@ -73,10 +73,10 @@ def render_answer(templates: TemplateSet, variables: Mapping[str, Any]) -> str:
 def line_places(
     templates: TemplateSet, variables: Mapping[str, Any], answer: str
 ) -> list[Place] | None:
-    """Where each line of ``answer`` is from; None where that cannot be told for sure.
+    """The place that each line of ``answer`` is from; None if that is not certain.
 
-    It cannot where a template does something to its own text that marks in it change. Text that
-    was captured by ``{% set %}`` is from where it is put.
+    It is not certain if a template processes its own text, and the marks in it change the result.
+    Text captured by ``{% set %}`` counts as being from where it is put.
     """
     environment = sandbox(_loader(templates.files))
     environment.filters["b64encode"] = _b64encode
@@ -100,7 +100,7 @@ def _render(
     environment.filters.setdefault("b64encode", _b64encode)
     files = templates.files
     try:
-        for name in files:  # also what is included only sometimes
+        for name in files:  # also those that are included conditionally
             environment.get_template(name)
         pieces = environment.get_template(templates.root).generate(dict(variables))
         return joined(pieces, limit)
@@ -120,7 +120,7 @@ def _render(
 
 
 def _loader(files: Mapping[str, TemplateFile]) -> jinja2.BaseLoader:
-    """Texts by name, with the file name that Python shows for their code; reads nothing."""
+    """A loader of texts by name, with the file name that tracebacks show; reads no files."""
 
     def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
         file = files.get(name)
@@ -131,7 +131,7 @@ def _loader(files: Mapping[str, TemplateFile]) -> jinja2.BaseLoader:
 
 def _b64encode(text: Any) -> str:
     if isinstance(text, jinja2.Undefined):
-        str(text)  # raises: it is undefined, whatever is done with it
+        str(text)  # raises, because it is undefined
     if not isinstance(text, str):
         raise TypeError(f"b64encode takes text, not {type(text).__name__}")
     return base64.b64encode(text.encode()).decode()
@@ -141,10 +141,10 @@ def _b64encode(text: Any) -> str:
 
 
 class _Marks(Extension):
-    """Begins every line of a template's own text, and every value, with a mark of its place."""
+    """Puts a mark of its place before every line of a template's own text and every value."""
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
-        """The stream with marks put into and beside its data."""
+        """The stream with marks put into and beside its text."""
         setting: list[Token] | None = None
         for token in stream:
             if token.type == "block_begin":
@@ -171,7 +171,7 @@ def _has(tokens: list[Token], type_: str) -> bool:
 
 
 def _mark_keeping(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that sees no marks; they stay where it keeps the lines of its text (``indent``)."""
+    """Let a filter see no marks; they stay if it keeps the lines of its text (``indent``)."""
     position = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)

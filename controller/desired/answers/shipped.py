@@ -1,7 +1,7 @@
-"""The templates of answer files that come with guestkeeper, and where they are.
+"""Locate the templates of answer files that come with guestkeeper.
 
-In a checkout they stand beside the package, where they are edited; an installed guestkeeper has
-them among its data files. They are trusted as its code is.
+In a checkout they are beside the package, where they are edited; an installed guestkeeper has them
+among its data files. They are trusted like its code.
 """
 
 import sys
@@ -21,7 +21,7 @@ def shipped_directory(package: Path = _PACKAGE, prefix: Path | None = None) -> P
 
 
 def shipped_names(directory: Path, under: str = "") -> tuple[str, ...]:
-    """Names of the templates in ``directory``, or of the snippets ``under`` it, as written."""
+    """Names, as an include writes them, of the templates in ``directory``, or ``under`` it."""
     folder = directory / under
     if not folder.is_dir():
         return ()

@@ -1,8 +1,8 @@
-"""The template of an answer file and every snippet it includes, from the files they stand in.
+"""Read the template of an answer file and every snippet that it includes.
 
-A file beside the document wins over the one of the same name that comes with guestkeeper, so that
-a snippet can be replaced without copying the template. All of them are known before anything is
-rendered: an include names its file outright, and an edited snippet is noticed like a document.
+A file beside the document wins over the one of the same name that comes with guestkeeper, so that a
+snippet can be replaced without copying the template. All files are known before anything is
+rendered: an include must name its file literally, and an edited snippet is noticed like a document.
 """
 
 import functools
@@ -25,16 +25,16 @@ from controller.desired.templates.sandbox import RAISED, TOO_DEEP, TemplateError
 from controller.desired.text.problems import suggestion
 
 MAX_DEPTH: Final = 8
-"""Levels of snippets that include snippets."""
+"""Most levels of snippets that include snippets."""
 MAX_INCLUDES: Final = 200
-"""Includes that one template comes to, those of its snippets counted each time."""
-# Parses only: the syntax is that of desired/templates/sandbox; nothing is rendered by it.
+"""Most includes of one template in total; those of a snippet count each time."""
+# Only parses, with the syntax of desired/templates/sandbox; nothing is rendered by it.
 _PARSER = ImmutableSandboxedEnvironment(extensions=[PlainComments])
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateFile:
-    """One template; ``label`` is what messages call it."""
+    """One template; ``label`` is its name in messages."""
 
     label: str
     text: str
@@ -42,9 +42,9 @@ class TemplateFile:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """A template with all it includes, by name, or the flaw that keeps it from being complete.
+    """A template with all its includes, by name; ``flaw`` is why it is not complete.
 
-    ``looked`` is everything that was looked at for it: equal means that nothing changed.
+    ``looked`` are all sources that were read for it: if they are equal, nothing changed.
     """
 
     root: str
@@ -54,7 +54,7 @@ class TemplateSet:
 
 
 class TemplateReader:
-    """Reads templates' files for one directory of documents; not thread-safe."""
+    """Reads the files of templates for one directory of documents; not thread-safe."""
 
     def __init__(self, sources: SourceReader, shipped: Path | None = None) -> None:
         self._sources = sources
@@ -62,11 +62,11 @@ class TemplateReader:
         self._shipped = SourceReader(linked=True)
 
     def begin(self) -> None:
-        """Begins a pass, after that of the documents' sources."""
+        """Begin a pass; to be called after ``begin`` of the documents' sources."""
         self._shipped.begin(str(self._directory.absolute()), Trust(None))
 
     def end(self) -> None:
-        """Forgets what the pass did not ask for."""
+        """Forget the files that the pass did not read."""
         self._shipped.end()
 
     def read(self, base: str, template: str) -> TemplateSet:
@@ -81,7 +81,7 @@ class TemplateReader:
         return TemplateSet(template, files, flaw, tuple(reading.looked))
 
     def look(self, base: str, name: str) -> tuple[str, list[Source]]:
-        """The label of ``name`` and what was found of it, the last of which counts."""
+        """The label of ``name``, and the sources that were read for it; the last one counts."""
         beside = self._sources.read(base, name)
         if not beside.missing:
             return name, [beside]
@@ -89,7 +89,7 @@ class TemplateReader:
         return f"{NAME}/{name}", [beside, shipped]
 
     def unknown(self, name: str) -> str:
-        """What to say of a name that is nowhere."""
+        """The message about a name that exists nowhere."""
         under = posixpath.dirname(name)
         known = shipped_names(self._directory, under) or shipped_names(self._directory)
         tip = suggestion(name, known, listing="that has")
@@ -97,7 +97,7 @@ class TemplateReader:
 
 
 class _Reading:
-    """One template being read with all it includes."""
+    """Reads one template with all its includes."""
 
     def __init__(self, reader: TemplateReader, base: str) -> None:
         self._reader = reader
@@ -155,7 +155,7 @@ class _Includes:
 
 @functools.lru_cache(maxsize=512)
 def _includes(text: str) -> _Includes:
-    """What a template includes, or why that cannot be told."""
+    """The includes of a template, or why they cannot be known."""
     try:
         tree = _PARSER.parse(text)
         for other in tree.find_all((nodes.Import, nodes.FromImport, nodes.Extends)):

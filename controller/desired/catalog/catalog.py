@@ -1,8 +1,8 @@
 """The desired state of a directory, and its last good state while somebody edits it.
 
-A directory that people, git and configuration management write into is wrong now and then. Nothing
-wrong in it may reach a guest: a document with an error stays what it last was, and no document
-counts as removed in a pass that could not read everything (DESIGN section 8).
+People, git and configuration management write into the directory, so it is wrong now and then. No
+error in it may reach a guest: a document with an error keeps its last good content, and no document
+counts as removed in a pass that could not read everything.
 """
 
 import threading
@@ -28,7 +28,7 @@ from controller.desired.text.problems import Problem, suggestion
 
 @dataclass(slots=True)
 class _Pass:
-    """What one pass over the directory saw, before it is judged."""
+    """What one pass over the directory found, before it is judged."""
 
     loads: list[Load]
     seen: dict[Key, list[LoadedDocument]] = field(default_factory=dict)
@@ -57,10 +57,10 @@ class _Resolved:
 
 
 class Catalog:
-    """Scans one directory; thread-safe. ``hosts`` are the settings' names, ``None`` takes any.
+    """Scans one directory; thread-safe. ``hosts`` are the settings' hosts; ``None`` allows any.
 
-    ``remembered`` is the file that tells the next daemon where documents stood. A look that ends no
-    guest is not ``patient``: it believes what it sees first, and writes nothing.
+    ``remembered`` is the file that tells the next daemon where documents were. ``patient=False`` is
+    for callers that never end a guest: the first pass is believed, and nothing is written.
     """
 
     def __init__(
@@ -101,18 +101,18 @@ class Catalog:
         return self._snapshot
 
     def approve_missing(self, names: Collection[str] = ()) -> None:
-        """An operator says that an empty directory is meant to be; the next scan believes it.
+        """Record an operator's approval that the directory is empty; the next scan believes it.
 
-        So it does of the Guests ``names`` whose documents' places were lost. Nothing comes of it
-        for any other. Raises ``PermanentError`` where what is missing cannot be known to be gone;
-        see ``Absence.approve``.
+        It also believes that the Guests ``names`` are gone if the places of their documents were
+        lost; other names have no effect. Raises ``PermanentError`` if it cannot be known whether
+        missing documents are gone; see ``Absence.approve``.
         """
         with self._lock:
             self._absence.approve(names)
             self._stale = True
 
     def scan(self, *, settle: float = 0.0) -> ScanResult:
-        """Looks at the directory and replaces the snapshot; raises nothing that a file can cause.
+        """Scan the directory and replace the snapshot; nothing in a file makes it raise.
 
         A file written within the last ``settle`` seconds is left for the next scan.
         """
@@ -174,7 +174,7 @@ class Catalog:
         return self._picture(current, guests, orphans)
 
     def _note_absences(self, present: frozenset[str], verdict: Verdict) -> None:
-        """Since when names are gone, by a clock that nobody sets: a grace is counted by it."""
+        """Note since when names are gone, by the monotonic clock that grace periods use."""
         now = self._monotonic()
         if self._believed_since is None and not verdict.doubt:
             self._believed_since = now
@@ -192,11 +192,11 @@ class Catalog:
         current.problems.extend(verdict.problems)
         if verdict.moved is not None:
             current.problems.append(verdict.moved)
-        elif verdict.empty and not verdict.doubt:  # it is meant to be
+        elif verdict.empty and not verdict.doubt:  # approved by an operator
             current.problems, current.invalid = [], 0
 
     def _keep_missing(self, current: _Pass) -> None:
-        """Decides about documents that were there and are not: kept unless that is believed."""
+        """Keep documents that were there and are missing, unless they are believed to be gone."""
         verdict = current.verdict
         usable = all(load.usable for load in current.loads)
         broken = {name for load in current.loads for name in load.broken_files}
@@ -308,7 +308,7 @@ class Catalog:
 
 
 def _collect(current: _Pass) -> None:
-    """Sorts a pass's documents into good ones and problems."""
+    """Sort a pass's documents into good ones and problems."""
     for load in current.loads:
         current.problems.extend(load.problems)
         current.invalid += len(load.problems)
@@ -335,7 +335,7 @@ def _collect(current: _Pass) -> None:
 
 
 def _kept(key: Key, verdict: Verdict) -> str:
-    """Why a document that is gone is kept, and what to do about it."""
+    """The message why a missing document is kept, and what to do about it."""
     loss = verdict.lost.get(key)
     if loss is not None:
         kept = f"as {loss.place} {loss.why} it is kept as it was; put it back"
@@ -387,8 +387,8 @@ def load_paths(
 ) -> Snapshot:
     """The state that files and directories describe, without a daemon (``validate``, ``plan``).
 
-    Names in problems begin with the paths as given. ``hosts`` ``None`` takes any host's name.
-    Permissions are not checked unless asked for: a checkout's modes say nothing.
+    Names in problems begin with the paths as given. ``hosts=None`` allows any host's name.
+    Permissions are checked only on request, because the modes in a checkout mean nothing.
     """
     loaders = loaders_of(list(paths), check_permissions=check_permissions)
     first = paths[0] if paths else Path()

@@ -1,12 +1,12 @@
-"""What two guests cannot both have: a port of their host, a MAC address.
+"""Find guests that conflict: the same port of a host, or the same MAC address.
 
-Found before anything is started, because QEMU's own complaint ("could not set up host forwarding
-rule") names neither the other guest nor the line. Who already has it keeps it, so that a new
-document can never take a port away from a guest that serves on it; between two newcomers the one
-that stands first, by file and line, is taken.
+Conflicts are found before anything is started, because QEMU's own message ("could not set up host
+forwarding rule") names neither the other guest nor the line. A guest that already has the port
+keeps it, so that a new document can never take it away from a guest that serves on it; of two new
+guests the first, by file and line, gets it.
 
-This compares documents, so it is told where they are written. What domains have, whatever their
-documents say, is judged by ``planning/host/addresses.py``.
+This compares documents, so problems name their lines. The addresses that domains really have,
+whatever their documents say, are judged by ``planning/host/addresses.py``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,10 +57,10 @@ def find_clashes(
     candidates: Mapping[str, tuple[EffectiveGuest, LoadedDocument]],
     current: Mapping[str, EffectiveGuest],
 ) -> dict[str, tuple[Problem, ...]]:
-    """Problems of the guests that may not become what they ask for.
+    """The problems of guests whose documents ask for what another guest has.
 
     ``candidates`` are guests as their documents ask, ``current`` as they last were good. A guest
-    that is refused stays as it was; what it then holds counts against the others as well.
+    that is refused stays as it was; what it keeps counts against the others as well.
     """
     refused: dict[str, tuple[Problem, ...]] = {}
     while True:

@@ -1,8 +1,8 @@
-"""From a directory to documents, reading only what changed.
+"""Read the documents of a directory, and only the files that changed.
 
-A rescan every 30 s is the truth that file events only hint at, so it must cost next to nothing: a
-file whose inode, size and times are unchanged is not opened, and one whose content is unchanged is
-not parsed. Nothing here decides what a problem means for a guest; that is the catalog's.
+File events are only hints, so all files are scanned again every 30 s. That must cost next to
+nothing: a file with the same inode, size and times is not opened, and one with the same content is
+not parsed. What a problem means for a guest is decided by the catalog.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ from controller.desired.text.yaml_errors import YamlSyntaxError
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One pass over a directory.
+    """The result of one pass over a directory.
 
-    ``problems`` are those of files and directories; documents carry their own. ``usable`` is false
-    where the directory as a whole gave nothing, ``empty`` true where that is because it is there
-    and has no documents. ``unsettled`` says that a file was left for the next pass because somebody
-    may still be writing it. ``device`` is the file system it is on (``st_dev``). ``places`` are the
-    directories that were read, each with its own, and ``files`` those of documents, all by the
-    names that documents' origins have; ``cut`` are files whose last line has no end.
+    ``problems`` are those of files and directories; documents have their own. ``usable`` is false
+    if the directory as a whole gave nothing, ``empty`` true if that is because it exists but has no
+    documents. ``unsettled``: a file was left for the next pass because somebody may still be
+    writing it. ``device`` is the directory's file system (``st_dev``). ``places`` are the
+    directories that were read, each with its device, and ``files`` the documents' files, both named
+    as in the documents' origins; ``cut`` are files whose last line has no newline.
     """
 
     documents: tuple[LoadedDocument, ...]
@@ -76,19 +76,19 @@ class _File:
     sources: tuple[Source, ...]
     problem: Problem | None
     used: tuple[tuple[str, str, int], ...]
-    """Field and name of each source, and its document's place in the file."""
+    """Field and name of each source, and the index of its document in the file."""
     templates: tuple[tuple[str, int], ...]
-    """The template of each unattended install, and its document's place in the file."""
+    """The template of each unattended install, and the index of its document in the file."""
     cut: bool
-    """Its last line has no end."""
+    """The last line has no newline."""
 
 
 class Loader:
-    """One directory, or with ``only`` one file of it. Not thread-safe.
+    """Loads one directory or, with ``only``, one file of it. Not thread-safe.
 
-    ``prefix`` is put before every file's name in problems; ``check_permissions`` off is for
-    checkouts whose modes mean nothing (``guestkeeper validate`` in a CI job). ``shipped`` is where
-    the templates are that come with guestkeeper.
+    ``prefix`` is put before every file's name in problems; ``check_permissions=False`` is for
+    checkouts whose modes mean nothing (``guestkeeper validate`` in a CI job). ``shipped`` is the
+    directory of the templates that come with guestkeeper.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Loader:
         self._changed = True
 
     def load(self, *, settle: float = 0.0) -> Load:
-        """Reads what changed. A file written less than ``settle`` seconds ago waits."""
+        """Read what changed. A file written less than ``settle`` seconds ago is left for later."""
         self._changed = False
         try:
             walked, trust, root, device = self._walk()
@@ -239,7 +239,7 @@ class Loader:
         )
 
     def _attach(self, file: _File, base: str) -> None:
-        """Hangs the sources' texts and the installs on the documents that name them."""
+        """Attach the texts of sources and the installs to the documents that name them."""
         named = [self._sources.read(base, source) for _, source, _ in file.used]
         sets = {index: self._templates.read(base, name) for name, index in file.templates}
         sources = (*named, *(source for each in sets.values() for source in each.looked))
@@ -264,7 +264,7 @@ class Loader:
             loaded = load_install(documents[index], templates, self._validator)
             documents[index] = _with_install(documents[index], loaded)
             if loaded.again:
-                file.sources = ()  # nothing needs to change for the next pass to ask again
+                file.sources = ()  # so that the next pass asks again, even without a change
         file.documents = tuple(documents)
 
     def _directory_problem(self, message: str) -> Problem:
@@ -335,7 +335,7 @@ def _checked(document: LoadedDocument) -> LoadedDocument:
 
 
 def loaders_of(paths: list[Path], *, check_permissions: bool) -> list[Loader]:
-    """A loader for each path, a file or a directory, none of which is loaded twice."""
+    """A loader for each path, a file or a directory; no file is loaded twice."""
     loaders: list[Loader] = []
     directories = {path.resolve() for path in paths if path.is_dir()}
     seen: set[Path] = set()

@@ -1,8 +1,8 @@
-"""Where documents stand, and whether such a place is still what it was when one of them is missing.
+"""Whether the place of a missing document is still what it was when the document was there.
 
-A removed file leaves a directory that is otherwise as it was. A sub-directory that was unmounted,
-the target of a link that is not there, a disk that ran full while a file was written: these leave
-a place that is gone, another one, or empty, and say nothing of what somebody wanted.
+Removing a file leaves its directory as it was. But an unmounted sub-directory, a symlink without
+its target, or a disk that ran full while a file was written leave a place that is gone, empty or
+another one, and say nothing about what somebody wanted.
 """
 
 import os
@@ -23,9 +23,9 @@ class Loss:
 
 
 class Places:
-    """What is remembered of the directories that have documents. Not thread-safe.
+    """Keeps what is known of the directories with documents. Not thread-safe.
 
-    ``mounts`` are those that were file systems of their own when an earlier daemon last saw them.
+    ``mounts`` are those that were separate file systems when an earlier daemon last saw them.
     """
 
     def __init__(self, mounts: Collection[str] = ()) -> None:
@@ -38,9 +38,9 @@ class Places:
         return self._mounts
 
     def lost(self, root: str, loads: Sequence[Load], missing: Mapping[Key, str]) -> dict[Key, Loss]:
-        """The ``missing`` documents whose absence proves nothing; each is given with its file.
+        """The ``missing`` documents, given with their files, whose absence proves nothing.
 
-        Those in what cannot be read at all are none of them: that is a problem of its own.
+        Documents in what cannot be read at all are not among them: that is a separate problem.
         """
         now = {place: device for load in loads for place, device in load.places.items()}
         files = {file for load in loads for file in load.files}
@@ -97,7 +97,7 @@ class Places:
 
 
 def covering(file: str, broken: Collection[str]) -> str | None:
-    """The broken file or directory that ``file`` is or lies in."""
+    """The broken file or directory that is or contains ``file``; None if there is none."""
     if file in broken:
         return file
     parts = file.split("/")
@@ -109,7 +109,7 @@ def covering(file: str, broken: Collection[str]) -> str | None:
 
 
 def _gone(root: str, place: str, now: Mapping[str, int]) -> Loss:
-    """The highest directory above a document that is not read any more."""
+    """The loss of the highest directory above a document that is not read any more."""
     parts = place.split("/")
     for length in range(1, len(parts) + 1):
         above = "/".join(parts[:length])

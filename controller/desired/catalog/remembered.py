@@ -1,7 +1,7 @@
-"""Where documents stood when the daemon last looked, for the daemon that is started next.
+"""Where documents were when the daemon last looked, in a file for the next daemon.
 
-A host that boots without one of its mounts starts a daemon that never saw the documents there. So
-their places outlive the daemon, in a file of its own; losing it costs no more than that.
+A daemon on a host that booted without one of its mounts never saw the documents there. So their
+places outlive the daemon; losing the file costs only this guard.
 """
 
 import json
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """``guests`` has the file of each Guest document, relative to the root; ``released`` are those
-    of them that an operator said are meant to be gone. ``mounts`` are the directories with
-    documents that were file systems of their own.
+    """What is stored. ``guests`` has the file of each Guest document, relative to the root;
+    ``released`` are the Guests that an operator approved to be gone. ``mounts`` are the
+    directories with documents that were separate file systems.
     """
 
     guests: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class _Stored(BaseModel):
 
 
 class RememberedFile:
-    """The file ``path`` about the directory ``root``; with None it is remembered nowhere."""
+    """The file ``path`` about the directory ``root``; with ``path=None`` nothing is stored."""
 
     def __init__(self, root: Path, path: Path | None, *, writable: bool = True) -> None:
         self._root = str(root.absolute())
@@ -46,13 +46,13 @@ class RememberedFile:
         self._written: Remembered | None = None
 
     def read(self) -> Remembered:
-        """What was written last about this directory; nothing where that cannot be read."""
+        """What was last written about this directory; empty if that cannot be read."""
         if self._path is None:
             return Remembered()
         try:
             stored = _Stored.model_validate_json(self._path.read_bytes())
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            return Remembered()  # the last is of ``guestkeeper plan`` by anybody
+            return Remembered()  # PermissionError: ``guestkeeper plan`` by any user
         except (OSError, ValidationError) as error:
             log.warning("where documents stood is not known", file=str(self._path), why=str(error))
             return Remembered()
@@ -61,7 +61,7 @@ class RememberedFile:
         return Remembered(stored.guests, frozenset(stored.released), frozenset(stored.mounts))
 
     def write(self, known: Remembered) -> None:
-        """Replaces what is remembered, if it is another; a failure is tried again next time."""
+        """Replace what is stored, if it changed; after a failure the next call tries again."""
         if self._path is None or not self._writable or known == self._written:
             return
         stored = {

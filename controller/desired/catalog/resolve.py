@@ -1,6 +1,6 @@
-"""From a Guest document and what it names to its effective desired state.
+"""Resolve a Guest document, with everything that it names, to its effective desired state.
 
-Pure but for Jinja2: the same documents give the same digests, whatever file they stand in and in
+Pure except for Jinja2: the same documents give the same digests, whatever file they are in and in
 whatever order they were read, so a digest can be compared across restarts of the daemon.
 """
 
@@ -34,19 +34,19 @@ def digest_of(data: Any) -> str:
 
 
 def plain(model: Any, **options: Any) -> Any:
-    """A model as JSON data, without what is the default: a default written out changes nothing,
-    and a field added to the schema later changes no digest."""
+    """A model as JSON data without defaults, so that neither writing a default out nor adding a
+    field to the schema changes a digest."""
     return model.model_dump(mode="json", by_alias=True, exclude_defaults=True, **options)
 
 
 def effective_image(document: LoadedDocument) -> EffectiveImage:
-    """What an Image document means."""
+    """The effective image of an Image document."""
     model = document.model
     assert isinstance(model, ImageDocument)  # noqa: S101
     spec, install = model.spec, document.install
     digest = digest_of(plain(spec))
     if install is None:
-        # How a new content goes round the guests is no part of it.
+        # The roll-out (how new content reaches the guests) is no part of the content.
         content = digest_of(plain(spec, exclude={"rollout"}))
         return EffectiveImage(document.name, spec, digest, content)
     parts = {
@@ -59,7 +59,7 @@ def effective_image(document: LoadedDocument) -> EffectiveImage:
 
 
 def _misfits(document: LoadedDocument, spec: GuestSpec, image: EffectiveImage) -> Iterator[Problem]:
-    """What a guest asks for that no disk of its installed image can be."""
+    """Problems of a guest whose firmware or disk size does not fit its installed image."""
     install = image.install
     if install is None:
         return
@@ -92,7 +92,7 @@ def merge_values(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[st
 
 
 def check_templates(document: LoadedDocument) -> list[Problem]:
-    """Templates of a document that no guest could ever use: those that do not compile."""
+    """Problems of templates that do not compile, so that no guest could ever use them."""
     problems = []
     for where, file in _all_files(document):
         try:
@@ -126,7 +126,7 @@ def _template_problem(document: LoadedDocument, where: str, file: File, message:
 
 
 class GuestResolver:
-    """Resolves guests; equal services of many guests become one object in memory."""
+    """Resolves guests; equal services of many guests share one object."""
 
     def __init__(self) -> None:
         self._services: dict[tuple[str, str], EffectiveService] = {}
@@ -135,7 +135,7 @@ class GuestResolver:
 
     @property
     def size(self) -> int:
-        """How many objects are kept to be shared."""
+        """The number of objects that are kept to be shared."""
         return len(self._services) + len(self._files) + len(self._probes)
 
     def resolve(
@@ -144,7 +144,7 @@ class GuestResolver:
         image: EffectiveImage,
         used: Mapping[str, LoadedDocument],
     ) -> tuple[EffectiveGuest | None, tuple[Problem, ...]]:
-        """The effective guest, or the problems that keep it from being one.
+        """The effective guest, or the problems that prevent it.
 
         ``used`` has the Service documents by name.
         """
@@ -258,7 +258,7 @@ class GuestResolver:
     def _probes_digest(self, spec: ServiceSpec) -> str:
         known = self._probes.get(id(spec))
         if known is None:
-            # The spec is kept beside its digest, so its id cannot come to mean another.
+            # The spec is kept beside its digest, so that its id is not reused for another object.
             known = (spec, digest_of([plain(probe) for probe in spec.probes]))
             self._probes[id(spec)] = known
         return known[1]
@@ -267,7 +267,7 @@ class GuestResolver:
 def _base(
     document: LoadedDocument, item: GuestService, index: int, used: Mapping[str, LoadedDocument]
 ) -> tuple[str, LoadedDocument, ServiceSpec, str]:
-    """A service's name, the document and the spec it is written in, and where in that document."""
+    """A service's name, the document and spec that define it, and the path in that document."""
     if item.use is None:
         return item.name or "", document, item, f"spec.services[{index}]"
     source = used[item.use]
@@ -283,7 +283,7 @@ def _unread_values(
     source: LoadedDocument,
     spec: ServiceSpec,
 ) -> list[Problem]:
-    """Values that the guest gives and nothing in the Service reads: misspelt, or left over."""
+    """Problems for values that the guest gives and the Service does not read: misspelt, unused."""
     strange = [key for key in item.values if key not in spec.values]
     if not strange:
         return []

@@ -1,8 +1,8 @@
-"""Equal parts of documents become one object: thousands of guests differ in few of theirs.
+"""Share equal parts of documents as one object, because thousands of guests differ in few parts.
 
-The models are frozen, so nobody can tell, but by the memory that they take. Which of a part's
-fields were written and which are defaults is asked while it is validated only; so parts that differ
-in that alone are one, too. A part is known for as long as a document has it.
+The models are frozen, so the only effect is less memory. Which fields were written and which are
+defaults matters only during validation, so parts that differ in that alone are shared, too. A part
+is kept for as long as a document has it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ _PARTS: WeakValueDictionary[tuple[type[BaseModel], bytes], BaseModel] = WeakValu
 
 
 def share_parts(model: M) -> M:
-    """``model`` itself, right after it was made, with its parts shared with those of others."""
+    """``model`` itself, right after it was made, with its parts replaced by shared ones."""
     for name, value in model.__dict__.items():
         if isinstance(value, BaseModel):
             model.__dict__[name] = _first(value)
@@ -26,6 +26,6 @@ def share_parts(model: M) -> M:
 
 
 def _first(part: BaseModel) -> BaseModel:
-    """The first one that says the same."""
+    """The first part with the same content."""
     says = hashlib.sha256(part.model_dump_json().encode()).digest()
     return _PARTS.setdefault((type(part), says), part)

@@ -1,4 +1,4 @@
-"""What readers of the desired state see: one immutable picture, replaced by each scan."""
+"""An immutable snapshot of the desired state, replaced by each scan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from controller.desired.text.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The desired state after a scan, mappings by name and in its order.
+    """The desired state after a scan. Mappings are by name and in the order of names.
 
     ``guests`` are good, or as they last were good. ``orphans`` are guests whose document vanished
-    since the daemon started. ``held`` are guests whose document is gone in a pass that may not
+    since the daemon started. ``held`` are guests whose document is missing in a pass that may not
     believe it; they are still in ``guests``. ``uncertain`` says why no missing document is believed
-    to be gone, '' where it is; ``empty``: the directory is there and has no documents at all, so
-    each guest's end needs an operator's word. ``documents`` counts by kind, ``invalid`` those that
-    cannot be used (a file that cannot be read counts once). ``scanned_at`` is in seconds since the
-    epoch, 0 before the first scan; ``revision`` is the git commit of the directory. ``gone`` says
-    since when a Guest's name that was in the directory is not, by ``time.monotonic``;
+    to be gone, '' if it is. ``empty``: the directory exists and has no documents at all, so ending
+    a guest needs an operator's approval. ``documents`` counts by kind, ``invalid`` counts those
+    that cannot be used (a file that cannot be read counts once). ``scanned_at`` is in epoch
+    seconds, 0 before the first scan; ``revision`` is the git commit of the directory. ``gone`` says
+    since when (``time.monotonic``) the name of a Guest that was in the directory is missing;
     ``believed_since`` is when a pass could be believed for the first time, by the same clock.
-    ``lost`` are guests whose document's place is not what it was: their end needs an operator's
-    word. ``quiet`` is false until the directory was read often enough, and the same, to know that
-    one pass did not overlook a document that was being moved.
+    ``lost`` are guests whose document's place is not what it was: ending them needs an operator's
+    approval. ``quiet`` is false until enough unchanged passes prove that no pass overlooked a
+    document that was being moved.
     """
 
     guests: Mapping[str, EffectiveGuest] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class Snapshot:
         return self.guest_problems.get(name, ())
 
     def absent(self, name: str, now: float) -> float:
-        """Seconds for which the Guest ``name`` is known to have no document, by ``now``, a time of
-        ``time.monotonic``; 0.0 where it has one, or that is not known.
+        """Seconds for which the Guest ``name`` is known to have no document; 0.0 if it has one, or
+        if that is not known. ``now`` is a time of ``time.monotonic``.
         """
         if name in self.guests or self.believed_since is None:
             return 0.0
@@ -59,11 +59,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """A scan's outcome: names of the guests and images about which something changed.
+    """The result of a scan: names of the guests and images about which something changed.
 
-    ``anything`` is true where any part of the snapshot but its time differs. ``unsettled`` asks for
+    ``anything`` is true if any part of the snapshot but its time differs. ``unsettled`` asks for
     another scan soon: a file was left out because somebody may still be writing it. So does
-    ``again``: what is missing is believed to be gone once several scans miss it.
+    ``again``: a missing document is believed to be gone only after several scans.
     """
 
     snapshot: Snapshot
@@ -75,8 +75,8 @@ class ScanResult:
 
 
 def changed_guests(old: Snapshot, new: Snapshot) -> frozenset[str]:
-    """Guests whose effective digest, orphan state or problems differ; orphans whose being gone is
-    believed now and was not, or the other way round."""
+    """Guests whose effective digest, orphan state or problems differ, and orphans for which it
+    changed whether they are believed to be gone."""
     changed = set()
     for before, after in ((old.guests, new.guests), (old.orphans, new.orphans)):
         for name in before.keys() | after.keys():

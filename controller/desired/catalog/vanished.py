@@ -1,10 +1,9 @@
-"""Whether a document that is missing is really gone.
+"""Decide whether a missing document is really gone.
 
-Guests are stopped and deleted for it, so absence needs evidence: the directory was read whole and
-is the one it was before, the file is missing from a place that is still what it was, and that holds
-for a few quiet looks in a row. An empty directory, and a place below it that was lost with its
-documents, are believed only once an operator says that they are meant: they look just like ones
-that lost their mount.
+Guests are stopped and deleted because of it, so absence needs evidence: the directory was read
+completely and is the same as before, the place of the missing file is still what it was, and this
+holds for several quiet passes in a row. An empty directory, and a place below it that was lost with
+its documents, look just like a lost mount; they are believed only after an operator's approval.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,21 +20,21 @@ from controller.desired.text.problems import Problem
 from controller.errors import PermanentError
 
 QUIET_PASSES: Final = 2
-"""Passes in which nothing changed, after the one that missed a document, until it is gone."""
+"""Passes without a change, after the one that missed a document, before it counts as gone."""
 QUIET_SECONDS: Final = 1.0
-"""Least time between the first of all these passes and the last."""
+"""Least time between the first and the last of these passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``doubt`` says why nothing missing is believed to be gone; '' where it is.
+    """``doubt`` says why no missing document is believed to be gone; '' if there is no doubt.
 
-    ``empty``: the directory is there and has no documents. ``moved`` is a problem of its own: it is
+    ``empty``: the directory exists and has no documents. ``moved`` is a problem: the directory is
     on another file system than before, and lacks documents. ``lost`` are documents whose place is
-    not what it was, and ``problems`` tell of these places. ``gone`` are those that are believed to
-    be gone; whatever else is missing is kept. ``by_word`` names the guests whose end needs an
-    operator's word, said or not. ``again`` asks for another pass soon; ``quiet`` says that enough
-    were made to tell what was never there from what one pass overlooked.
+    not what it was, and ``problems`` are about these places. ``gone`` are documents that are
+    believed to be gone; every other missing one is kept. ``by_word`` names the guests whose end
+    needs an operator's approval, given or not. ``again`` asks for another pass soon; ``quiet``:
+    enough passes were made to tell what was never there from what one pass overlooked.
     """
 
     doubt: str = "the directory was not read yet"
@@ -51,7 +50,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Count:
-    """Since when something is the same, and how many quiet passes found it so."""
+    """Since when something is unchanged, and how many quiet passes found it so."""
 
     since: float
     passes: int = 0
@@ -61,14 +60,14 @@ class _Count:
 
 
 class Absence:
-    """What is remembered about the directory from pass to pass. Not thread-safe.
+    """Tracks missing documents from pass to pass. Not thread-safe.
 
-    ``patient`` off believes the first pass: for a look that ends no guest.
+    ``patient=False`` believes the first pass: for callers that never end a guest.
     """
 
     def __init__(self, root: Path, record: RememberedFile, *, patient: bool = True) -> None:
         self._root = root
-        self._memory = record
+        self._file = record
         self._patient = patient
         self._devices: tuple[int | None, ...] | None = None
         self._approved = False
@@ -87,8 +86,8 @@ class Absence:
         seen: Mapping[Key, str],
         now: float,
     ) -> Verdict:
-        """``problems`` are all of the pass; ``seen`` are the documents that are there, each with
-        its file; ``now`` is monotonic seconds.
+        """Judge a pass. ``problems`` are all of the pass; ``seen`` are the documents found, each
+        with its file; ``now`` is monotonic seconds.
         """
         empty = all(load.empty for load in loads)
         self._approved = self._approved and empty
@@ -123,11 +122,11 @@ class Absence:
         return self._last
 
     def approve(self, names: Collection[str]) -> None:
-        """An operator says that an empty directory is meant; so it is until it has documents again.
+        """Record an operator's approval of an empty directory, valid until it has documents again.
 
-        Of one that has documents: that the Guests ``names`` are meant to be gone with the places
-        that had their documents. Raises ``PermanentError(reason="DirectoryUncertain")`` for one
-        that is not there, may be unmounted, or was not read whole.
+        If it has documents: of the Guests ``names`` being gone together with the places of their
+        documents. Raises ``PermanentError(reason="DirectoryUncertain")`` for a directory that
+        does not exist, may be unmounted, or was not read completely.
         """
         last = self._last
         ours = last.empty or (last.problems and last.doubt == str(last.problems[0]))
@@ -140,7 +139,7 @@ class Absence:
         self._approved = last.empty
         self._released |= {("Guest", name) for name in names} & last.lost.keys()
         if not any(kind == "Guest" for kind, _ in last.lost.keys() - self._released):
-            self._released |= last.lost.keys()  # what its guests used is meant, too
+            self._released |= last.lost.keys()  # and so are the Images and Services
         self._write()
 
     def _judge(
@@ -171,7 +170,7 @@ class Absence:
         now: float,
         empty: bool,
     ) -> frozenset[Key]:
-        """Of the missing, those of which it was seen long enough, or said, that they are gone."""
+        """The missing documents that were missing for long enough, or are approved to be gone."""
         released = frozenset(self._released)
         if doubt:
             self._missed, self._since = {}, None
@@ -181,7 +180,7 @@ class Absence:
         self._since = self._since or _Count(now)
         counts = {key: self._missed.get(key, _Count(now)) for key in missing if key not in held}
         self._missed = counts
-        if empty or not self._patient:  # an operator said so, or nothing comes of it
+        if empty or not self._patient:  # approved by an operator, or it ends no guest
             return frozenset(counts) | released
         return released | {key for key, count in counts.items() if count.enough(now)}
 
@@ -191,7 +190,7 @@ class Absence:
     def _write(self) -> None:
         guests = {name: file for (kind, name), file in self._known.items() if kind == "Guest"}
         released = frozenset(name for kind, name in self._released if kind == "Guest")
-        self._memory.write(Remembered(guests, released, self._places.mounts))
+        self._file.write(Remembered(guests, released, self._places.mounts))
 
     def _moved(self, missing: int) -> Problem:
         message = (

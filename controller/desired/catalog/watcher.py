@@ -1,7 +1,7 @@
-"""Notices that the desired state changed: soon by events, surely by looking.
+"""Watch the desired-state directory for changes: quickly by events, reliably by periodic scans.
 
-Events are hints: they may be lost, come in storms, or never come (NFS). So every path leads to the
-same scan of the catalog, and the periodic one alone would be enough. The thread survives its own
+Events are hints: they may be lost, come in storms, or never come (NFS). So every event leads to the
+same scan of the catalog, and the periodic scan alone would be enough. The thread survives its own
 failures, reports them and goes on.
 """
 
@@ -27,19 +27,19 @@ from controller.desired.catalog.snapshot import ScanResult
 from controller.desired.files.mounts import network_mount
 
 LONGEST_DEBOUNCE: Final = 2.0
-"""Seconds that a stream of events without a pause may put a scan off."""
+"""Most seconds that a stream of events without a pause may delay a scan."""
 LOOK_AGAIN: Final = 0.5
 """Seconds between scans while a document is missing and not believed to be gone yet."""
 POLL: Final = 5.0
 """Seconds between scans where the kernel gives no events."""
 ROOT_CHECK: Final = 1.0
-"""Seconds between looks at whether the root is still the directory that is watched."""
+"""Seconds between checks that the root is still the directory that is watched."""
 RETRY: Final = 5.0
 """Seconds until a scan or callback that failed is tried again."""
 _HINTS = frozenset({"created", "modified", "moved", "deleted", "closed", "attrib"})
 
 Identity = tuple[str, int, int] | None
-"""Real path, device and inode of the root; nothing where there is none."""
+"""Real path, device and inode of the root; None if it does not exist."""
 
 
 class _Handler(FileSystemEventHandler):
@@ -47,7 +47,7 @@ class _Handler(FileSystemEventHandler):
         self._hint = hint
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Only what writes counts: our own reading gives events as well."""
+        """Only writing counts: our own reading causes events as well."""
         if event.event_type not in _HINTS or (
             event.event_type == "closed" and not isinstance(event, FileClosedEvent)
         ):
@@ -57,7 +57,7 @@ class _Handler(FileSystemEventHandler):
 
 
 class _Reported:
-    """Runs a block whose failure is told and then over: a worker's panic is never fatal."""
+    """Runs a block and reports its exception instead of raising it, so that the thread goes on."""
 
     def __init__(self, report: Callable[[str, Exception], None], doing: str) -> None:
         self._report = report
@@ -81,12 +81,12 @@ class _Reported:
 
 
 class Watcher:
-    """Scans ``catalog`` whenever ``root`` may have changed, and tells ``on_change`` when it has.
+    """Scans ``catalog`` whenever ``root`` may have changed; calls ``on_change`` if it has.
 
-    ``debounce`` seconds without an event end a burst; ``rescan`` seconds is the period of the
-    truth. ``on_failure(what, error)`` hears of failures of the thread itself, ``on_notice(text)``
-    of what an operator should know (polling, and why); neither may raise. Callbacks
-    run in the watcher's thread, or in the caller's of ``scan_now``; never two scans at once.
+    ``debounce`` seconds without an event end a burst; a full scan is made every ``rescan`` seconds.
+    ``on_failure(what, error)`` is called for failures of the thread itself, ``on_notice(text)`` for
+    what an operator should know (polling, and why); neither may raise. Callbacks run in the
+    watcher's thread, or in that of the caller of ``scan_now``; two scans never run at once.
     """
 
     def __init__(
@@ -122,16 +122,16 @@ class Watcher:
 
     @property
     def polling(self) -> bool:
-        """Whether changes are found by looking alone."""
+        """Whether changes are found by polling alone."""
         return self._observer is None
 
     def start(self) -> None:
-        """Begins to watch; the first scan is made at once, in the watcher's thread."""
+        """Begin to watch; the first scan is made at once, in the watcher's thread."""
         self._thread = threading.Thread(target=self._run, name="desired-watcher", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Ends watching; false if the thread did not end within ``timeout`` seconds."""
+        """End watching; false if the thread did not end within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         with self._condition:
             self._stopping = True
@@ -144,11 +144,11 @@ class Watcher:
         return not self._thread.is_alive()
 
     def scan_now(self) -> ScanResult:
-        """Scans in the caller's thread, told to ``on_change`` like any other scan."""
+        """Scan in the caller's thread, with ``on_change`` as after any other scan."""
         return self._scan(0.0)
 
     def hint(self) -> None:
-        """Something may have changed: scan once it has been quiet for the debounce."""
+        """Report a possible change: scan after ``debounce`` seconds without another hint."""
         now = time.monotonic()
         with self._condition:
             if self._first_event is None:
@@ -179,8 +179,8 @@ class Watcher:
             again = False
             with _Reported(self._on_failure, "scanning the desired-state directory") as attempt:
                 since = min(since, self._unsettled_since or now)
-                # The debounce ends a little later than the last write by the file's own clock.
-                # A file that is written without a pause for too long is read as it is.
+                # Less than the debounce, because the file's own clock differs a little.
+                # A file that is written for too long without a pause is read as it is.
                 late = now - since >= LONGEST_DEBOUNCE
                 result = self._scan(0.0 if late else self._debounce * 0.9)
                 self._unsettled_since = since if result.unsettled else None
@@ -211,13 +211,13 @@ class Watcher:
             if result.anything:
                 self._undelivered = (result.changed, result.images_changed)
                 self._on_change(result)
-                self._undelivered = None  # a failed callback hears of it again
+                self._undelivered = None  # after a failure it is delivered again
             return result
 
     # --- What is watched -------------------------------------------------------------------------
 
     def _follow_root(self) -> bool:
-        """Watches the root as it is now: created, mounted over, its link flipped. True if new."""
+        """Watch the root as it is now (created, mounted over, symlink changed). True if another."""
         identity = _identity(self._root)
         if identity == self._watched:
             return False
@@ -268,5 +268,5 @@ def _identity(root: Path) -> Identity:
         real = os.path.realpath(root, strict=True)
         status = os.stat(real)  # noqa: PTH116
     except OSError:
-        return None  # not there, or not to be reached now: the scan says so
+        return None  # missing or unreachable: the scan reports it
     return real, status.st_dev, status.st_ino

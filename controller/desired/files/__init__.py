@@ -1,1 +1,1 @@
-"""Files of the desired state: found, trusted, read. Their text is not understood here."""
+"""Find, check and read the files of the desired state. Their text is not parsed here."""

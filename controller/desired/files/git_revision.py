@@ -1,6 +1,6 @@
-"""Which git commit the desired state is, read from git's own files.
+"""Find the git commit of the desired state by reading git's own files.
 
-Status and metrics name the revision; starting git for it (with its hooks, its configuration and its
+Status and metrics show the revision; running git for it (with its hooks, its configuration and its
 "dubious ownership" refusal) would be a dependency and a risk for one line of text.
 """
 
@@ -17,7 +17,7 @@ _ANYBODY = Trust(None)  # a hash is all that is taken from these files
 
 
 def revision_of(directory: Path) -> str | None:
-    """The commit that ``directory``'s work tree is on; nothing outside git or where unreadable.
+    """The commit of ``directory``'s work tree; None outside of git or if it cannot be read.
 
     Knows plain checkouts, work trees and submodules (``gitdir:`` files), packed refs and detached
     heads. Sources: gitrepository-layout(5).
@@ -72,5 +72,5 @@ def _read(path: Path) -> str | None:
     try:
         content, _ = read_file(path, _MAX_BYTES, _ANYBODY)
     except UnusableFileError:
-        return None  # not there, or not git's: there is no revision to tell
+        return None  # missing, or not git's: no revision
     return content.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Whether the kernel can tell when a directory changes: not when another machine writes it."""
+"""Detect network file systems, whose changes by other machines the kernel does not report."""
 
 import re
 from pathlib import Path
@@ -12,10 +12,10 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def network_mount(directory: str, mountinfo: str | None = None) -> str | None:
-    """The type of the network file system that the resolved ``directory`` is on or holds.
+    """The type of the network file system that the resolved ``directory`` is on or contains.
 
-    Nothing for a local one, or where it cannot be known. Every FUSE file system counts, as sshfs
-    and its kin give no events either. Source: proc_pid_mountinfo(5).
+    None for a local one, or if it is not known. Every FUSE file system counts, because sshfs and
+    similar ones give no events either. Source: proc_pid_mountinfo(5).
     """
     if mountinfo is None:
         try:

@@ -1,9 +1,10 @@
-"""Whether anybody else could put another directory in the place of the one that is read.
+"""Check that nobody else can replace the directory of documents or a directory above it.
 
-Who may write a directory may rename what is in it, whoever that belongs to. So what holds for the
-directory of documents holds for all above it, and for those that its links lead through, as for
-sshd's StrictModes. A sticky directory such as /tmp lets nobody touch what belongs to another; and
-what the group of a user may write that nobody else is in (a umask of 002), only that user may.
+Whoever can write a directory can rename its entries, whoever owns them. So the rules for the
+directory of documents apply to all directories above it, and to those that its symlinks lead
+through, as for sshd's StrictModes. In a sticky directory such as /tmp nobody can touch another
+user's entries; and a directory that is writable for a user's own group without other members (a
+umask of 002) is writable for that user only.
 """
 
 import errno
@@ -20,9 +21,9 @@ _MAX_LINKS: Final = 40
 
 
 def check_path(path: str, trust: Trust) -> None:
-    """Raises ``UnusableFileError`` where others could replace what is at ``path``, or a link to it.
+    """Raise ``UnusableFileError`` if others could replace what is at ``path``, or a link to it.
 
-    Raises ``OSError`` where there is nothing.
+    Raises ``OSError`` if there is nothing.
     """
     if trust.owners is None:
         return
@@ -86,7 +87,7 @@ def _check(
 
 
 def _is_alone(uid: int, gid: int) -> bool:
-    """Whether the group is the user's own, and of nobody else."""
+    """Whether the group is the user's own and has no other members."""
     try:
         user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
     except KeyError:

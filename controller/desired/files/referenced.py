@@ -1,7 +1,7 @@
-"""Files that documents name by ``source:``, read once and again only when they change.
+"""Read the files that documents name by ``source:``, again only when they change.
 
-They are part of the desired state: an edited template must be rendered again though no document
-changed, and a template that others could write is as dangerous as a document they could write.
+They are part of the desired state: an edited template must be rendered again even if no document
+changed, and a template that others can write is as dangerous as a document that they can write.
 """
 
 import os
@@ -20,8 +20,8 @@ from controller.desired.files.trusted_read import (
 from controller.desired.files.walk import inside
 
 RACY_NS = 2_000_000_000
-"""A file written less than this before it was read may be written again within one timestamp of
-its file system; it is read again until it is older."""
+"""A file written less than this before it was read may be written again without a new timestamp
+in its file system; so it is read again until it is older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Source:
     text: str | None
     flaw: str | None
     missing: bool = False
-    """There is nothing of that name: not even a link that leads nowhere."""
+    """Nothing has that name, not even a symlink that leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ def is_settled(status: os.stat_result, now_ns: int) -> bool:
 
 
 class SourceReader:
-    """The sources of one directory. Not thread-safe; the loader's lock covers it.
+    """Reads the sources of one directory. Not thread-safe; the catalog's lock covers it.
 
-    With ``linked`` the files may be links that leave the directory: for what was installed with
-    the program, which some installers link to from elsewhere.
+    With ``linked`` the files may be symlinks that leave the directory: for files that were
+    installed with the program, which some installers link to from elsewhere.
     """
 
     def __init__(self, *, linked: bool = False) -> None:
@@ -61,13 +61,13 @@ class SourceReader:
         self._trust = Trust(None)
 
     def begin(self, root: str, trust: Trust) -> None:
-        """Begins a pass over the resolved ``root``: each source is looked at once in it."""
+        """Begin a pass over the resolved ``root``; each source is read at most once in it."""
         if trust != self._trust:
             self._cache.clear()
         self._root, self._trust, self._pass = root, trust, {}
 
     def end(self) -> None:
-        """Forgets what the pass did not ask for."""
+        """Forget the sources that the pass did not read."""
         for path in self._cache.keys() - self._pass.keys():
             del self._cache[path]
 

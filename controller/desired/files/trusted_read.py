@@ -1,8 +1,8 @@
-"""Reading files that somebody else may be writing, and may mean harm with.
+"""Read files that somebody else may be writing, possibly with bad intent.
 
-Who can write the desired-state directory is root-equivalent (DESIGN section 8), so a file counts
-only if nobody but root, the daemon's user or the directory's owner could have written it. Nothing
-here blocks on a FIFO, follows a link at the last moment, or reads more than it has to.
+Whoever can write the desired-state directory is root-equivalent, so a file counts only if nobody
+but root, the daemon's user or the directory's owner could have written it. Reading never blocks on
+a FIFO, follows no symlink put there at the last moment, and reads no more than it has to.
 """
 
 import errno
@@ -42,17 +42,17 @@ def signature(status: os.stat_result) -> Signature:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who may have written what is read; ``owners`` are user ids, ``None`` trusts everybody."""
+    """Users who may have written a file; ``owners`` are user ids, ``None`` trusts everybody."""
 
     owners: frozenset[int] | None
 
     @classmethod
     def of_directory(cls, status: os.stat_result) -> "Trust":
-        """Root, this process's user and the directory's owner."""
+        """Trust root, this process's user and the directory's owner."""
         return cls(frozenset({0, os.geteuid(), status.st_uid}))
 
     def check(self, status: os.stat_result, what: str) -> None:
-        """Raises ``UnusableFileError`` where others could write ``what``."""
+        """Raise ``UnusableFileError`` if others could write it; ``what`` begins the message."""
         if self.owners is None:
             return
         if status.st_mode & 0o022:
@@ -70,7 +70,7 @@ class Trust:
 
 
 def user_name(uid: int) -> str:
-    """The user's name, or the number where it has none."""
+    """The user's name, or ``uid N`` if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -78,10 +78,10 @@ def user_name(uid: int) -> str:
 
 
 def read_file(path: Path | str, limit: int, trust: Trust) -> tuple[bytes, os.stat_result]:
-    """The content of the regular file at ``path``, which is no link, and its status before reading.
+    """The content of the regular file at ``path``, not a symlink, and its status before reading.
 
     Raises ``UnusableFileError`` for anything else, for more than ``limit`` bytes (without reading
-    them), for files others could write and for what the system refuses.
+    them), for files that others could write, and for errors of the system.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -104,7 +104,7 @@ def read_file(path: Path | str, limit: int, trust: Trust) -> tuple[bytes, os.sta
 
 
 def check_regular(status: os.stat_result, limit: int, trust: Trust) -> None:
-    """Raises ``UnusableFileError`` unless it is a regular file within ``limit`` bytes to trust."""
+    """Raise ``UnusableFileError`` unless it is a trusted file of at most ``limit`` bytes."""
     if not stat.S_ISREG(status.st_mode):
         raise UnusableFileError(f"is {kind_of(status.st_mode)}, not a file; remove it")
     if status.st_size > limit:
@@ -118,7 +118,7 @@ def _too_large(limit: int, size: int | None = None) -> UnusableFileError:
 
 
 def kind_of(mode: int) -> str:
-    """What a file of this ``st_mode`` is, in a word a person knows."""
+    """The kind of file that has this ``st_mode``, in common words."""
     kinds = {
         stat.S_IFREG: "a file",
         stat.S_IFDIR: "a directory",
@@ -132,7 +132,7 @@ def kind_of(mode: int) -> str:
 
 
 def unusable(error: OSError) -> UnusableFileError:
-    """What the system's refusal means to the person who put the file there."""
+    """The system's error, in words for the person who put the file there."""
     messages = {
         errno.ENOENT: "does not exist; create it or correct the path",
         errno.ENOTDIR: "does not exist: part of its path is not a directory; correct the path",

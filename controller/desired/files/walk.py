@@ -1,7 +1,7 @@
-"""Which files of a directory are documents, symlinks and all, without leaving the directory.
+"""Find the documents' files in a directory, following symlinks that stay inside it.
 
-git-sync and Kubernetes publish a new state by flipping one symlink; so links are followed as long
-as they end inside the directory, and a file that several links reach counts once.
+git-sync and Kubernetes publish a new state by changing one symlink; so symlinks are followed as
+long as they end inside the directory, and a file that several of them reach counts once.
 """
 
 import os
@@ -35,11 +35,11 @@ class Walk:
     """By real path."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
-    """The directories that were read, the root is '', with the device of each (``st_dev``)."""
+    """The directories that were read (the root is ''), with the device of each (``st_dev``)."""
 
 
 def is_document(name: str) -> bool:
-    """Whether a file of this name is read: no dotfile, no editor's backup, ``*.yaml|yml``."""
+    """Whether a file of this name is read: ``*.yaml|yml``, no dotfile, no editor's backup."""
     return name.endswith(SUFFIXES) and not name.startswith((".", "#", "~"))
 
 
@@ -49,10 +49,10 @@ def inside(path: str, root: str) -> bool:
 
 
 def walk(root: str, trust: Trust) -> Walk:
-    """All documents' files below ``root``, which is a resolved path.
+    """Find all documents' files below ``root``, which is a resolved path.
 
-    Raises ``OSError`` or ``UnusableFileError`` where the root itself cannot be used; anything
-    below it that cannot is told in ``refused``.
+    Raises ``OSError`` or ``UnusableFileError`` if the root itself cannot be used; what cannot be
+    used below it is in ``refused``.
     """
     trust.check(os.stat(root), "the directory ")  # noqa: PTH116 - paths are plain text here
     return _Walker(root, trust).run()
@@ -69,7 +69,7 @@ class _Walker:
 
     def run(self) -> Walk:
         self._directories(self._root, "")
-        while self._links:  # after everything physical, so that a file keeps its own name
+        while self._links:  # symlinks last, so that a file keeps its own name
             path, name = self._links.pop(0)
             self._directories(path, name)
         return self._walk
@@ -100,7 +100,7 @@ class _Walker:
             pending += reversed(list(self._entries(entries, f"{name}/" if name else "")))
 
     def _entries(self, entries: list["os.DirEntry[str]"], prefix: str) -> Iterator[tuple[str, str]]:
-        """Notes the files; yields the sub-directories."""
+        """Record the files; yield the sub-directories."""
         for entry in entries:
             name = entry.name
             if name.startswith("."):

@@ -1,11 +1,11 @@
-"""The documents' schema: what a file may hold, by kind.
+"""The schema of documents: what a file may contain, by kind.
 
-Pydantic at the edge: a document becomes one of these frozen models or one clear error. The
-change class (DESIGN section 5) stands beside each field of a Guest, so that the planner, the CLI
-and the reference page read the same word. A field whose behaviour is not built yet is declared
-and refused (``NotYet``), never silently ignored.
+Pydantic parses at the edge: a document becomes one of these frozen models or one clear error. The
+change class (docs/reference/changes.md) is declared beside each field of a Guest, so that the
+planner, the CLI and the reference page read the same value. A field that is not implemented yet is
+declared and refused (``NotYet``), never silently ignored.
 
-The kinds stand in ``guest``, ``image`` and ``service``; here is what a whole document is.
+The parts of each kind are in ``guest``, ``image`` and ``service``; here are the whole documents.
 """
 
 from typing import Literal

@@ -1,7 +1,7 @@
-"""The small types that fields are made of: names, paths, ports, addresses, change classes.
+"""Small types that schema fields are made of: names, paths, ports, addresses, change classes.
 
-Each refuses what does not fit with a message for a person, and tells the JSON Schema the same rule.
-Pure: nothing here may look at the clock, the disk or the network; the machine's time zones count as
+Each refuses what does not fit with a message for a person, and gives the JSON Schema the same rule.
+Pure: nothing here looks at the clock, the disk or the network; the machine's time zones count as
 constants.
 """
 
@@ -46,7 +46,7 @@ NotYet = BeforeValidator(_refuse)
 
 
 class Only:
-    """Of the field's documented values only ``allowed`` are built yet."""
+    """Accepts only the values ``allowed``; the field's other values are not implemented yet."""
 
     def __init__(self, *allowed: str) -> None:
         self.allowed = allowed
@@ -67,7 +67,7 @@ class Only:
 
 
 class Matching:
-    """Text that has the shape of ``pattern``; the JSON Schema says the same."""
+    """Text that matches ``pattern`` as a whole; the JSON Schema gets the same pattern."""
 
     def __init__(self, pattern: str, error: LiteralString, message: LiteralString) -> None:
         self._pattern = re.compile(pattern)
@@ -100,9 +100,9 @@ _JOINERS = frozenset("\u00ad\u200c\u200d\u2060") | {chr(tag) for tag in range(0x
 
 
 class Printable:
-    """Text without anything that moves a terminal or breaks XML; white space around it is dropped.
+    """Text without characters that control a terminal or break XML; outer white space is dropped.
 
-    ``lines``: may it have several?
+    ``lines``: whether several lines are allowed.
     """
 
     def __init__(self, *, lines: bool) -> None:
@@ -117,7 +117,7 @@ class Printable:
         return value
 
     def _may_stand(self, char: str) -> bool:
-        """Also spaces of all widths, and what joins the parts of a word or an emoji."""
+        """Whether ``char`` is allowed: also spaces of all widths, joiners in words and emojis."""
         return (
             char.isprintable()
             or (self.lines and char in "\n\t")
@@ -148,7 +148,7 @@ _DESCRIPTION: TypeAdapter[str] = TypeAdapter(Description)
 
 @lru_cache(maxsize=4096)
 def can_be_said(text: str, *, lines: bool) -> bool:
-    """Can a document have that title, or (``lines``) that description?"""
+    """Whether a document may have ``text`` as title or, with ``lines``, as description."""
     try:
         (_DESCRIPTION if lines else _TITLE).validate_python(text)
     except ValidationError:
@@ -193,7 +193,7 @@ FileMode = Annotated[
 PoolName = Annotated[
     str, Matching(r"[A-Za-z0-9_.-]+", "pool", "must be the name of a storage pool")
 ]
-# What libvirt lets a volume or a network be called: ISO images have spaces and brackets.
+# Names that libvirt allows for a volume or a network: ISO images have spaces and brackets.
 _NAMED = r"(?!\.{1,2}$)[^/\s\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]*[^/\s\x00-\x1f\x7f-\x9f])?"
 VolumeName = Annotated[
     str,
@@ -263,7 +263,7 @@ OpenUrl = Annotated[
 
 @cache
 def time_zone(name: str) -> tzinfo:
-    """The time zone of that name; raises ``LookupError`` where this machine has none."""
+    """The time zone ``name``; raises ``LookupError`` if this machine does not have it."""
     if name == "UTC":
         return UTC  # also where no time zones are installed
     try:

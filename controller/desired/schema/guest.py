@@ -1,4 +1,4 @@
-"""Guests: their machine, disks, interfaces, updates."""
+"""The schema of a Guest: its machine, disks, interfaces, updates."""
 
 import re
 from enum import StrEnum
@@ -79,7 +79,7 @@ _IopsASecond = Annotated[int | None, Field(ge=1, le=_MOST_A_SECOND), Change.LIVE
 
 
 class IoTune(Model):
-    """Limits of a disk, each a second; what is left out is not limited."""
+    """I/O limits of a disk, each per second; a limit that is left out does not apply."""
 
     total_bytes_sec: _BytesASecond = Field(None, alias="totalBytesSec")
     read_bytes_sec: _BytesASecond = Field(None, alias="readBytesSec")
@@ -114,11 +114,11 @@ class IoTune(Model):
 
 
 Cache = Literal["none", "writethrough", "writeback", "directsync", "unsafe"]
-"""How the host caches a disk, in libvirt's words."""
+"""How the host caches a disk, by libvirt's names."""
 
 
 class SystemDisk(Model):
-    """The overlay of the image; without ``size`` it is as large as the image."""
+    """The system disk, an overlay of the image; without ``size`` it is as large as the image."""
 
     size: Annotated[Size | None, Change.LIVE] = None
     pool: Annotated[PoolName | None, Change.IMMUTABLE] = None
@@ -145,7 +145,7 @@ class Cdrom(Model):
 
 
 class Forward(Model):
-    """A port of the host that reaches one of the guest (user networking)."""
+    """A port of the host that leads to a port of the guest (user networking)."""
 
     address: str
     host_port: Port
@@ -176,7 +176,7 @@ def _parse_forward(value: Any) -> Any:
 
 
 class UserNetwork(Model):
-    """QEMU's own NAT: the guest reaches out; ``forwards`` let the host in."""
+    """QEMU's own NAT: the guest can connect out; ``forwards`` make ports of it reachable."""
 
     forwards: Annotated[
         list[
@@ -219,7 +219,7 @@ class Interface(Model):
 
 
 class MaintenanceWindow(Model):
-    """A span of time that begins whenever the clock of ``timeZone`` shows what ``cron`` says."""
+    """A span of time that begins whenever the clock of ``timeZone`` matches ``cron``."""
 
     cron: Annotated[Cron, Change.CONTROLLER]
     duration: Annotated[Duration, Lasting(1, 7 * 86400), Change.CONTROLLER]
@@ -227,7 +227,7 @@ class MaintenanceWindow(Model):
 
 
 class UpdatePolicy(Model):
-    """When changes are carried out that a guest's users would notice."""
+    """When to carry out changes that a guest's users would notice."""
 
     restart: Annotated[Literal["Staged", "Automatic"], Change.CONTROLLER] = "Staged"
     replace: Annotated[Literal["Manual", "Automatic"], Change.CONTROLLER] = "Manual"
@@ -237,11 +237,11 @@ class UpdatePolicy(Model):
     retired_disk_ttl: Annotated[Duration, Change.CONTROLLER] = Field(
         7 * 86400.0, alias="retiredDiskTTL"
     )
-    """Seconds that a system disk is kept after another took its place; 0: deleted at once."""
+    """Seconds to keep a system disk after another replaced it; 0 deletes it at once."""
     progress_deadline: Annotated[Duration, Lasting(30), Change.CONTROLLER] = Field(
         900.0, alias="progressDeadline"
     )
-    """Seconds that a new system disk has to make the guest Ready before the old one comes back."""
+    """Seconds in which a new system disk must make the guest Ready; else the old one returns."""
 
 
 class GuestSpec(Model):

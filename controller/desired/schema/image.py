@@ -1,4 +1,4 @@
-"""Images: ready disks, unattended installs, direct boot."""
+"""The schema of an Image: ready disks, unattended installs, direct boot."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -27,7 +27,7 @@ from controller.desired.schema.quantities import Duration, Size, format_size
 
 
 class OsFamily(StrEnum):
-    """How packages are handled: apt, dnf, zypper."""
+    """The family of the operating system: decides the package manager (apt, dnf, zypper)."""
 
     DEBIAN = "debian"
     RHEL = "rhel"
@@ -35,7 +35,7 @@ class OsFamily(StrEnum):
 
 
 class IsoVolume(Model):
-    """An installation medium: a volume of a pool of the host."""
+    """An installation medium: a volume in a pool of the host."""
 
     pool: PoolName | None = None
     volume: VolumeName
@@ -52,7 +52,7 @@ class InstallLocation(Model):
     initrd_sha256: Sha256 | None = Field(None, alias="initrdSha256")
     repo: OpenUrl | None = None
     args: KernelArguments = ""
-    """Kernel arguments beside those that the kind of install needs."""
+    """Kernel arguments in addition to those that the kind of install needs."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -83,7 +83,7 @@ class InstallLocation(Model):
 
 
 class Install(Model):
-    """An unattended install: an answer file, rendered from a template, and an installer.
+    """An unattended install: an installer, and an answer file rendered from a template.
 
     ``template`` is a file beside the document, or one of those that come with guestkeeper.
     """
@@ -103,18 +103,18 @@ class Delivery(StrEnum):
 
 
 class Kickstart(Install):
-    """RHEL and its kin, Fedora: Anaconda."""
+    """An unattended install of RHEL, a relative of it, or Fedora, by Anaconda."""
 
     version: KickstartVersion
     delivery: Delivery = Field(Delivery.INITRD, strict=False)
 
 
 class Preseed(Install):
-    """Debian: debian-installer; the answer file goes into its initrd."""
+    """An unattended install of Debian by debian-installer, with the answer file in its initrd."""
 
 
 class Autoinstall(Install):
-    """Ubuntu: subiquity; the answer file goes onto a volume labelled CIDATA."""
+    """An unattended install of Ubuntu by subiquity, with the answer file on a volume CIDATA."""
 
     @model_validator(mode="after")
     def _no_tree(self) -> Self:
@@ -126,7 +126,7 @@ class Autoinstall(Install):
 
 
 class ImageDisk(Model):
-    """The disk that is installed to; a guest's own may be larger."""
+    """The disk that the installer writes to; a guest's system disk may be larger."""
 
     size: Size = 10 * 2**30
 
@@ -134,7 +134,7 @@ class ImageDisk(Model):
 class ImageBuilder(Model):
     """The machine that the installer runs on. Without ``network`` or ``bridge``: QEMU's NAT.
 
-    ``firmware`` is also that of the guests: what is installed boots by no other.
+    ``firmware`` is also that of the guests: the installed system boots with no other.
     """
 
     vcpus: Annotated[int, Field(ge=1, le=512)] = 2
@@ -187,7 +187,7 @@ class ImageSource(Model):
 
 
 class DirectBoot(Model):
-    """Kernel and initrd given to QEMU directly, for images without a boot loader."""
+    """Direct boot: QEMU gets kernel and initrd directly, for images without a boot loader."""
 
     kernel: RelativeFile
     initrd: RelativeFile | None = None
@@ -195,7 +195,7 @@ class DirectBoot(Model):
 
 
 class Rollout(Model):
-    """How a changed image goes round the guests that say ``updatePolicy.replace: Automatic``."""
+    """How a changed image reaches the guests with ``updatePolicy.replace: Automatic``."""
 
     max_parallel: Annotated[int, Field(ge=1, le=1000), Change.CONTROLLER] = Field(
         1, alias="maxParallel"
@@ -212,7 +212,7 @@ class ImageSpec(Model):
     disk: ImageDisk = ImageDisk()
     builder: ImageBuilder = ImageBuilder()
     timeout: Duration | None = None
-    """Seconds an attempt may take; without it 45 minutes with KVM, 180 without."""
+    """Seconds that an attempt may take; unset: 45 minutes with KVM, 180 minutes without."""
     stall_timeout: Duration = Field(600.0, alias="stallTimeout")
     """Seconds without a byte from the installer after which the attempt has failed."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
@@ -243,6 +243,3 @@ class ImageSpec(Model):
                 {"field": given[0], "given": ", ".join(given)},
             )
         return self
-
-
-# --- Guests ---------------------------------------------------------------------------------------

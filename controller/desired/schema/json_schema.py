@@ -1,7 +1,6 @@
-"""The schema for machines: JSON Schema for editors, and each field's change class by its path.
+"""JSON Schema of the documents for editors, and the change class of a field by its path.
 
-Both are read from what is declared beside the fields, so they cannot say anything else than what
-the daemon does.
+Both are read from the declarations of the fields, so they cannot contradict the daemon.
 """
 
 import re
@@ -20,9 +19,9 @@ _PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[[^\]]*\]|\.[0-9]+")
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a document of any kind.
 
-    ``x-guestkeeper-change`` is a field's change class, which its children inherit;
-    ``x-guestkeeper-supported`` is false for fields, and a list for values, that are declared but
-    not built yet.
+    ``x-guestkeeper-change`` is a field's change class, which its children inherit.
+    ``x-guestkeeper-supported`` is false for a field that is not implemented yet; where only some
+    values are, it is the list of those.
     """
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[Document, Field(discriminator="kind")])
     schema = adapter.json_schema(by_alias=True, mode="validation")
@@ -38,10 +37,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def change_class(path: str) -> Change:
-    """What it takes to change ``path`` of a Guest's spec: ``disks[data].size``, ``memory.max``.
+    """The change class of ``path`` in a Guest's spec, such as ``disks[data].size``, ``memory.max``.
 
-    The class of the nearest field on the way that declares one. Raises ``KeyError`` for a path
-    that the schema does not have or that declares none.
+    It is the class of the nearest field on the path that declares one. Raises ``KeyError`` for a
+    path that the schema does not have or that has no class.
     """
     model: Any = fields(GuestDocument)["spec"].annotation
     found: Change | None = None
@@ -63,7 +62,7 @@ def change_class(path: str) -> Change:
 
 
 def _parts(path: str) -> Iterator[str | None]:
-    """Names of fields; nothing for an item, in brackets or by its number."""
+    """The names of fields in ``path``; None for an item, in brackets or by its number."""
     position = 0
     path = path.removeprefix("spec.")
     while position < len(path):

@@ -1,4 +1,4 @@
-"""What documents of several kinds have in common: a strict model, metadata, secrets, a machine."""
+"""What documents of several kinds share: the strict base model, metadata, secrets, firmware."""
 
 from enum import StrEnum
 from typing import Self
@@ -16,7 +16,7 @@ API_VERSION = "guestkeeper/v1alpha1"
 
 
 class Model(BaseModel):
-    """Strict, frozen, unknown fields refused; documents write camelCase, code snake_case."""
+    """Base of all models: strict, frozen, no unknown fields; camelCase in YAML, snake_case here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
@@ -37,7 +37,7 @@ def one_of(model: BaseModel, *names: str) -> None:
 
 
 class Metadata(Model):
-    """Identity: the name is what the domain is called; the file's path means nothing."""
+    """Identity: ``name`` is also the domain's name; the file's path means nothing."""
 
     name: Name
     labels: dict[str, LabelValue] = {}
@@ -45,7 +45,7 @@ class Metadata(Model):
 
 
 class SecretRef(Model):
-    """Where a value that must not stand in a document is read from, at the time it is used."""
+    """Where to read a value that must not be written in a document; it is read at each use."""
 
     file: AbsolutePath | None = None
     credential: Name | None = None
@@ -56,16 +56,13 @@ class SecretRef(Model):
         return self
 
 
-# --- Probes ---------------------------------------------------------------------------------------
-
-
 class Firmware(StrEnum):
     BIOS = "bios"
     EFI = "efi"
 
 
 class Accelerator(StrEnum):
-    """``auto`` takes KVM where the host really offers it (DESIGN section 9)."""
+    """How the machine is run; ``auto`` takes KVM if the host really offers it."""
 
     AUTO = "auto"
     KVM = "kvm"

@@ -1,7 +1,7 @@
-"""Quantities as documents write them: sizes ("512Mi", "4Gi") and durations ("45m", "2h").
+"""Parse and format quantities in documents: sizes ("512Mi", "4Gi"), durations ("45m", "2h").
 
-Sizes follow Kubernetes' suffixes (binary ``Ki Mi Gi Ti``, decimal ``K M G T``); durations follow
-systemd's and Go's (``s m h d``, may be combined: ``1h30m``).
+Sizes have Kubernetes' suffixes (binary ``Ki Mi Gi Ti``, decimal ``K M G T``); durations have
+those of systemd and Go (``s m h d``, may be combined: ``1h30m``).
 """
 
 import re
@@ -22,7 +22,7 @@ _FACTORS = {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
-_LARGEST_SIZE = 2**60  # 1 EiB: more is a slip, and libvirt counts in 64 bits
+_LARGEST_SIZE = 2**60  # 1 EiB: more is a mistake, and libvirt counts in 64 bits
 LONGEST_DURATION = 10 * 365 * 86400.0
 
 

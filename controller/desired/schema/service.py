@@ -1,4 +1,4 @@
-"""Services of guests: packages, files, units, probes."""
+"""The schema of a Service: packages, files, units, probes."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +24,7 @@ ProbeFrom = Literal["host", "guest"]
 
 
 class HttpGet(Model):
-    """An HTTP GET; a status of 200 to 399 is success. ``port`` is the guest's port."""
+    """An HTTP GET; a status of 200 to 399 is success. ``port`` is a port of the guest."""
 
     port: Port
     path: Annotated[str, Matching(r"/[!-~]*", "path", "must begin with /")] = "/"
@@ -34,7 +34,7 @@ class HttpGet(Model):
 
 
 class TcpSocket(Model):
-    """A TCP connection that is accepted is success. ``port`` is the guest's port."""
+    """A TCP connection; it is a success if accepted. ``port`` is a port of the guest."""
 
     port: Port
     from_: ProbeFrom = Field("host", alias="from")
@@ -47,17 +47,17 @@ class ExecProbe(Model):
 
 
 class SystemdUnitProbe(Model):
-    """A unit that is active is success."""
+    """A systemd unit in the guest; being active is success."""
 
     unit: UnitName
 
 
 class GuestAgentPing(Model):
-    """The guest agent that answers a ping is success."""
+    """A ping of the guest agent; an answer is success."""
 
 
 class Probe(Model):
-    """One question asked about a service again and again."""
+    """A check of a service that is repeated periodically."""
 
     name: Name
     http_get: HttpGet | None = Field(None, alias="httpGet")
@@ -71,7 +71,7 @@ class Probe(Model):
     success_threshold: int = Field(1, alias="successThreshold", ge=1, le=1000)
     initial_delay_seconds: float = Field(0.0, alias="initialDelaySeconds", ge=0, le=86400)
     startup_seconds: float = Field(300.0, alias="startupSeconds", ge=0, le=86400)
-    """Seconds from the service's start in which a failure counts as still starting."""
+    """Seconds from the service's start during which a failure counts as still starting."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -83,7 +83,7 @@ class Probe(Model):
 
 
 class File(Model):
-    """A file in the guest, rendered by Jinja2 from ``content`` or the file ``source``."""
+    """A file in the guest, rendered with Jinja2 from ``content`` or the file ``source``."""
 
     path: AbsolutePath
     content: str | None = None
@@ -99,7 +99,7 @@ class File(Model):
 
 
 class OnChange(StrEnum):
-    """What is done to the unit after one of its files changed."""
+    """What happens to the unit after one of its files changed."""
 
     RELOAD = "reload"
     RESTART = "restart"
@@ -137,7 +137,7 @@ def distinct(field: str, key: str, values: list[str]) -> None:
 
 
 class GuestService(ServiceSpec):
-    """A service of one guest: ``use`` names a Service document, ``name`` begins an inline one."""
+    """A service of one guest: ``use`` names a Service document; ``name`` is for an inline one."""
 
     use: Annotated[Name | None, Change.GUEST] = None
     name: Annotated[Name | None, Change.GUEST] = None
@@ -156,6 +156,3 @@ class GuestService(ServiceSpec):
                 {"extra": ", ".join(sorted(extra))},
             )
         return self
-
-
-# --- Images ---------------------------------------------------------------------------------------

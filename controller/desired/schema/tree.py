@@ -1,7 +1,7 @@
-"""The schema's models as a tree to walk: which fields a path has, and what is declared beside them.
+"""Walk the schema's models as a tree: the fields at a path, and what is declared beside them.
 
 Suggestions for unknown fields, the change class of a path and the JSON Schema's annotations all
-need the same walk, so it stands once.
+need the same walk.
 """
 
 import types
@@ -29,7 +29,7 @@ def unwrap(annotation: Any) -> Any:
 
 
 def item(annotation: Any) -> Any:
-    """What a list or mapping holds; anything else as it is."""
+    """The type of the items of a list, mapping or tuple; any other annotation as it is."""
     annotation = unwrap(annotation)
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) in (list, dict, tuple) and arguments:
@@ -38,7 +38,7 @@ def item(annotation: Any) -> Any:
 
 
 def fields(model: Any) -> dict[str, FieldInfo]:
-    """A model's fields by the names documents use; empty for anything but a model."""
+    """A model's fields by their names in documents; empty for anything but a model."""
     model = unwrap(model)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return {}
@@ -46,7 +46,7 @@ def fields(model: Any) -> dict[str, FieldInfo]:
 
 
 def allowed_fields(document: type, path: Sequence[str | int]) -> list[str]:
-    """Names of the fields that ``path`` of a document has."""
+    """The names of the fields that a document has at ``path``."""
     model: Any = document
     for part in path:
         if isinstance(part, int):
@@ -60,7 +60,7 @@ def allowed_fields(document: type, path: Sequence[str | int]) -> list[str]:
 
 
 def home_of(document: type, name: str, here: Sequence[str]) -> tuple[str, ...] | None:
-    """Where near the top a field of this ``name`` belongs; nothing if it is known ``here``."""
+    """The path (top, spec or metadata) that has a field ``name``; None if none, or if ``here``."""
     if name in here:
         return None
     top = fields(document)

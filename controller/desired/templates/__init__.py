@@ -1,1 +1,1 @@
-"""Contents from templates that cannot reach out, run away or guess."""
+"""Render file contents from templates: sandboxed, bounded and reproducible."""

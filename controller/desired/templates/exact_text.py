@@ -1,7 +1,7 @@
-"""A template's own text comes out byte for byte.
+"""Keep a template's own text byte for byte, including its line ends.
 
-Jinja2 makes one kind of line end of all; a file of Windows keeps its own here, as it does where it
-has no tag.
+Jinja2 converts all line ends to one kind; here a Windows file keeps its own, as a file without tags
+does.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
-# Both are white space to Jinja2, so that they may stand within tags, too.
+# Jinja2 takes these for white space, so they may be within tags, too.
 _ESCAPE, _RETURN, _ITSELF = "\x1f", "\x1c", "\x1d"
 _ESCAPED = re.compile(f"{_ESCAPE}([{_RETURN}{_ITSELF}])")
 _BACK = {_RETURN: "\r", _ITSELF: _ESCAPE}
@@ -25,11 +25,11 @@ class ExactText(Extension):
         name: str | None,  # noqa: ARG002 - Jinja2's signature
         filename: str | None = None,  # noqa: ARG002
     ) -> str:
-        """``source`` without a carriage return that Jinja2 could change."""
+        """``source`` with its carriage returns escaped, so that Jinja2 does not change them."""
         return source.replace(_ESCAPE, _ESCAPE + _ITSELF).replace("\r", _ESCAPE + _RETURN)
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
-        """The stream with text as it was written."""
+        """The stream with the escaped carriage returns restored."""
         for token in stream:
             if token.type in ("data", "string") and _ESCAPE in token.value:
                 text = _ESCAPED.sub(lambda found: _BACK[found[1]], token.value)

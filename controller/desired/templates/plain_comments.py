@@ -1,6 +1,6 @@
-"""A comment of a template is only what is plainly one; the rest is refused loudly.
+"""Accept only clear comments in templates; refuse a ``{#`` that may be text.
 
-Jinja2 takes whatever stands between ``{#`` and ``#}`` for a comment: a shell script that measures
+Jinja2 takes everything between ``{#`` and ``#}`` for a comment: a shell script that measures
 ``${#1}`` and cuts ``${2%#}`` would lose what is in between.
 """
 
@@ -23,10 +23,10 @@ class CommentError(TemplateSyntaxError):
 
 
 class PlainComments(Extension):
-    """Takes only what is plainly a comment for one."""
+    """Refuses comments that may be meant as text."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """``source`` as it is; raises ``CommentError``."""
+        """``source`` unchanged; raises ``CommentError``."""
         if "{#" in source:
             flaw = _flaw(self.environment.lexer.tokeniter(source, name, filename), source)
             if flaw is not None:
@@ -35,7 +35,7 @@ class PlainComments(Extension):
 
 
 def _flaw(pieces: Iterator[tuple[int, str, str]], source: str) -> tuple[int, str] | None:
-    """The line of the first comment that may be meant as text, and what to say of it."""
+    """The line of the first comment that may be meant as text, and the message; or None."""
     text = "\n".join(_BREAK.split(source))
     before = begin = inside = ""
     place = start = 0
@@ -55,7 +55,7 @@ def _flaw(pieces: Iterator[tuple[int, str, str]], source: str) -> tuple[int, str
                 before = begin = ""
     except TemplateSyntaxError as error:
         if "end of comment" not in (error.message or ""):
-            return None  # it is told where the whole is parsed
+            return None  # reported when the whole is parsed
     return _told(text, start, _ENDLESS) if begin else None
 
 
@@ -65,7 +65,7 @@ _APART: Final = "; if it is a comment, write {# ... #} with spaces inside"
 
 
 def _told(text: str, start: int, what: str, otherwise: str = "") -> tuple[int, str]:
-    """The line of the ``{#`` at ``start``, and the message with what is written around it."""
+    """The line of the ``{#`` at ``start``, and the message with the text around it."""
     ahead, behind = _AHEAD.search(text, 0, start), _BEHIND.match(text, start + 2)
     word = f"{ahead[0] if ahead else ''}{{#{behind[0] if behind else ''}"
     raw = f"{{% raw %}}{word}{{% endraw %}}"
@@ -74,7 +74,7 @@ def _told(text: str, start: int, what: str, otherwise: str = "") -> tuple[int, s
 
 
 def _is_text(before: str, begin: str, text: str) -> bool:
-    """Whether a comment looks like what a shell writes, or begins without a space."""
+    """Whether a comment looks like shell code, or begins without a space."""
     if before.endswith("$") or _OPEN_EXPANSION.search(text):
         return True
     first = text[:1]

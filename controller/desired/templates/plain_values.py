@@ -1,12 +1,12 @@
-"""What a template can turn into text: data, and nothing whose text differs from process to process.
+"""Values that a template may turn into text: only data with the same text in every process.
 
-A rendering is part of the desired state: one that is another at each start of the daemon restarts
-services and makes disks anew for nothing. Nothing that a template reaches knows the time, the
-machine or chance, so only two things could differ. One is an object that Python shows by its place
-in memory, such as a method that is not called; here it has no text at all, whichever of the many
-ways to text it takes. The other is the order of a set; here there is none, as a difference of keys
-is a list. So the same documents render to the same bytes in any process, and need not be rendered
-twice to know that; a test does it for everything that Jinja2 offers, with two hash seeds.
+A rendering is part of the desired state: if it differed at each start of the daemon, services would
+be restarted and disks made anew for nothing. Templates cannot read the time, the machine or random
+numbers, so only two things could differ. One is an object that Python shows with its memory
+address, such as a method that is not called: here every way to turn one into text raises. The other
+is the order of a set: here there are no sets, because a difference of keys is a list. So the same
+documents render to the same bytes in any process, and need not be rendered twice to know that; a
+test does it for everything that Jinja2 offers, with two hash seeds.
 """
 
 import functools
@@ -22,11 +22,11 @@ _ADD_LIST: Final = "add | list, or | join(...)"
 
 
 class UnprintableError(TypeError):
-    """Something was put into text that has none; the message says what to write instead."""
+    """A value without a text was used as text; the message says what to write instead."""
 
 
 class _NoText:
-    """Whatever would make text of it, raises."""
+    """Base of values that raise when they are turned into text."""
 
     __slots__ = ()
     _words = "it has no text"
@@ -45,7 +45,7 @@ class _NoText:
 
 
 class Method(_NoText):
-    """A method or function that may be called, ``call``, and is nothing else."""
+    """A method or function, ``call``, that may be called and nothing else."""
 
     __slots__ = ("_name", "call")
 
@@ -66,7 +66,7 @@ class Method(_NoText):
 
 
 class Items(_NoText):
-    """What is gone through once, item by item."""
+    """Items that can only be iterated, and only once."""
 
     __slots__ = ("_items",)
     _words = f"items that are made one by one have no text; {_ADD_LIST}"
@@ -94,11 +94,11 @@ class _Namespace(_NoText, Namespace):
 
 
 GLOBALS: Final = {"cycler": _Cycler, "joiner": _Joiner, "namespace": _Namespace}
-"""What stands for Jinja2's globals of these names."""
+"""Replacements for Jinja2's globals of these names."""
 
 
 def tame(value: Any) -> Any:
-    """``value``, or what stands for it where it has no text of its own."""
+    """``value``, or a wrapper without text if it is an iterator or a function."""
     if isinstance(value, (*_TEXT, *_MANY, _NoText)):
         return value
     if isinstance(value, Iterator):
@@ -107,7 +107,7 @@ def tame(value: Any) -> Any:
 
 
 def tamed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter whose result is tame."""
+    """Wrap a filter so that its result is tame."""
 
     @functools.wraps(function)
     def taming(*args: Any, **kwargs: Any) -> Any:
@@ -117,7 +117,7 @@ def tamed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def printable(value: Any) -> Any:
-    """``value``, which a template prints; raises ``UnprintableError`` where it is no data."""
+    """``value``, which a template prints; raises ``UnprintableError`` if it is not data."""
     if isinstance(value, jinja2.Undefined):
         str(value)  # raises, also where it is within a list
     if isinstance(value, _TEXT):
@@ -140,5 +140,5 @@ def printable(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """The test ``sameas``: where an object is kept in memory says nothing about documents."""
+    """The test ``sameas``, by type and value: memory addresses say nothing about documents."""
     return type(one) is type(other) and bool(one == other)

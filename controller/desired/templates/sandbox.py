@@ -1,9 +1,9 @@
-"""Files' contents from their templates: Jinja2 that cannot reach out, run away or guess.
+"""Render files from Jinja2 templates in a sandbox: no access to the system, bounded, reproducible.
 
 Strict: an undefined variable is an error, never an empty string in a configuration file. Sandboxed:
-no attribute of Python's own, nothing is changed by a template, and what would make it huge is
-refused before it is made. Who writes templates is trusted with root anyway (DESIGN section 8), so
-the bounds are against slips; a template that loops without end over small things is not caught.
+templates cannot use Python's own attributes or change anything, and a result that would be huge is
+refused before it is made. Authors of templates are trusted with root anyway, so the bounds are
+against mistakes; a template that loops without end over small things is not caught.
 
 The same text and variables give the same bytes in every process: see ``plain_values``.
 """
@@ -34,16 +34,16 @@ MAX_OUTPUT_BYTES: Final = 1024 * 1024
 _MAX_NUMBER = 1 << 20
 _MAX_POWER_BITS = 4096
 FILENAME: Final = "<guestkeeper template>"
-"""What Python calls a template's compiled code; one of several is followed by its name."""
+"""The file name that Python shows for a template; with several, the template's name follows."""
 _BOUNDED = frozenset({"center", "indent", "wordwrap", "batch", "slice", "truncate", "format"})
 _RANDOM = "random"
 _WIDE_FORMAT = re.compile(r"[0-9]{6,}")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be rendered; ``line`` is the template's own, 1-based, 0 unknown.
+    """A template that cannot be rendered; ``line`` is a line of it, 1-based, 0 if unknown.
 
-    ``file`` names the template where there are several, and is empty otherwise.
+    ``file`` names the template if there are several, and is empty otherwise.
     """
 
     def __init__(self, message: str, line: int = 0, file: str = "") -> None:
@@ -59,12 +59,12 @@ class TemplateError(ValueError):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """An environment whose templates reach nothing and make nothing huge."""
+    """An environment whose templates cannot reach the system or make huge results."""
 
     intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """``values.items`` is the user's own item, not the method of the same name."""
+        """Get a key before an attribute: ``values.items`` is the user's item, not the method."""
         if isinstance(obj, Mapping) and attribute in obj:
             return tame(obj[attribute])
         return tame(super().getattr(obj, attribute))
@@ -82,7 +82,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif operator == "+" and isinstance(left, str | list | tuple):
             _bound(len(left) + (len(right) if hasattr(right, "__len__") else 0))
         result = super().call_binop(context, operator, left, right)
-        if isinstance(result, Set):  # of keys, in an order of its own
+        if isinstance(result, Set):  # of keys, in no fixed order
             return [item for item in left if item in result]
         return result
 
@@ -147,9 +147,10 @@ def _bounded_filter(function: Callable[..., Any], name: str) -> Callable[..., An
 
 
 def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
-    """A sandbox of its own; with ``loader`` its templates can include others.
+    """A new sandbox; with ``loader`` its templates can include others.
 
-    Without, every byte outside of tags is kept. An answer file's lines end as its installer wants.
+    Without ``loader`` every byte outside of tags is kept. With it (answer files) Jinja2 converts
+    line ends, as installers want.
     """
     environment = Sandbox(
         finalize=printable,
@@ -173,7 +174,7 @@ def sandbox(loader: jinja2.BaseLoader | None = None) -> Sandbox:
 
 _ENVIRONMENT = sandbox()
 
-# Everything an expression may raise when it runs, and the compiler when it is too deeply nested.
+# What an expression may raise when it runs, and the compiler if it is too deeply nested.
 RAISED: Final = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -205,9 +206,9 @@ def compile_template(text: str) -> jinja2.Template:
 
 
 def render(text: str, variables: Mapping[str, Any]) -> bytes:
-    """``text`` with ``variables`` put in, as UTF-8; raises ``TemplateError``.
+    """Render ``text`` with ``variables``, as UTF-8; raises ``TemplateError``.
 
-    At most ``MAX_OUTPUT_BYTES``. What is no template comes back as it is.
+    At most ``MAX_OUTPUT_BYTES``. Text without tags is returned as it is.
     """
     if "{{" not in text and "{%" not in text and "{#" not in text:
         return encode(text)
@@ -223,7 +224,7 @@ def render(text: str, variables: Mapping[str, Any]) -> bytes:
 
 
 def joined(pieces: Iterable[str], limit: int) -> str:
-    """The pieces of a rendering as one; raises ``TemplateError`` beyond ``limit`` characters."""
+    """The joined pieces of a rendering; raises ``TemplateError`` beyond ``limit`` characters."""
     kept: list[str] = []
     size = 0
     for piece in pieces:
@@ -246,7 +247,7 @@ def encode(text: str) -> bytes:
 
 
 def place(error: BaseException) -> tuple[str, int]:
-    """File name and line of the template that raised: Jinja2 rewrites its frames to those."""
+    """File name and line of the template that raised; Jinja2 puts them into the traceback."""
     found = ("", 0)
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(FILENAME):
@@ -255,7 +256,7 @@ def place(error: BaseException) -> tuple[str, int]:
 
 
 def text_of(text: str, line: int) -> str:
-    """The template's line of that number; empty where it has none."""
+    """Line ``line`` of the template ``text``; '' if it has none."""
     lines = text.splitlines()
     return lines[line - 1] if 0 < line <= len(lines) else ""
 
@@ -283,7 +284,7 @@ def syntax_message(error: jinja2.TemplateSyntaxError) -> str:
 
 
 def explain(error: BaseException, written: str, has: str) -> str:
-    """What went wrong at the line ``written`` of a template that ``has`` some variables."""
+    """The message for an error at the line ``written``; ``has`` names the variables there are."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, UnprintableError):
         return message

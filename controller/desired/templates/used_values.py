@@ -1,7 +1,7 @@
-"""Which ``values`` a template names, so that a misspelt one in a guest is not swallowed.
+"""Find the ``values`` that a template reads, so that a misspelt one in a guest is reported.
 
-A value that nothing reads is a slip that no rendering can find: the template takes the Service's
-own and is content. It can be told only where every use of ``values`` names its key outright.
+A value that nothing reads is a mistake that no rendering can find: the template uses the Service's
+own value. It can be found only if every use of ``values`` names its key literally.
 """
 
 import functools
@@ -14,28 +14,28 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from controller.desired.templates.plain_comments import PlainComments
 
 _VALUES = "values"
-# Parses only: the syntax is that of desired/templates/sandbox; nothing is rendered by it.
+# Only parses, with the syntax of desired/templates/sandbox; nothing is rendered by it.
 _PARSER = ImmutableSandboxedEnvironment(extensions=[PlainComments])
 
 
 @functools.lru_cache(maxsize=512)
 def named_values(text: str) -> frozenset[str] | None:
-    """Keys of ``values`` that the template names; None where it may use any of them."""
+    """Keys of ``values`` that the template names; None if it may use any of them."""
     if _VALUES not in text:
         return frozenset()
     try:
         found = list(_uses(_PARSER.parse(text)))
     except (jinja2.TemplateError, RecursionError):
-        return None  # the template's own problem, told where it is compiled
+        return None  # reported where the template is compiled
     if any(key is None for key in found):
         return None
     return frozenset(key for key in found if key is not None)
 
 
 def _uses(node: nodes.Node) -> Iterator[str | None]:
-    """The key of each use below ``node``, None for a use that names none."""
+    """The key of each use below ``node``; None for a use without a literal key."""
     if isinstance(node, nodes.Getattr) and _is_values(node.node):
-        # ``values.items()`` hands out everything, ``values.items`` may be the user's own.
+        # ``values.items()`` returns everything, ``values.items`` may be the user's own key.
         yield None if hasattr(dict, node.attr) else node.attr
         return
     if isinstance(node, nodes.Getitem) and _is_values(node.node):

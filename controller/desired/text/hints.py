@@ -1,7 +1,7 @@
-"""Remedies that need a look at what was written: ``4GB`` wants to be ``4Gi``.
+"""Remedies that depend on what was written: ``4GB`` should be ``4Gi``.
 
-Every hint begins with ``; write ...`` (or ``, not ...; write ...``) and is added to the rule that
-was broken. A hint is given only where what was meant is plain.
+Every hint begins with ``; write ...`` (or ``, not ...; write ...``) and follows the rule that was
+broken. A hint is given only if it is clear what was meant.
 """
 
 import posixpath
@@ -33,7 +33,7 @@ _LONGEST = 60
 
 
 def as_written(value: Any, raw: str | None = None) -> str:
-    """``value`` as it stands in the document, shortened."""
+    """``value`` as it is written in the document, shortened."""
     if raw is not None:
         return _short(raw)
     if isinstance(value, str):
@@ -51,7 +51,7 @@ def _short(text: str) -> str:
 
 
 def remedy(type_: str, value: Any, raw: str | None) -> str | None:
-    """The end of the message for an error of pydantic's ``type_``, or nothing."""
+    """The end of the message for an error of pydantic's ``type_``; None if there is no hint."""
     if isinstance(value, str):
         instead = _instead_of_text(type_, value)
         written = as_written(value)

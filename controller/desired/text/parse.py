@@ -1,7 +1,7 @@
-"""From the text of one file to its documents, each valid or with its problems.
+"""Parse the text of one file into its documents, each valid or with its problems.
 
-No file system here: what a file says depends on its text and its name alone, which is what lets the
-loader keep the result for as long as the text stays the same.
+No file system here: the result depends only on the text and the file's name, so the loader can keep
+it for as long as the text stays the same.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,11 +32,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LoadedDocument:
-    """One document. ``model`` is there unless ``problems`` forbid it.
+    """One document. ``model`` is None if there are ``problems``.
 
-    ``kind`` and ``name`` are empty where the document does not say them well enough to know.
-    ``lines`` has the lines of the fields that other documents can make wrong; ``sources`` the text
-    of the files that it names; ``install`` an Image's unattended install, rendered.
+    ``kind`` and ``name`` are empty if the document does not state them well enough. ``lines`` has
+    the lines of the fields that other documents can make wrong; ``sources`` the text of the files
+    that it names; ``install`` the rendered unattended install of an Image.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class LoadedDocument:
 
 
 def read_documents(content: bytes, file: str) -> tuple[LoadedDocument, ...]:
-    """Every document in ``content``; raises ``YamlSyntaxError`` where none of it can be used."""
+    """Every document in ``content``; raises ``YamlSyntaxError`` if none of it can be used."""
     return tuple(_load(raw, file) for raw in parse(decode(content)))
 
 
@@ -110,7 +110,7 @@ def _identity(data: Any) -> Key:
 
 
 def _envelope(raw: RawDocument, file: str) -> list[Problem]:
-    """What must be right before the fields of a kind can be looked at."""
+    """Problems that must be corrected before the fields of a kind can be checked."""
     data, lines = raw.data, raw.lines
     if not isinstance(data, dict):
         what = "a list" if isinstance(data, list) else "plain text"
@@ -156,7 +156,7 @@ def _word(value: Any) -> str:
 
 
 def _watched(model: Document) -> Iterator[Path]:
-    """Paths whose lines are needed later: what other documents or files can make wrong."""
+    """Paths whose lines are needed later, because other documents or files can make them wrong."""
     yield ("metadata", "name")
     if isinstance(model, ServiceDocument):
         yield from _files(model.spec.files, ("spec",))

@@ -1,7 +1,7 @@
-"""What is wrong with the desired state, said so that the person who wrote it can put it right.
+"""Problems of the desired state, worded so that the author of a document can correct them.
 
-A problem names the file, the line, the field and the remedy. Pydantic's findings are translated
-here: its words are about Python types, ours are about what to write instead.
+A problem names the file, the line, the field and the remedy. Pydantic's errors are translated here:
+they are about Python types, ours are about what to write instead.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from controller.desired.text.hints import as_written, remedy
 from controller.desired.text.yaml_nodes import Lines, Path
 
 MAX_PROBLEMS = 20
-"""Problems told of one document; more would bury the first."""
+"""Most problems reported for one document; more would hide the first."""
 
 _EXAMPLES = {
     "apiVersion": "apiVersion: guestkeeper/v1alpha1",
@@ -59,7 +59,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         text = ": ".join(part for part in (place, self.field, self.message) if part)
-        # Names of files and fields are the user's: one line, and nothing that moves a terminal.
+        # Names of files and fields are the user's: keep one line without control characters.
         return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -77,7 +77,7 @@ def format_path(path: Iterable[str | int]) -> str:
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
-    """The known word that was meant, where one is near enough."""
+    """The known word that was probably meant; None if none is similar enough."""
     lower = {name.lower(): name for name in sorted(known)}
     squeezed = word.lower().replace("_", "").replace("-", "")
     if squeezed in lower:
@@ -87,7 +87,7 @@ def closest(word: str, known: Collection[str]) -> str | None:
 
 
 def suggestion(word: str, known: Collection[str], *, listing: str = "known are") -> str:
-    """``did you mean `x`?``, or the list of what there is."""
+    """``did you mean `x`?``, or the list of the known words."""
     meant = closest(word, known)
     if meant is not None:
         return f"did you mean `{meant}`?"
@@ -104,9 +104,9 @@ def translate(errors: Sequence[Any], file: str, lines: Lines, document: type) ->
     misspelt = {_meant(error["loc"], document) for error in errors if _is_unknown(error)}
     for error in errors:
         if error["type"] == "missing" and error["loc"] in misspelt:
-            continue  # told once, where it is misspelt
+            continue  # reported once, at the misspelt field
         location: Path = tuple(part for part in error["loc"] if part != "[key]")
-        if "field" in error.get("ctx", {}):  # our own, found by looking at several fields
+        if "field" in error.get("ctx", {}):  # our own error, about several fields
             location = (*location, error["ctx"]["field"])
         path = location
         known = _existing(lines, location)
@@ -130,7 +130,7 @@ def translate(errors: Sequence[Any], file: str, lines: Lines, document: type) ->
 
 
 def _existing(lines: Lines, location: Path) -> Path:
-    """``location`` cut where the document has no such part."""
+    """The part of ``location`` that exists in the document."""
     for length in range(len(location), 0, -1):
         if lines.has(location[:length]):
             return location[:length]
@@ -149,7 +149,7 @@ def _message(error: Any, location: Path, lines: Lines, document: type) -> str:
     if value is None and type_ not in ("not_supported_yet",):
         remove = "" if location[-1] in _EXAMPLES else ", or remove the line"
         return f"is empty; write {_wanted(type_, context)}{remove}"
-    # A secret that was written instead of where it is must not get into a log by being quoted.
+    # A secret that was written in place of a reference to it must not be quoted into a log.
     secret = any(str(part).endswith("From") for part in location) or _LOGIN.search(str(value))
     written = "what is there" if secret else as_written(value, raw)
     if type_ in _TYPES:
@@ -254,7 +254,7 @@ def _is_unknown(error: Any) -> bool:
 
 
 def _meant(location: Path, document: type) -> Path:
-    """The path of the field that an unknown one is taken for."""
+    """The path of the known field that an unknown one was probably meant to be."""
     known = allowed_fields(document, location[:-1])
     return (*location[:-1], closest(str(location[-1]), known) or "")
 

@@ -1,4 +1,4 @@
-"""The YAML parser's complaints in the words of somebody who has to fix the file.
+"""Translate the YAML parser's errors for the person who has to fix the file.
 
 libyaml says "did not find expected key"; the person needs to know that an indentation or a quote is
 wrong, and where.
@@ -63,7 +63,7 @@ _EXPLANATIONS = (
 
 
 class YamlSyntaxError(ValueError):
-    """A file that cannot be read as YAML: nothing of it can be used."""
+    """The file cannot be read as YAML; nothing of it can be used."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)

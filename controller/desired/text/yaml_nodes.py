@@ -1,9 +1,9 @@
-"""YAML as plain data that remembers its lines and cannot hurt.
+"""Parse YAML into plain data with line numbers, and refuse what is ambiguous or dangerous.
 
-``yaml.safe_load`` loses line numbers, takes the last of two equal keys in silence, reads ``no`` as
+``yaml.safe_load`` loses line numbers, silently takes the last of two equal keys, reads ``no`` as
 false and ``0644`` as 420, turns dates into objects and expands alias bombs. So documents are built
-here from the parser's events: iteratively, bounded in depth and in what aliases add, with every
-surprise refused by a sentence that says what to write instead. Scalars follow YAML 1.2's core
+here from the parser's events: iteratively, bounded in depth and in what aliases add, and every
+surprise is refused with a message that says what to write instead. Scalars follow YAML 1.2's core
 schema, minus the spellings that YAML 1.1 and 1.2 read differently.
 """
 
@@ -45,7 +45,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Lines:
-    """Where a value stands; beside the data, with the same shape.
+    """The line of a value; a tree of these has the same shape as the data.
 
     ``raw`` is the text of an unquoted scalar that is not text (a number, true, null), so that a
     message can quote it as it was written.
@@ -81,7 +81,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something a document may not contain, found while its data were built."""
+    """Something that a document may not contain, found while its data were built."""
 
     path: Path
     line: int
@@ -111,7 +111,7 @@ class _Frame:
 
 
 def decode(content: bytes) -> str:
-    """The text of a file; raises ``YamlSyntaxError`` where it is not UTF-8 text."""
+    """The text of a file; raises ``YamlSyntaxError`` if it is not UTF-8 text."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise YamlSyntaxError(1, "is UTF-16 text; save it as UTF-8")
     try:
@@ -322,7 +322,7 @@ class _Builder:
             frame.node.children[key] = node
 
     def _merge(self, frame: _Frame, value: Any, node: Lines) -> None:
-        """YAML 1.1's ``<<``: what is written in the mapping itself wins."""
+        """Merge YAML 1.1's ``<<`` into a mapping; keys that it has itself win."""
         sources = value if isinstance(value, list) else [value]
         nodes = node.children if isinstance(value, list) else [node]
         assert isinstance(nodes, list) and isinstance(frame.node.children, dict)  # noqa: S101

@@ -1,1 +1,1 @@
-"""Domains that somebody else made: taken over as they are, and written down as documents."""
+"""Foreign domains: taking them over as they are, and exporting them as documents."""

@@ -1,8 +1,8 @@
-"""Taking over a domain that somebody else made, without stopping it.
+"""Plans the adoption of a foreign domain, without stopping it.
 
-Once its devices are matched with the document's (``matching``) and it carries our mark, it is one
-of ours, and what is not as wanted is what the ordinary planner says of it. So that is what is shown
-beforehand.
+Once its devices are matched with the document's (``match``) and our mark is in its metadata, it is
+a domain of ours, and the ordinary planner finds its differences. So the planner's result is what is
+shown beforehand.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from controller.planning.wanted.domain import placed
 
 @dataclass(frozen=True, slots=True)
 class AdoptionPlan:
-    """``step`` is None where it cannot be: ``adoption.problems`` say why.
+    """``step`` is None if the domain cannot be adopted: ``adoption.problems`` say why.
 
-    ``after`` is what the planner then says of the domain, one of ours by then.
+    ``after`` is the ordinary plan for the domain once it is ours.
     """
 
     desired: EffectiveGuest
@@ -33,10 +33,10 @@ class AdoptionPlan:
     step: AdoptDomain | None = None
     after: Plan | None = None
     inside_seen: bool = False
-    """Is what differs inside the guest among the changes?"""
+    """True if the changes include differences inside the guest."""
     digest: str = ""
-    """Of the document, the domain as it is defined, which device is which, and what would change
-    but for the inside: with another one, something else would be adopted than was shown."""
+    """Digest of the document, the definition, the matched devices, and the changes except those
+    inside: if it differs, something else would be adopted than was shown."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -54,10 +54,10 @@ def plan_adoption(
     policy: Policy,
     users: Mapping[str, Collection[str]] | None = None,
 ) -> AdoptionPlan:
-    """What taking over ``observed.domain``, a foreign one, would take and lead to.
+    """The plan to adopt ``observed.domain``, a foreign one.
 
     ``observed.volumes`` are those of its disks, and those that the document's further disks would
-    be on; ``users`` is as in ``match``. Raises ``ValueError`` where there is no domain.
+    be on; ``users`` is as in ``match``. Raises ``ValueError`` if there is no domain.
     """
     if observed.domain is None:
         raise ValueError("there is no domain to adopt")
@@ -98,7 +98,7 @@ def plan_adoption(
 
 
 def _sources(config: DomainConfig) -> tuple[tuple[str, str, str], ...]:
-    """As the definition names them."""
+    """(target, pool, volume or path) of each disk, as the definition names them."""
     disks = (disk for disk in config.disks if disk.device == "disk")
     return tuple(
         (disk.target, "" if disk.path else disk.pool, disk.path or disk.volume or "")
@@ -119,7 +119,7 @@ def _marked(name: str, owner: Ownership) -> str:
 
 
 def told_places(plan: AdoptionPlan) -> Sequence[tuple[str, str, str]]:
-    """(place, what it is, alias) of every device that is taken over, in the domain's order."""
+    """(place, description, alias) of every device that is taken over, in the domain's order."""
     aliases = dict(plan.adoption.aliases)
     config = plan.domain.config
     return [

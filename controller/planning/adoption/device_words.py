@@ -1,6 +1,6 @@
-"""A domain's interface or drive in the words of documents, where they have any for it. Pure.
+"""Writes a domain's interface or CD-ROM drive as document fields, if documents can express it.
 
-One that they cannot say as it is stays as it is: adopting a domain takes only what can be said.
+A device that documents cannot express stays as it is: adoption takes over only the others. Pure.
 """
 
 from typing import Any
@@ -11,16 +11,16 @@ from controller.desired.schema.guest import Cdrom, Interface
 from controller.observed.domain import LIBVIRT_USER, DiskConfig, NicConfig
 
 NIC_KINDS = ("network", "bridge", "user")
-"""What documents have words for. An interface of another kind is left alone, as theirs."""
+"""The kinds of interfaces that documents can express. Interfaces of other kinds are left alone."""
 
 
 def interface_words(nic: NicConfig) -> dict[str, Any] | None:
-    """The fields of ``interfaces`` but its name; None where documents cannot say it as it is."""
+    """The fields for ``interfaces`` except ``name``; None if documents cannot express it."""
     return None if why_no_interface(nic) else _fields(nic)
 
 
 def why_no_interface(nic: NicConfig) -> str:
-    """'' where documents can say it as it is."""
+    """Why documents cannot express the interface; '' if they can."""
     if nic.kind not in NIC_KINDS or nic.source == LIBVIRT_USER:
         return f"not one of {', '.join(NIC_KINDS)}"
     if not nic.mac:
@@ -31,7 +31,7 @@ def why_no_interface(nic: NicConfig) -> str:
 
 
 def told_interface(nic: NicConfig) -> str:
-    """What it is, for people."""
+    """A description of the interface for people."""
     source = "of libvirt's own" if nic.source == LIBVIRT_USER else nic.source
     return f"{nic.kind} {source}".rstrip() + f", model {nic.model or 'unknown'}"
 
@@ -50,7 +50,7 @@ def _fields(nic: NicConfig) -> dict[str, Any]:
 
 
 def medium_words(drive: DiskConfig) -> dict[str, Any] | None:
-    """What is in a CD-ROM drive; None where documents cannot say that."""
+    """The fields for the medium in a CD-ROM drive; None if documents cannot express it."""
     if drive.volume is None:
         return {}
     if not drive.pool:

@@ -1,7 +1,7 @@
-"""The Guest document of a domain that exists: adopting it with that document changes nothing.
+"""Exports an existing domain as a Guest document; adopting it with that document changes nothing.
 
-The other way round of ``planning.domain``, which makes a domain of a document. What a document has
-no words for is named in its comments, beside what a person has to decide.
+The reverse of ``planning.wanted.domain``, which makes a domain from a document. The document's
+comments name what a document cannot express, and what a person has to decide.
 """
 
 import json
@@ -41,14 +41,14 @@ _OF_DOMAIN = frozenset(
         "systemDisk", "disks", "cdroms", "interfaces", "services",
     }
 )  # fmt: skip
-"""Fields that the domain itself tells; all others only the spec that was last applied to it."""
+"""Fields read from the domain itself; all others come from the spec last applied to it."""
 _CAN_BE_LEFT_OUT = frozenset({"title", "description"})
 _FIRST = ("host", "image", "title", "description", "runStrategy", "autostart", "hostname")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")
 
 
 def fitting_images(images: Mapping[str, EffectiveImage], domain: DomainView) -> list[str]:
-    """Names of the images whose guests boot as this domain does."""
+    """Names of the images whose guests boot in the same way as this domain."""
     return sorted(
         name
         for name, image in images.items()
@@ -66,10 +66,10 @@ def export(
 ) -> Exported:
     """The document of ``domain``, a foreign one or one of ours.
 
-    ``image`` None takes the one that was last applied. ``volumes`` by (pool, name) are those of its
-    disks; ``kept`` is what of its definition documents have no words for (``observed.kept``). Where
-    a line of the document is not valid, a note says which, and why. Raises ``ValueError`` with what
-    to do where there is no such document.
+    ``image`` None takes the image that was last applied. ``volumes`` by (pool, name) are those of
+    its disks; ``kept`` are the parts of its definition that documents cannot express
+    (``observed.kept``). If a line of the document is not valid, a note says which, and why. Raises
+    ``ValueError`` with what to do if no document can be made.
     """
     try:
         return _Export(located_view(domain, host.pools), host, image, volumes, kept).made()
@@ -88,7 +88,7 @@ class _NoDocumentError(Exception):
 
 
 class _Export:
-    """One document in the making."""
+    """Makes one document."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Export:
         self._notes: list[str] = []
         self._name = guest_name(domain.name)
         self._pools: dict[str, str | None] = {}
-        """As the last-applied spec has them by alias: what a document leaves out stays out."""
+        """Alias -> pool in the last-applied spec: a pool that it left out is left out again."""
 
     def made(self) -> Exported:
         domain, config = self._domain, self._config
@@ -142,7 +142,7 @@ class _Export:
     # --- What was applied to it -------------------------------------------------------------------
 
     def _applied(self) -> Spec:
-        """What of its last-applied spec the domain does not tell: policies, names of files."""
+        """The fields of the last-applied spec that the domain does not show: policies, files."""
         owner = self._domain.ownership
         if owner is None or not self._domain.ours or not owner.spec:
             return {}
@@ -263,14 +263,14 @@ class _Export:
         return {"interfaces": written} if written else {}
 
     def _called(self, alias: str, prefix: str, other: str) -> str:
-        """Of a device: the one it has in a domain of ours, else ``other``."""
+        """A device's name: from its alias in a domain of ours, else ``other``."""
         own = alias.removeprefix(prefix)
         return own if alias != own and _NAME.fullmatch(own) else other
 
     # --- Words ------------------------------------------------------------------------------------
 
     def _remark(self) -> None:
-        """What becomes another without that a document could say so."""
+        """Adds notes about what adoption changes although the document cannot express it."""
         config, usual = self._config, DomainConfig.__dataclass_fields__
         for field in ("on_poweroff", "on_reboot", "on_crash"):
             has, wanted = getattr(config, field), usual[field].default
@@ -303,7 +303,7 @@ class _Export:
             )
 
     def _sayable(self, spec: Spec) -> Spec:
-        """``spec`` without what documents may not say, where they can do without."""
+        """``spec`` without optional fields whose values are not valid in a document."""
         document = {
             "apiVersion": API_VERSION,
             "kind": "Guest",
@@ -339,7 +339,7 @@ class _Export:
 
 
 def _order(key: str) -> tuple[int, str]:
-    """The fields that people look for first, then the machine's, then policies."""
+    """Sort key of fields: those that people look for first, then the machine's, then policies."""
     order = [*_FIRST, *GuestSpec.model_fields]
     names = {field.alias: name for name, field in GuestSpec.model_fields.items() if field.alias}
     word = key if key in order else names.get(key, key)
@@ -347,14 +347,14 @@ def _order(key: str) -> tuple[int, str]:
 
 
 def _short(value: Any) -> Any:
-    """Seconds without ``.0``."""
+    """``value`` with whole seconds written without ``.0``."""
     if isinstance(value, dict):
         return {key: _short(one) for key, one in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _limits(io_tune: IoTune) -> Spec:
-    """``total_bytes_sec`` as ``totalBytesSec``."""
+    """The ``ioTune`` fields of a document (``total_bytes_sec`` becomes ``totalBytesSec``)."""
     found: Spec = {}
     for name, value in asdict(io_tune).items():
         if value:
@@ -365,7 +365,7 @@ def _limits(io_tune: IoTune) -> Spec:
 
 
 def _leave_out(spec: Spec, place: Sequence[int | str]) -> bool:
-    """Takes the field at ``place`` out, where a document can do without it."""
+    """Removes the field at ``place`` if it is optional; True if it did."""
     part: Any = spec
     for key in place:
         if key in _CAN_BE_LEFT_OUT and isinstance(part, dict):

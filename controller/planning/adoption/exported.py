@@ -1,4 +1,4 @@
-"""What came of exporting a domain: its document, and what a person should know of it. Pure."""
+"""The result of exporting a domain: its document, and notes for a person. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from controller.observed.kept_devices import Kept
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A document as YAML. ``notes`` stand in its comments, too: what a person should read.
+    """``text`` is a document as YAML. ``notes`` are for a person; its comments have them too.
 
-    ``kept`` stays as it is, for documents have no words for it. ``name`` is the guest's: a domain
-    whose name no guest can have has to be renamed. ``foreign``: the domain is to be adopted before
-    Guestkeeper looks after it.
+    ``kept``: devices that stay as they are, because documents cannot express them. ``name``: the
+    guest's name; a domain with a name that no guest can have must be renamed. ``foreign``: the
+    domain must be adopted before Guestkeeper manages it.
     """
 
     text: str
@@ -23,7 +23,7 @@ class Exported:
 
     @property
     def kept_lines(self) -> tuple[str, ...]:
-        """A line for each kind of what is kept."""
+        """One line for each kind of device in ``kept``."""
         kinds: dict[str, list[str]] = {}
         for one in self.kept:
             kinds.setdefault(one.kind, []).append(one.place)
@@ -33,7 +33,7 @@ class Exported:
         )
 
     def problems(self) -> list[str]:
-        """Of the document's lines, as they stand once these are among the comments above them."""
+        """The errors in the document; line numbers include the comment lines that report them."""
         (document,) = read_documents(self.text.encode(), "")
         down = len(document.problems)
         return [

@@ -1,8 +1,8 @@
-"""Which device of a foreign domain is which of a document's.
+"""Matches the devices of a foreign domain with those of a document, for adoption.
 
-A foreign domain's devices are known by their place alone (a disk's target, an interface's MAC).
-Matching gives each the alias of the document's device that it is. Nothing may be lost by that: a
-disk, drive or interface that the document does not have is a problem to be told, never detached.
+A foreign domain's devices are identified only by their place (a disk's target, an interface's MAC).
+Matching gives each one the alias of its device in the document. Nothing may be lost: a disk, drive
+or interface that is not in the document is reported as a problem, never detached.
 """
 
 import shlex
@@ -24,7 +24,7 @@ from controller.planning.wanted.domain import SYSTEM
 class Adoption:
     """``aliases`` are pairs of a device's place and its alias; ``adopted`` is the domain with them.
 
-    ``problems`` say what has to be written or done first; where there are any, nothing is adopted.
+    ``problems`` say what has to be written or done first; if there are any, nothing is adopted.
     """
 
     aliases: tuple[tuple[str, str], ...]
@@ -39,16 +39,16 @@ def match(
     volumes: Mapping[tuple[str, str], VolumeView] | None = None,
     users: Mapping[str, Collection[str]] | None = None,
 ) -> Adoption:
-    """Which device of a foreign domain is which of the document's.
+    """Matches the devices of a foreign domain with the document's.
 
-    The system disk is the one it boots from. A data disk of the document is the one of its
-    pool and size where there is just one such on either side, else the first of its pool, by
-    target, that no other took. A CD-ROM drive is the one of its target or with its volume in it,
-    else the next one. An interface is the one of its MAC address, else the first of its network or
-    bridge. Drives and interfaces that documents have no words for are left alone.
+    The system disk is the disk it boots from. A data disk matches by pool and size if there is
+    exactly one such disk on both sides, else it gets the first free disk of its pool, by target. A
+    CD-ROM drive matches by target or by its volume, else it gets the next drive. An interface
+    matches by MAC address, else it gets the first free one of its network or bridge. Drives and
+    interfaces that documents cannot express are left alone.
 
-    ``volumes`` by pool and name; ``users`` by path, the domains that name it or stand on it: a disk
-    of two is nobody's alone.
+    ``volumes`` by (pool, name). ``users``: path -> domains that use it, also as a backing file; a
+    disk that another domain uses too is a problem.
     """
     config = domain.config
     matched = [
@@ -69,7 +69,7 @@ def match(
 
 
 class _Matched:
-    """What came of one kind of device."""
+    """The matches and problems of one kind of device."""
 
     def __init__(self) -> None:
         self.aliases: dict[str, str] = {}
@@ -77,7 +77,7 @@ class _Matched:
 
 
 def _renamed(config: DomainConfig, aliases: Mapping[str, str]) -> DomainConfig:
-    """Only what was taken over; all else is theirs, and not looked at from then on."""
+    """``config`` with only the devices that are taken over; the others are not managed."""
     return replace(
         config,
         disks=tuple(
@@ -169,7 +169,7 @@ def _size(disk: DiskConfig, volumes: Mapping[tuple[str, str], VolumeView]) -> in
 
 
 def in_no_pool(disk: DiskConfig, host: HostView) -> str:
-    """Of a disk that documents cannot say therefore: what it is, and what to do."""
+    """The message about a disk in no pool, which documents cannot express: what to do."""
     directory = (disk.volume or "").rpartition("/")[0]
     if not directory.startswith("/") or directory.startswith("/dev"):
         what = disk.volume or "no file"
@@ -195,7 +195,7 @@ def _match_drives(desired: EffectiveGuest, host: HostView, config: DomainConfig)
                 made.aliases[drive.target] = f"cdrom-{wish.name}"
                 left.remove(drive)
                 wishes.remove(wish)
-    # What can be said, first: what is in another would be taken out.
+    # Drives with a medium that documents can express come first: others would be emptied.
     left.sort(key=lambda drive: medium_words(drive) is None)
     for drive, wish in zip(left, wishes, strict=False):
         made.aliases[drive.target] = f"cdrom-{wish.name}"
@@ -261,12 +261,12 @@ def _match_nics(desired: EffectiveGuest, config: DomainConfig) -> _Matched:
 
 
 def can_be_written(nic: NicConfig) -> bool:
-    """Have documents words for it, as it is?"""
+    """True if documents can express the interface."""
     return interface_words(nic) is not None
 
 
 def same_mac(mac: str, number: int, config: DomainConfig) -> str:
-    """Of several interfaces with one MAC address: what that is, and what to do."""
+    """The message about several interfaces with one MAC address: what it means, what to do."""
     what = f"{number} of its interfaces have the MAC address {mac or '(none)'}"
     kinds = {nic.kind for nic in config.nics if nic.mac == mac}
     if "hostdev" in kinds:

@@ -1,4 +1,4 @@
-"""Documents as text: YAML for a person to go on with, that every version of YAML reads alike."""
+"""Writes documents as YAML that people can edit and that every YAML version reads the same way."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ import yaml
 from controller.desired.schema.model import API_VERSION
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+[KMGT]i?")
-"""Text that is text without quotes to every reader of YAML, but for a few words."""
+"""Text that, apart from a few words, every YAML reader takes for a string without quotes."""
 
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -31,14 +31,14 @@ def document_text(name: str, spec: dict[str, Any], comments: Sequence[str]) -> s
 
 
 def quoted(text: str) -> str:
-    """As a value in YAML, also between braces."""
+    """``text`` as a YAML value, valid also between braces."""
     if _PLAIN.fullmatch(text) and isinstance(yaml.safe_load(text), str):
         return text
     return '"' + _shown(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def guest_name(domain: str) -> str:
-    """The name that a guest has after a domain: its own, where it can."""
+    """The guest's name for a domain: the domain's own if that is valid, else one made from it."""
     if _NAME.fullmatch(domain):
         return domain
     plain = unicodedata.normalize("NFKD", domain.replace("ß", "ss")).encode("ascii", "ignore")
@@ -47,7 +47,7 @@ def guest_name(domain: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever one version of YAML or another would read as something else (``1e3``)."""
+    """Quotes strings that some YAML version would read as something else (``1e3``)."""
 
 
 def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -67,13 +67,13 @@ def _block(mapping: dict[str, Any]) -> Iterator[str]:
         default_flow_style=False,
         width=10**6,
     )
-    # What is not shown as it is stands in double quotes, where YAML has the same escapes.
+    # Characters that are escaped here are in double quotes, where YAML has the same escapes.
     for line in text.rstrip("\n").split("\n"):
         yield f"  {_shown(line)}" if line else line
 
 
 def _shown(line: str) -> str:
-    """Without characters that YAML has no room for, or that steer a terminal."""
+    """``line`` with escapes for characters that YAML forbids or that control a terminal."""
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else _escaped(ord(c)) for c in line)

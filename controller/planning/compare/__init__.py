@@ -1,1 +1,3 @@
-"""What differs between wanted and observed, and what a change takes. No time is decided here."""
+"""Compares the wanted with the observed state, and says what each change takes. When a change is
+made is decided elsewhere.
+"""

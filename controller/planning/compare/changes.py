@@ -1,4 +1,5 @@
-"""What differs, field by field, with the class that says what carrying it out takes.
+"""Compares wanted and observed field by field; each difference has a class that says what it takes
+to carry it out.
 
 Three comparisons: the spec that was last applied with the one wanted now (what the user changed),
 the domain's definition with the wanted one (drift, and what is not carried out yet), and the
@@ -22,7 +23,7 @@ from controller.planning.wanted.domain import SEED, SYSTEM
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """``old`` and ``new`` are as a document would write them; '' where there is nothing."""
+    """One field that differs. ``old`` and ``new`` are as in a document; '' for nothing."""
 
     path: str
     old: str
@@ -49,20 +50,20 @@ def _image_document(image: EffectiveImage) -> dict[str, Any]:
     """The part of an image that disks made from it depend on."""
     spec = image.spec
     if image.install is not None:
-        # How it is installed says nothing of what is; the digest of the whole does.
+        # How it is installed does not describe the result; the digest of the whole does.
         fields = {"os_family", "cloud_init"}
         return {
             **spec.model_dump(mode="json", by_alias=True, include=fields),
             "content": image.content,
         }
-    # An address is no part of what an image is (its sha256 is), and may hold a password; how it
-    # goes round the guests is none either.
+    # The URL is not part of an image's identity (its sha256 is), and may hold a password; how the
+    # image is rolled out is not part of it either.
     exclude: dict[str, Any] = {"source": {"url"}, "rollout": True}
     return spec.model_dump(mode="json", by_alias=True, exclude=exclude)
 
 
 def spec_changes(last: str, guest: EffectiveGuest) -> tuple[FieldChange, ...]:
-    """Fields that differ from ``last`` (a ``spec_document``); () where nothing was ever applied."""
+    """Fields that differ from ``last`` (a ``spec_document``); () if nothing was ever applied."""
     if not last:
         return ()
     return _spec_changes(last, spec_document(guest))
@@ -75,7 +76,7 @@ def _spec_changes(last: str, wanted: str) -> tuple[FieldChange, ...]:
         old = json.loads(last)
         old_spec, old_image = dict(old["spec"]), dict(old["image"])
     except (ValueError, KeyError, TypeError):
-        return ()  # another version wrote it, or somebody by hand: it says nothing
+        return ()  # written by another version or by hand: not usable
     changes = [
         FieldChange(path, before, after, change_class(path))
         for path, before, after in _walk("", old_spec, new["spec"])
@@ -89,7 +90,9 @@ def _spec_changes(last: str, wanted: str) -> tuple[FieldChange, ...]:
 
 
 def _image_class(path: str) -> Change:
-    """The kernel of a disk that stays the same is changed by a cold boot."""
+    """The class of a change in the image document: a cold boot changes the kernel, anything else
+    needs another disk.
+    """
     return Change.RESTART if path.startswith("image.boot") else Change.REPLACE
 
 
@@ -100,7 +103,7 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
         old, new = _by_name(old), _by_name(new)
     if isinstance(old, dict) and isinstance(new, dict):
         keyed = _is_keyed(path)
-        # A field that only one of them knows is of another version of the daemon: no change.
+        # A field that only one of them has comes from another version of the daemon: no change.
         for key in sorted({*old, *new} if keyed else old.keys() & new.keys()):
             inner = f"{path}[{key}]" if keyed else f"{path}.{key}".lstrip(".")
             yield from _walk(inner, old.get(key), new.get(key))
@@ -138,7 +141,7 @@ def _written(path: str, value: Any) -> str:
 def config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChange, ...]:
     """Fields of the domain's definition that are not as wanted, by their path in the document.
 
-    The class is what it takes on a running domain that is as ``has``.
+    The class says what the change takes on a running domain with the config ``has``.
     """
     return _config_changes(has, wanted) if has != wanted else ()
 
@@ -156,7 +159,7 @@ def _config_changes(has: DomainConfig, wanted: DomainConfig) -> tuple[FieldChang
 def _scalars(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
     yield FieldChange("title", has.title, wanted.title, Change.LIVE)
     yield FieldChange("description", has.description, wanted.description, Change.LIVE)
-    # Up to its maximum a running domain can get more; an unplugged vCPU may never go.
+    # vCPUs can be added to a running domain up to its maximum; their removal may never succeed.
     more = has.vcpus <= wanted.vcpus <= has.max_vcpus
     vcpus = Change.LIVE if more else Change.RESTART
     yield FieldChange("cpu.vcpus", str(has.vcpus), str(wanted.vcpus), vcpus)
@@ -175,7 +178,7 @@ def _scalars(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
     kernels = _kernel(has), _kernel(wanted)
     yield FieldChange("image.boot.kernel", *kernels, Change.RESTART)
     yield FieldChange("image.boot.args", _args(has), _args(wanted), Change.RESTART)
-    # No fields of a document: what every domain of ours has, so that the daemon decides.
+    # Not fields of a document: every domain of ours has these values, so that the daemon decides.
     for name in ("on_poweroff", "on_reboot", "on_crash"):
         words = getattr(has, name), getattr(wanted, name)
         yield FieldChange(f"domain.{name}", *words, Change.RESTART)
@@ -197,7 +200,7 @@ def _args(config: DomainConfig) -> str:
 
 
 def disk_path(alias: str) -> str:
-    """Where a disk stands in a document: ``disk-data`` in ``disks[data]``."""
+    """The path of a disk in a document: ``disks[data]`` for ``disk-data``."""
     if alias == SYSTEM:
         return "systemDisk"
     if alias == SEED:
@@ -207,7 +210,7 @@ def disk_path(alias: str) -> str:
 
 
 def nic_path(alias: str) -> str:
-    """Where an interface stands in a document: ``nic-lan`` in ``interfaces[lan]``."""
+    """The path of an interface in a document: ``interfaces[lan]`` for ``nic-lan``."""
     return f"interfaces[{alias.removeprefix('nic-')}]"
 
 
@@ -222,7 +225,7 @@ def _disk_changes(
     path: str, old: DiskConfig | None, new: DiskConfig | None
 ) -> Iterator[FieldChange]:
     cdrom = "cdrom" in ((old and old.device), (new and new.device))
-    # libvirt plugs no drives, and the disk that the guest runs from stays in it.
+    # libvirt cannot hotplug CD-ROM drives, and the system disk cannot be unplugged.
     plug = Change.RESTART if cdrom or path == "systemDisk" else Change.LIVE
     if cdrom and old is not None and new is not None:
         media = medium(old), medium(new)
@@ -243,7 +246,7 @@ def _disk(disk: DiskConfig | None) -> str:
 
 
 def medium(disk: DiskConfig) -> str:
-    """What is in it, as it is told."""
+    """The volume of a disk or drive, for people."""
     return "/".join(part for part in (disk.pool, disk.volume) if part) or "empty"
 
 
@@ -259,7 +262,7 @@ def _all_nics(has: DomainConfig, wanted: DomainConfig) -> Iterator[FieldChange]:
 
 
 def _nic_changes(path: str, old: NicConfig | None, new: NicConfig | None) -> Iterator[FieldChange]:
-    # QEMU's own user networking stands among its arguments, which no running one can be given.
+    # QEMU's own user networking is in its arguments, which are fixed while it runs.
     user = "user" in ((old and old.kind), (new and new.kind))
     change = Change.RESTART if user else Change.LIVE
     if old is None or new is None:
@@ -280,7 +283,7 @@ def _nic(nic: NicConfig | None) -> str:
 
 
 def inside_changes(guest: EffectiveGuest, inside: InsideView) -> dict[str, list[FieldChange]]:
-    """What is not as it should be in the guest: service name ('' for identity) -> fields."""
+    """Differences inside the guest: service name ('' for identity) -> fields."""
     found: dict[str, list[FieldChange]] = {}
     identity = list(_identity(guest, inside))
     if identity:
@@ -296,12 +299,12 @@ def inside_changes(guest: EffectiveGuest, inside: InsideView) -> dict[str, list[
 
 
 def all_inside_changes(guest: EffectiveGuest, inside: InsideView) -> tuple[FieldChange, ...]:
-    """``inside_changes`` without their groups."""
+    """``inside_changes`` as one flat tuple."""
     return tuple(change for group in inside_changes(guest, inside).values() for change in group)
 
 
 def covers(guest: EffectiveGuest, inside: InsideView) -> bool:
-    """Has the look asked about everything the guest's services name now?"""
+    """True if the look inside covered everything that the guest's services name now."""
     return all(
         all(package in inside.packages for package in service.packages)
         and all(file.path in inside.files for file in service.files)

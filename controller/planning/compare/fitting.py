@@ -1,6 +1,7 @@
-"""Changes that the rest of a definition does not allow: known before they are tried, and told.
+"""Finds changes that the rest of the definition does not allow, so that they are reported, not
+tried.
 
-The rest is an operator's, so it stays, and the field stays with it; the message names both.
+The rest was set by an operator, so both it and the field stay; the message names both.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ _NATIVE = ("none", "directsync")
 
 
 def fitted(domain: DomainView, wanted: DomainConfig) -> tuple[DomainConfig, tuple[Unfit, ...]]:
-    """``wanted`` with what cannot be as it is in the definition of ``domain``; and that."""
+    """``wanted``, but with impossible changes left as they are in the definition of ``domain``; and
+    those changes.
+    """
     has = domain.config
     changes: dict[str, Any] = {}
     unfit: list[Unfit] = []
@@ -30,8 +33,8 @@ def fitted(domain: DomainView, wanted: DomainConfig) -> tuple[DomainConfig, tupl
 
 
 def unballooned(domain: DomainView, live: DomainConfig, wanted: DomainConfig) -> DomainConfig:
-    """Without a balloon a guest has all of its maximum, whatever was asked for: no difference that
-    a cold boot would mend.
+    """``live``, with the wanted memory if neither it nor the definition has a balloon: such a guest
+    always has its maximum, and a cold boot would not change that.
     """
     never = not (live.around.balloon or domain.config.around.balloon)
     full = live.memory == live.max_memory == wanted.max_memory

@@ -1,7 +1,7 @@
-"""A guest's image after its disk was made: is another one wanted now, and is that one built?
+"""Finds out whether an existing guest wants another image content, and whether that is built.
 
-The new base is built beside the old one, on which the guest's disk stands; the guest gets a disk on
-it only by replacement.
+The new base is built beside the old one, which backs the guest's disk; the guest gets a disk on the
+new base only by replacement.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from controller.planning.steps import PrepareImage
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """The system disk is not of the image that is wanted. ``base``: its base, '' until it is there.
+    """The system disk was not made from the wanted image.
 
-    ``changes`` say what of the documents made it so.
+    ``base`` is the wanted base, '' until it exists; ``changes`` are the causes in the documents.
     """
 
     base: str
@@ -29,9 +29,10 @@ class Outdated:
 def outdated(
     owner: Ownership, image: ImageView | None, changes: tuple[FieldChange, ...]
 ) -> Outdated | None:
-    """``changes`` are those of the spec since it was last applied whole.
+    """Whether the system disk is outdated; None if not. ``changes`` are those of the spec since it
+    was last applied whole.
 
-    A guest that went back to an older disk is not of the wanted image, whatever was applied before.
+    A guest that went back to an older disk is outdated, whatever was applied before.
     """
     of_image = tuple(
         change
@@ -52,7 +53,7 @@ def outdated(
 
 
 def image_state(desired: EffectiveGuest, image: ImageView | None) -> str:
-    """What the wanted content of the image is doing: a clause."""
+    """The state of the wanted image, as a clause."""
     name = desired.spec.image
     if image is None or image.state is ImageState.MISSING:
         return f"image {name} is not built yet"
@@ -66,10 +67,10 @@ def image_state(desired: EffectiveGuest, image: ImageView | None) -> str:
 def build_beside(
     desired: EffectiveGuest, observed: Observed, now: float, *, wanted: bool
 ) -> list[PrepareImage]:
-    """Make what its image has become; its own disk is not touched.
+    """The step that builds the current content of the guest's image; its disk is not touched.
 
-    ``wanted``: the guest waits for it. Else a ready disk that cannot be made (its file was deleted)
-    is nobody's trouble.
+    ``wanted``: the guest waits for it. If not, a failed build is retried only for images that are
+    installed: a ready-made disk that is gone harms no guest.
     """
     image = observed.image
     if image is None or image.stalled:

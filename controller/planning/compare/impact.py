@@ -1,7 +1,7 @@
-"""What carrying out a change costs a guest, and which word of an operator it waits for.
+"""How a change disrupts a guest, and which operator command it waits for.
 
-Told before it happens (``guestkeeper plan``): the class of a change says what it takes, the guest's
-``updatePolicy`` whether that is done by itself.
+Shown before it happens (``guestkeeper plan``). The class of a change says what it takes; the
+guest's ``updatePolicy`` says whether that is done automatically.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from controller.planning.compare.changes import FieldChange
 
 
 class Needs(StrEnum):
-    """The command that an operator gives, so that a change is carried out."""
+    """The command that an operator must give before a change is carried out."""
 
     NOTHING = ""
     RESTART = "restart"
@@ -22,7 +22,7 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """``text`` is what the guest notices; ``needs`` which command it waits for."""
+    """``text`` is the effect on the guest; ``needs`` the command that the change waits for."""
 
     text: str
     needs: Needs = Needs.NOTHING
@@ -34,7 +34,7 @@ _NONE = Disruption("none")
 def disruption(
     change: FieldChange, policy: UpdatePolicy, *, exists: bool = True, running: bool = True
 ) -> Disruption:
-    """Of one change of a guest that ``exists`` and is ``running``, or not."""
+    """The disruption by one change; ``exists`` and ``running`` describe the guest."""
     kind = change.change
     if not exists or kind is Change.CONTROLLER:
         return _NONE

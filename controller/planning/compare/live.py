@@ -1,7 +1,7 @@
-"""A running domain brought to its definition, device by device, without a stop.
+"""Plans the steps that make a running domain like its definition, without a stop.
 
-The definition is as wanted by then (``DefineDomain`` comes first), so a step only names what is to
-be made like it. What a running domain cannot take waits for a cold boot.
+``DefineDomain`` comes first, so the definition is already as wanted, and a step only names the
+device to update. Changes that are impossible on a running domain wait for a cold boot.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _DEVICES = ("disks[", "interfaces[", "cdroms[", "systemDisk", "domain.seed")
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """``changes`` are what ``steps`` carry out, ``left`` what takes a cold boot."""
+    """``changes`` are carried out by ``steps``; ``left`` need a cold boot."""
 
     steps: tuple[Step, ...] = ()
     changes: tuple[FieldChange, ...] = ()
@@ -39,8 +39,8 @@ NOTHING = LivePlan()
 def plan_live(
     live: DomainConfig | None, wanted: DomainConfig, *, hotplug: bool, busy: bool
 ) -> LivePlan:
-    """``hotplug``: can the host change devices of a running domain? ``busy``: a long action runs,
-    so nothing is unplugged meanwhile.
+    """The live changes of a running domain. ``hotplug``: whether the host can change devices of a
+    running domain. ``busy``: a long action runs, so nothing is unplugged.
     """
     if live is None or live == wanted:
         return NOTHING
@@ -67,12 +67,12 @@ def plan_live(
         device_steps, unplugged = _devices(live, wanted)
         steps += device_steps
         if not busy:
-            steps += unplugged[:1]  # each is waited for, and the next look names the next
+            steps += unplugged[:1]  # one at a time; the next plan has the next one
     return LivePlan(tuple(steps), now, left)
 
 
 def _devices(live: DomainConfig, wanted: DomainConfig) -> tuple[list[Step], list[Step]]:
-    """What to change and attach; and what to detach."""
+    """The steps that change and attach devices, and those that detach."""
     steps: list[Step] = []
     unplugged: list[Step] = []
     old_disks = {disk.alias: disk for disk in live.disks}

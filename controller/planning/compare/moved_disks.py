@@ -1,8 +1,8 @@
-"""A disk that runs on another file than it was put on: somebody's snapshot, copy, or mistake.
+"""Messages about a disk on another file than recorded: a snapshot, a copy, or a mistake.
 
-It is told, never undone: what the guest wrote since is only there. What would bring it back hangs
-on what it stands on, and a wrong word destroys: ``virsh blockcommit`` without a base merges into
-the bottom of the chain, on which the disks of other guests stand.
+This is reported, never undone, because what the guest wrote since is only in that file. How to
+bring the disk back depends on its backing files, and a wrong command destroys data: ``virsh
+blockcommit`` without a base merges into the bottom of the chain, which backs disks of other guests.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from controller.planning.compare.changes import disk_path, medium
 
 
 def on_base(domain: DomainView) -> tuple[DiskConfig, ...]:
-    """Its disks that are the base of an image themselves, which it so writes to or will."""
+    """The domain's disks that are the base of an image itself: it writes, or will write, to it."""
     running = domain.live if domain.live is not None else domain.config
     return tuple(
         disk
@@ -25,7 +25,7 @@ def on_base(domain: DomainView) -> tuple[DiskConfig, ...]:
 
 
 def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolView]) -> str:
-    """Of one of ``on_base``: what that means, and how it gets a file of its own."""
+    """The message about one of ``on_base``: what it means, and how to give it a file of its own."""
     message = (
         f"{disk_path(disk.alias)} is {medium(disk)}, the base of an image, on which the disks of"
         " other guests stand: what it writes spoils them, and no guest is made from that base"
@@ -52,7 +52,7 @@ def told_on_base(domain: DomainView, disk: DiskConfig, pools: Mapping[str, PoolV
 
 
 def told_moved(domain: DomainView, alias: str, pools: Mapping[str, PoolView]) -> str:
-    """Of one of ``moved_disks``: where it is, and how it comes back, where it can."""
+    """The message about one of ``moved_disks``: where it is, and how to bring it back."""
     noted = next(one for one in domain.record.volumes if one.alias == alias)
     disk = _other(domain, noted)
     message = (
@@ -89,12 +89,12 @@ def _where(disk: DiskConfig | None) -> str:
 
 
 def volume_path(pool: PoolView | None, volume: str) -> str | None:
-    """Where a volume is, or would be; None where its pool is not there."""
+    """The path of a volume, existing or not; None if its pool does not exist."""
     return f"{pool.path.rstrip('/')}/{volume}" if pool is not None else None
 
 
 def no_pool(name: str) -> str:
-    """Said instead of a command that needs a path in that pool."""
+    """The message given instead of a command that needs a path in a pool that does not exist."""
     return f"Storage pool {name} is not there, so no path in it can be told: virsh pool-list --all"
 
 

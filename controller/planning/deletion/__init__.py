@@ -1,1 +1,1 @@
-"""A guest whose document is gone: what becomes of it, when, and what is told."""
+"""Guests whose document is gone: what is done with them, when, and what is reported."""

@@ -1,4 +1,4 @@
-"""What is told of a guest whose document is gone, whatever becomes of it."""
+"""Plans and messages for a guest whose document is gone."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def left(
     recheck_at: float | None = None,
     printable: Printable = Printable.UNKNOWN,
 ) -> Plan:
-    """The plan around its condition ``Orphaned``; ``printable`` is given where it is ending."""
+    """A plan with the condition ``orphaned``; ``printable`` is given if the guest is ended."""
     message = orphaned.message
     synced = synced or unknown(C.SYNCED, "Orphaned", message)
     ends = printable is not Printable.UNKNOWN
@@ -56,14 +56,14 @@ def left(
 
 
 def invalid(name: str, domain: DomainView, problems: tuple[str, ...]) -> Plan:
-    """Its document is there and cannot be used."""
+    """The plan for a guest whose document exists but cannot be used."""
     message = f"its document cannot be used ({problems[0]}); {as_it_is(domain)}"
     synced = false(C.SYNCED, "DocumentInvalid", message)
     return left(name, domain, false(C.ORPHANED, "DocumentInvalid", message), synced=synced)
 
 
 def others(name: str, domain: DomainView, record: GuestRecord) -> Plan:
-    """Another daemon looks after it."""
+    """The plan for a guest that another daemon manages."""
     message = (
         f"it has no document here, and another daemon looks after it ({record.controller});"
         f" {as_it_is(domain)}"
@@ -72,7 +72,7 @@ def others(name: str, domain: DomainView, record: GuestRecord) -> Plan:
 
 
 def doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
-    """That its document is not there may not be believed."""
+    """The plan for a guest whose document is missing, but not with certainty."""
     why = fleet.uncertain or "nobody said yet that it is meant to go"
     message = f"its document is not there, which is not believed: {why}; {as_it_is(domain)}"
     if fleet.empty:
@@ -81,7 +81,7 @@ def doubtful(name: str, domain: DomainView, fleet: Fleet) -> Plan:
 
 
 def blocked(domain: DomainView, fleet: Fleet) -> str:
-    """Why its end waits for an operator."""
+    """Why the deletion guard holds the guest, and what an operator can do."""
     most = fleet.max_deletions
     if fleet.deletions > most:
         many = "guest" if fleet.deletions == 1 else "guests"
@@ -106,7 +106,7 @@ def blocked(domain: DomainView, fleet: Fleet) -> str:
 
 
 def goes_on(made: Plan, ongoing: GoingOn) -> Plan:
-    """``made`` with what is left to do after a stop of ours, which is told first."""
+    """``made`` with the steps that are left after a stop of ours; their message comes first."""
     if not ongoing.message:
         return replace(made, steps=(*made.steps, *ongoing.steps)) if ongoing.steps else made
     conditions = tuple(
@@ -125,10 +125,10 @@ def goes_on(made: Plan, ongoing: GoingOn) -> Plan:
 
 
 def as_it_is(domain: DomainView) -> str:
-    """A clause."""
+    """A clause that says that the domain is left as it is."""
     return f"domain {domain.name} is left as it is ({domain.state})"
 
 
 def utc(at: float) -> str:
-    """Epoch seconds for people."""
+    """Epoch seconds as text for people, in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

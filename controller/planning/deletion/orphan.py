@@ -1,9 +1,9 @@
-"""A guest whose document is gone: what becomes of it, when, and what holds that back.
+"""Plans for a guest whose document is gone: whether it is kept, stopped or deleted, and when.
 
-Nothing here is done by mistake twice over: a missing document has to be believed, has to stay
-missing for a while, and too many at once wait for an operator. Then the ``deletionPolicy`` that
-its document last had applies. What is deleted is system disks; a data disk never is. The domain
-goes last, so whatever cuts a deletion off, its metadata says that there is more to delete.
+Several safeguards come first: it must be certain that the document is missing, it has to stay
+missing for a while, and too many at once wait for an operator. Then the ``deletionPolicy`` of the
+last document applies. System disks are deleted, data disks never. The domain goes last, so that
+after any interruption its metadata still says that there is more to delete.
 """
 
 from dataclasses import dataclass, replace
@@ -54,15 +54,15 @@ from controller.planning.volumes.deletable import doomed_volumes, out_of_reach
 
 C = ConditionType
 SHUTDOWN_TIMEOUT = 120.0
-"""Seconds, where no document says how long the guest gets to shut down."""
+"""Seconds that a guest gets to shut down if no document says how long."""
 _GONE = "its document is gone"
 
 
 def returned(record: GuestRecord) -> UpdateRecord | None:
-    """What to write down of a guest whose document is there, None for nothing.
+    """The change of the record of a guest whose document came back; None for none.
 
-    One that was asked to shut down goes down: a request cannot be taken back. So it is stopped for
-    a cold boot from then on, and started again.
+    A request to shut down cannot be taken back. So a guest that was asked goes down, but from now
+    on for a cold boot, and is started again.
     """
     changes: dict[str, object] = {}
     if record.orphaned_since is not None:
@@ -89,8 +89,8 @@ def plan_orphan(
 ) -> Plan:
     """The plan for a guest without a usable document. Its host is reachable.
 
-    ``now`` is epoch seconds, ``shutdown_timeout`` in seconds; ``problems`` are those of a document
-    that is there. What ``failure`` is of waits for its next try.
+    ``now`` is epoch seconds, ``shutdown_timeout`` in seconds; ``problems`` are the errors of a
+    document that exists. The step of ``failure`` waits for its retry.
     """
     if domain is None:
         return Plan(guest=name, sentence="doing nothing: neither document nor domain is left")
@@ -132,9 +132,9 @@ def finish_deletion(
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     failure: Failure | None = None,
 ) -> Plan:
-    """Goes on with a deletion that has begun, whether or not the document has come back since.
+    """The plan that continues a deletion, even if the document has come back since it began.
 
-    Disks may be gone already, so there is no way back; with a document the guest is made anew then.
+    Disks may be gone already, so there is no way back; a guest with a document is then made anew.
     """
     record = domain.record
     if of_another(record, policy):
@@ -145,7 +145,7 @@ def finish_deletion(
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """One look at an orphan that is ours, believed to be one, and not suspended."""
+    """Plans for a domain of ours that is certainly an orphan and not suspended."""
 
     name: str
     domain: DomainView
@@ -166,14 +166,14 @@ class _Orphan:
         end = ending(self.record, self.policy, self.fleet.last_policy)
         if end is Ending.RETAIN:
             if self.record.controller != self.policy.controller:
-                noted = {}  # whoever does look after it would take that back again, and so on
+                noted = {}  # the daemon that manages it would undo that, and so on
             message = f"{_GONE}; deletionPolicy Retain: {as_it_is(self.domain)}, unmanaged"
             return self._waits("DocumentVanished", message, noted)
         if self._is_blocked():
             return self._waits("DeletionBlocked", blocked(self.domain, self.fleet), noted)
         grace = self.policy.prune_grace
-        # Its absence counts as far as this daemon saw it: the document may have been back since
-        # that was noted, and the clock that it was noted by may have been wrong.
+        # Only the absence that this daemon saw counts: since ``orphaned_since`` was recorded, the
+        # document may have been back, and the clock may have been wrong then.
         due = max(since + grace, self.now + grace - self.fleet.absent)
         if noted or self.now < due:
             what = "is stopped" if end is Ending.STOP else "and its system disk are deleted"
@@ -185,13 +185,13 @@ class _Orphan:
         return self.stop() if end is Ending.STOP else self.delete()
 
     def _of_another_clock(self, since: float) -> bool:
-        """A time that is still to come, or of when there was no such guest yet."""
+        """True if ``since`` is in the future or before the guest was made: the clock was wrong."""
         owner = self.domain.ownership
         made = owner.created if owner is not None else 0.0
         return since > self.now or since < made <= self.now
 
     def is_over(self) -> bool:
-        """Is it one of too many, and is that not written down yet?"""
+        """True if it is one of too many orphans and its record does not say so yet."""
         return (
             self.fleet.deletions > self.fleet.max_deletions
             and not self.record.deletion_blocked
@@ -200,13 +200,15 @@ class _Orphan:
         )
 
     def _is_blocked(self) -> bool:
-        """Once it was one of too many it stays so, however many are left of them."""
+        """True if the deletion guard holds it. Once it was one of too many orphans it stays held,
+        however many are left.
+        """
         fleet, held = self.fleet, self.record.deletion_blocked
         over = fleet.deletions > fleet.max_deletions or fleet.unheard != ""
         return (over or held) and awaits_approval(self.domain, self.policy, fleet.last_policy)
 
     def stop(self) -> Plan:
-        """Off once, and left: whoever starts it afterwards wants it to run."""
+        """The plan for policy Stop: it is shut down once; if somebody starts it again, it runs."""
         steps: tuple[Step, ...] = (SetAutostart(False),) if self.domain.autostart else ()
         why_not = hindrance(self.domain)
         if was_stopped(self.domain, self.record):
@@ -233,7 +235,7 @@ class _Orphan:
         )
 
     def delete(self) -> Plan:
-        """Off first, and seen to be off; then the disks, then the domain."""
+        """The plan for policy Delete: the guest must be seen off, then disks, then domain go."""
         why_not = hindrance(self.domain)
         if why_not:
             return self._held(why_not)
@@ -259,7 +261,8 @@ class _Orphan:
         )
 
     def _down(self) -> Stopping:
-        # libvirt's ids of runs begin anew with the host: what was asked before this daemon is not.
+        # After a boot of the host libvirt's ids of runs begin anew, so requests from before this
+        # daemon started do not count.
         since = self.policy.daemon_started
         asked = asked_to_stop(self.domain, self.record, StopFor.DELETE, since=since)
         if self.domain.state is DomainState.SHUTDOWN and not asked:
@@ -286,8 +289,8 @@ class _Orphan:
         noted: dict[str, object],
         recheck_at: float | None = None,
     ) -> Plan:
-        """Nothing is done to it for its document's end; what we took down for something else is
-        put up again.
+        """The plan of an orphan that has to wait; if we stopped it for another reason, it is
+        started again.
         """
         steps = (remember(**noted),) if noted else ()
         made = self._left(true(C.ORPHANED, reason, message), steps, recheck_at)
@@ -307,7 +310,9 @@ class _Orphan:
 
 
 def _believed(record: GuestRecord, fleet: Fleet, policy: Policy) -> bool:
-    """Is its document really gone? An empty directory says that of those it was approved for."""
+    """True if the document is certainly gone. If the directory is empty or its place is lost, only
+    for a guest whose end was approved, or that is kept anyway.
+    """
     if not fleet.empty:
         return not fleet.uncertain
     harmless = not fleet.uncertain and ending(record, policy, fleet.last_policy) is Ending.RETAIN
@@ -315,9 +320,10 @@ def _believed(record: GuestRecord, fleet: Fleet, policy: Policy) -> bool:
 
 
 def _hold(made: Plan, failure: Failure, now: float) -> Plan:
-    """A step that failed waits, and what follows it: no disk goes after a stop that failed.
+    """``made`` without a failed step that waits for its retry, and without all steps after it: no
+    disk is deleted after a failed stop.
 
-    A start has pauses of its own, if it was tried.
+    A start that was tried has its own back-off.
     """
     names = [step_name(step) for step in made.steps]
     started = failure.step == "StartDomain" and failure.reason not in NOT_TRIED

@@ -1,4 +1,6 @@
-"""What is seen of a guest whose document is gone: whose it is, what becomes of it, what hinders."""
+"""Facts about a guest whose document is gone: which policy applies, whether it is approved, what
+prevents its end.
+"""
 
 from enum import StrEnum
 
@@ -10,7 +12,7 @@ _OFF = (DomainState.SHUTOFF, DomainState.CRASHED)
 
 
 class Ending(StrEnum):
-    """What becomes of a guest whose document is gone: ``deletionPolicy``; the mildest first."""
+    """The ``deletionPolicy`` of a guest whose document is gone; the mildest first."""
 
     RETAIN = "Retain"
     STOP = "Stop"
@@ -22,10 +24,10 @@ _MILDEST_FIRST = tuple(Ending)
 
 
 def ending(record: GuestRecord, policy: Policy, last: str = "") -> Ending:
-    """Whoever did not look after it, or knows no policy of it, leaves it as it is.
+    """The policy that applies; Retain if this daemon did not manage the guest or knows no policy.
 
-    ``last`` is the policy of its document as that was last read, '' where that was never read. The
-    domain may know of an earlier one only, so the milder of the two counts.
+    ``last`` is the policy in the document as last read, '' if it was never read. The policy in the
+    record may be older, so the milder of the two counts.
     """
     if record.controller != policy.controller:
         return Ending.RETAIN
@@ -34,21 +36,22 @@ def ending(record: GuestRecord, policy: Policy, last: str = "") -> Ending:
 
 
 def of_another(record: GuestRecord, policy: Policy) -> bool:
-    """Does another daemon look after it?"""
+    """True if another daemon manages the guest."""
     return record.controller not in ("", policy.controller)
 
 
 def approved(record: GuestRecord) -> bool:
-    """Did an operator approve this very disappearance?"""
+    """True if an operator approved after this disappearance of the document began."""
     since, when = record.orphaned_since, record.deletion_approved
     return since is not None and when is not None and when >= since
 
 
 def is_ending(domain: DomainView, policy: Policy, last: str = "") -> bool:
-    """Does the deletion guard count it: would it be stopped or deleted, sooner or later?
+    """True if the guest would be stopped or deleted sooner or later, so the deletion guard counts
+    it.
 
-    Also one that is suspended, which may be resumed, and one that was approved: that others were
-    told to go is no leave for the rest. ``last`` as in ``ending``.
+    It also counts suspended guests, which may be resumed, and approved ones: approving some must
+    not make room for others. ``last`` as in ``ending``.
     """
     record = domain.record
     end = ending(record, policy, last)
@@ -58,7 +61,7 @@ def is_ending(domain: DomainView, policy: Policy, last: str = "") -> bool:
 
 
 def awaits_approval(domain: DomainView, policy: Policy, last: str = "") -> bool:
-    """Does its end need an operator's word once the deletion guard says no?
+    """True if its stop or deletion needs an operator's approval once the deletion guard blocks.
 
     ``last`` as in ``ending``.
     """
@@ -67,12 +70,12 @@ def awaits_approval(domain: DomainView, policy: Policy, last: str = "") -> bool:
 
 
 def is_off(domain: DomainView) -> bool:
-    """Known to be: QEMU may still hold a crashed domain's disks."""
+    """True if it is certainly off: QEMU may still hold a crashed domain's disks."""
     return domain.state in _OFF and domain.live is None and domain.run is None
 
 
 def was_stopped(domain: DomainView, record: GuestRecord) -> bool:
-    """Does it run though it was stopped since its document is gone: did somebody start it?"""
+    """True if it runs again after we stopped it because its document was gone."""
     asked, since = record.shutdown_requested, record.orphaned_since
     return (
         domain.state.active
@@ -85,7 +88,7 @@ def was_stopped(domain: DomainView, record: GuestRecord) -> bool:
 
 
 def hindrance(domain: DomainView) -> str:
-    """Why neither its power nor its disks may be touched now; '' where they may."""
+    """Why neither its power nor its disks may be touched now; '' if they may."""
     if domain.state is DomainState.UNKNOWN:
         return "its state is not known"
     if domain.state in (DomainState.PAUSED, DomainState.PMSUSPENDED):

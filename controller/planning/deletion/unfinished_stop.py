@@ -1,8 +1,7 @@
-"""A stop of our own that was cut off: the document went, or broke, before the guest was up again.
+"""Starts an orphan again that we stopped, if its document vanished or broke before the start.
 
-The guest was stopped for a cold boot or another system disk, not to be off. Without a document it
-is not looked after, but what we took down we put up again first, once, on the disk that its
-definition has.
+The guest was stopped for a cold boot or another system disk, not to stay off. Without a document it
+is not managed, but it is first started again, once, on the disk that its definition has.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ _TO_GO_ON = (StopFor.RESTART, StopFor.REPLACE)
 
 @dataclass(frozen=True, slots=True)
 class GoingOn:
-    """The steps, a clause to tell, and when to look again (epoch seconds)."""
+    """The steps, a clause for the message, and when to plan again (epoch seconds)."""
 
     steps: tuple[Step, ...] = ()
     message: str = ""
@@ -28,9 +27,9 @@ class GoingOn:
 
 
 def going_on(domain: DomainView, record: GuestRecord, now: float, policy: Policy) -> GoingOn:
-    """What is left to do after a stop of ours; nothing where there was none, or of another daemon.
+    """What is left to do after a stop of ours; nothing if there was none or another daemon made it.
 
-    That it was seen to run ends it: whoever stops it from then on wants it to be off.
+    This ends once the guest was seen running: whoever stops it after that wants it off.
     """
     if record.controller != policy.controller:
         return GoingOn()
@@ -38,7 +37,7 @@ def going_on(domain: DomainView, record: GuestRecord, now: float, policy: Policy
         return GoingOn(_seen_running(domain, record))
     if not record.starting and record.stop_for not in _TO_GO_ON:
         return GoingOn()
-    # No run strategy is known: what starts a guest that is started by hand only was promised.
+    # The run strategy is not known. With MANUAL, only a promised start is due.
     start = decide_start(RunStrategy.MANUAL, domain, record, now)
     if start.due is None:
         return GoingOn()

@@ -1,7 +1,8 @@
-"""An image's new content rolls through its guests one after the other, and stops where one fails.
+"""Decides which guests may be replaced next when an image's new content is rolled out.
 
-The order is that of their names, and every guest is planned from the same facts about all of them.
-One that cannot be replaced now is not waited for: others would never get their turn.
+Guests go one after the other (``rollout.maxParallel``), in the order of their names, and the
+roll-out stops if one fails. Every guest is planned from the same facts about all of them. A guest
+that cannot be replaced now is not waited for: others would never get their turn.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,9 +17,9 @@ _TAKES_A_DISK = (
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A guest of the image: what its domain says of itself, and the base that it shall have.
+    """A guest of the image. ``owner`` is its domain's metadata, ``base`` the base it should have.
 
-    ``able``: nothing that is known of it stands in the way of its replacement now.
+    ``able``: nothing known prevents its replacement now.
     """
 
     name: str
@@ -43,9 +44,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """All peers of one roll-out, summed up; names in their order.
+    """All peers of one roll-out, in order of their names.
 
-    ``failed`` is why each that failed did.
+    ``failed``: guest -> why its replacement failed.
     """
 
     failed: Mapping[str, str]
@@ -54,7 +55,7 @@ class Queue:
 
 
 def is_able(domain: DomainView) -> bool:
-    """Can the domain's system disk be replaced, as far as the domain itself says?"""
+    """True if nothing in the domain's state or record prevents a new system disk."""
     record = domain.ownership.record if domain.ownership is not None else None
     return (
         record is not None
@@ -65,7 +66,7 @@ def is_able(domain: DomainView) -> bool:
 
 
 def queue_of(peers: Iterable[Peer]) -> Queue:
-    """Where the roll-out stands."""
+    """The state of the roll-out."""
     ordered = sorted(peers, key=lambda peer: peer.name)
     return Queue(
         {peer.name: peer.owner.record.refused_why for peer in ordered if peer.failed},
@@ -82,9 +83,10 @@ def hold_in(
     busy: Collection[str] = (),
     passed: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
-    """Why ``name`` may not go now, '' where it may; and those who may, but did not begin yet.
+    """Why ``name`` has to wait, '' if it may begin; and those that may, but did not begin yet.
 
-    ``busy`` are about to be replaced, though nothing says so yet; ``passed`` are not waited for.
+    ``busy`` are about to be replaced, but their records do not say so yet; ``passed`` are not
+    waited for.
     """
     for failed, why in queue.failed.items():
         if failed != name:
@@ -98,7 +100,7 @@ def hold_in(
     if len(ongoing) >= max_parallel:
         return f"{ongoing[0]} comes first {limit}", ()
     turns: list[str] = []
-    for other in queue.waiting if name not in busy else ():  # it was told to go
+    for other in queue.waiting if name not in busy else ():  # it was already allowed to begin
         if other >= name or len(ongoing) + len(turns) >= max_parallel:
             break
         if other not in ongoing and other not in passed:

@@ -1,1 +1,1 @@
-"""What the host lacks or has for somebody else: pools, networks, addresses."""
+"""Problems with the host's resources: pools, networks, addresses that are missing or taken."""

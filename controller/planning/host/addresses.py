@@ -1,8 +1,8 @@
-"""Addresses that a guest wants and another domain of its host has: who has it is told, and why.
+"""Finds MAC addresses and ports that a guest wants but another domain of its host has.
 
 Documents are compared with each other when they are loaded; this is about what domains *have*:
-addresses that were derived, those of domains that are not ours, and what a running guest keeps
-until its cold boot, whatever its document says by now.
+derived addresses, those of domains that are not ours, and those that a running guest keeps until
+its cold boot, whatever its document says by now.
 """
 
 from collections.abc import Container, Iterable
@@ -17,13 +17,14 @@ from controller.planning.host.trouble import Trouble
 from controller.planning.wanted.domain import wanted_nics
 
 LOOK_AGAIN = 15.0
-"""Seconds: whose address it is changes without an event of this guest."""
+"""Seconds until the next look: another domain may release an address without an event of this
+guest."""
 
 
 def wanted_addresses(
     guest: EffectiveGuest, domain: DomainView | None, seed: str
 ) -> tuple[str, ...]:
-    """Every address that the guest wants."""
+    """Every address (MAC, forwarded port) that the guest wants."""
     return tuple(one for nic in wanted_nics(guest, domain, seed) for one in addresses_of(nic))
 
 
@@ -35,10 +36,10 @@ def addresses_of(nic: NicConfig) -> tuple[str, ...]:
 def newcomer(
     nics: Iterable[NicConfig], observed: Observed, mine: Container[str] = ()
 ) -> tuple[NicConfig, AddressUse] | None:
-    """The first interface that cannot be given to a guest that has it not yet, though it has the
-    addresses ``mine``.
+    """The first interface that cannot be added to a guest, and who has its address. ``mine`` are
+    the addresses that the guest already has.
 
-    A port that is only in the definition of somebody else's domain, which is off, is free.
+    A port that only the definition of a foreign domain has, which is off, is free.
     """
     for nic, use in _uses(nics, observed):
         if use.address in mine:
@@ -49,9 +50,10 @@ def newcomer(
 
 
 def cannot_start(config: DomainConfig, observed: Observed) -> tuple[NicConfig, AddressUse] | None:
-    """The first interface of a domain that is off which a running domain is in the way of.
+    """The first interface that keeps a domain from starting, because a running domain has its
+    address.
 
-    The same MAC in QEMU's own user network is nobody's concern.
+    The same MAC address in QEMU's own user network is no conflict.
     """
     for nic, use in _uses(config.nics, observed):
         if use.running and not (use.is_mac and nic.kind == "user"):
@@ -68,7 +70,7 @@ def _uses(nics: Iterable[NicConfig], observed: Observed) -> Iterable[tuple[NicCo
 
 
 def told(nic: NicConfig, use: AddressUse) -> str:
-    """Who has it, and what to do."""
+    """The message: who has the address, and what to do."""
     what = f"MAC address {use.address}" if use.is_mac else f"port {use.address} of the host"
     who = f"guest {use.holder}" if use.ours else f"domain {use.holder} (not Guestkeeper's)"
     where = nic_path(nic.alias)
@@ -85,15 +87,15 @@ def told(nic: NicConfig, use: AddressUse) -> str:
 
 
 def address_trouble(nic: NicConfig, use: AddressUse) -> Trouble:
-    """Why a guest with that interface cannot be started."""
+    """Why a guest with that interface cannot be started, as a ``Trouble``."""
     return Trouble("MacTaken" if use.is_mac else "PortTaken", told(nic, use))
 
 
 def without_clashes(
     domain: DomainView, wanted: DomainConfig, observed: Observed
 ) -> tuple[DomainConfig, tuple[tuple[NicConfig, AddressUse], ...]]:
-    """``wanted`` with those interfaces as they are that cannot be had; and those, each with who is
-    in the way. What the guest has already, it keeps.
+    """``wanted``, but with interfaces whose address is taken left as they are; and those, each with
+    the use of its address. Addresses that the guest already has are no clash.
     """
     if not observed.address_uses:
         return wanted, ()

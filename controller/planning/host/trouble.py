@@ -1,7 +1,7 @@
-"""What is wrong with the storage and the networks under a guest, while it runs as if nothing were.
+"""Finds problems with a guest's storage and networks that it does not notice while it runs.
 
-A QEMU keeps the files open that it was started with: what happened to them shows at its next
-start, when it is too late. So it is told as soon as a look finds it.
+QEMU keeps the files open that it was started with, so damage to them shows only at the next start,
+when it is too late. So it is reported as soon as it is observed.
 """
 
 import shlex
@@ -21,18 +21,18 @@ from controller.planning.wanted.domain import SYSTEM
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """``reason`` is for conditions, ``message`` says what it is and what to do."""
+    """``reason`` is for conditions; ``message`` says what is wrong and what to do."""
 
     reason: str
     message: str
     remedy: str = ""
-    """What to do, where it is told by itself, too: the end of the message."""
+    """The end of the message, what to do, if it is also shown alone."""
 
 
 def storage_trouble(
     desired: EffectiveGuest, observed: Observed, domain: DomainView
 ) -> Trouble | None:
-    """The worst of what is wrong under a guest that has a domain, its networks last."""
+    """The worst problem with the storage, or else the networks, of a guest that has a domain."""
     bases = on_base(domain)
     if bases:
         pools = observed.host.pools
@@ -47,7 +47,7 @@ def storage_trouble(
 
 
 def base_place(observed: Observed, domain: DomainView) -> tuple[str, str]:
-    """Pool and volume of the base that its system disk stands on; no volume where it has none."""
+    """(pool, volume) of the base that backs the system disk; the volume is '' if it has none."""
     owner = domain.ownership
     return _system_pool(observed, domain), owner.base if owner is not None else ""
 
@@ -55,7 +55,7 @@ def base_place(observed: Observed, domain: DomainView) -> tuple[str, str]:
 def volume_trouble(
     observed: Observed, domain: DomainView, among: Container[tuple[str, str]] | None = None
 ) -> Trouble | None:
-    """A volume that is gone, of those ``among`` which it matters; what runs has it open still."""
+    """The volumes that are gone, of those in ``among`` if given; QEMU may have them still open."""
     missing = [one for one in sorted(observed.missing) if among is None or one in among]
     if not missing:
         return None
@@ -85,7 +85,7 @@ def volume_trouble(
 
 
 def network_trouble(observed: Observed, domain: DomainView) -> Trouble | None:
-    """A network of libvirt's that is gone or down, and with it who is on it."""
+    """A libvirt network of the guest that does not exist or is not active."""
     networks, host = observed.host.networks, observed.host.name
     for nic in domain.config.nics:
         if nic.kind != "network" or networks is None or networks.get(nic.source):
@@ -105,7 +105,7 @@ def network_trouble(observed: Observed, domain: DomainView) -> Trouble | None:
 
 
 def pool_trouble(host: HostView, name: str) -> Trouble | None:
-    """Why nothing can be made in that pool, or learnt of what is in it."""
+    """Why volumes in that pool cannot be created or read; None if they can."""
     pool, name = host.pools.get(name), shlex.quote(name)
     if pool is None:
         message = (
@@ -145,7 +145,7 @@ def _pools(observed: Observed, domain: DomainView) -> Trouble | None:
 
 
 def _base(desired: EffectiveGuest, observed: Observed, domain: DomainView) -> Trouble | None:
-    """Of the base that its system disk stands on."""
+    """The problem with the base that backs the system disk."""
     owner = domain.ownership
     if owner is None or not owner.base:
         return None
@@ -162,7 +162,7 @@ def _base(desired: EffectiveGuest, observed: Observed, domain: DomainView) -> Tr
 
 
 def spoiled(desired: EffectiveGuest, image: ImageView) -> str:
-    """Why no disk is made from the image's base; '' where one is."""
+    """Why no disk may be made from the image's base; '' if it may."""
     if not image.spoiled:
         return ""
     again = desired.image.install is None

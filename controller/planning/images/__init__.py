@@ -1,1 +1,1 @@
-"""What the build of an image needs next. Guests are not known here."""
+"""Decides the next action in the build of an image. Knows nothing about guests."""

@@ -1,7 +1,7 @@
-"""What a build needs next: every decision about a builder domain, from what is seen of it.
+"""Decides the next action in an image build from the observed builder domain and its record.
 
-A build is an attempt or several. Whatever is killed meanwhile (QEMU, libvirtd, the daemon), the
-next look finds the builder and its record, and this decides from them alone how it goes on. Pure.
+A build has one or several attempts. Whatever is killed meanwhile (QEMU, libvirtd, the daemon), the
+next observation finds the builder and its record, and these alone decide how it goes on. Pure.
 """
 
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from controller.observed.build import BuilderView, BuildRecord, Step
 from controller.observed.domain import DomainState, StateReason
 
 _SELF_STARTED = 60.0
-"""Whoever starts a builder listens to it before so many seconds are over."""
+"""Seconds within which the daemon that starts a builder begins to listen to it."""
 RETRY_SECONDS = 10.0
-"""Between a failed attempt and the next one."""
+"""Seconds between a failed attempt and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPolicy:
-    """How patient a build is; seconds. ``retries`` are attempts beyond the first."""
+    """The limits of a build. Times are in seconds; ``retries`` are attempts beyond the first."""
 
     timeout: float
     stall_timeout: float
@@ -41,7 +41,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """It is at work: hear what it says, and look again at ``until`` (epoch seconds) or before."""
+    """The builder works: read its output, and look again by ``until`` (epoch seconds)."""
 
     until: float
 
@@ -58,14 +58,14 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before ``until``."""
+    """Nothing to do before ``until`` (epoch seconds)."""
 
     until: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Every attempt failed: hands off until ``guestkeeper retry``."""
+    """Every attempt failed: nothing more is done until ``guestkeeper retry``."""
 
     record: BuildRecord
 
@@ -82,11 +82,11 @@ def next_action(
     cleared: bool,
     now: float,
 ) -> Action:
-    """The next step of a build whose base has no marker yet.
+    """The next action of a build whose base has no marker yet.
 
-    ``listening`` is when listening to the builder began, ``heard`` when it last said anything since
-    then; ``cleared`` says that the failed attempt's remains were removed. Times are epoch seconds.
-    ``view.record`` None (a domain of that name is not ours) is the caller's to refuse.
+    ``listening`` is when reading of the builder's output began, ``heard`` when it last sent any
+    since then; ``cleared``: the remains of the failed attempt were removed. Times are epoch
+    seconds. The caller must refuse ``view.record`` None (a foreign domain has the name).
     """
     if view is None or view.record is None:
         return Begin(attempt=1)
@@ -96,7 +96,7 @@ def next_action(
     if view.state is DomainState.UNKNOWN:
         return Wait(now + 5)
     if record.step is Step.DEFINED:
-        if view.active:  # started, and killed before that was written down
+        if view.active:  # it was started, but the daemon was killed before it wrote that down
             return Note(replace(record, step=Step.STARTED, started=now))
         return Begin(record.attempt)
     if view.active:
@@ -136,7 +136,7 @@ def _running(
         return Note(record.failed("PoolFull", message, now))
     timeout, stalled = record.started + policy.timeout, heard + policy.stall_timeout
     if listening > record.started + _SELF_STARTED:
-        # Nobody listened for a while, and an installer waits where nobody takes what it says.
+        # Nobody read its output for a while, and then an installer blocks.
         timeout = max(timeout, listening + min(policy.stall_timeout, policy.timeout))
     if now >= timeout:
         message = (

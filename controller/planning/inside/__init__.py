@@ -1,1 +1,1 @@
-"""The inside of a guest: when to look and to apply, its services, where its probes knock."""
+"""The inside of a guest: when to look and to apply, its services, the targets of its probes."""

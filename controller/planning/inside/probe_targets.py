@@ -1,4 +1,4 @@
-"""Which probes should run for a guest now, and where each has to knock."""
+"""Determines the probes that should run for a guest now, and the target of each."""
 
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from controller.observed.inside import InsideView
 def probe_targets(
     guest: EffectiveGuest, host: HostView, domain: DomainView, inside: InsideView | None
 ) -> tuple[ProbeTarget, ...]:
-    """Every probe of every service; thresholds begin anew with each boot of the domain."""
+    """The targets of all probes of all services; thresholds begin anew with each boot."""
     epoch = f"{domain.uuid}/{domain.started_at}"
     return tuple(
         _target(guest, host, inside, service.name, probe, epoch)
@@ -83,10 +83,11 @@ def _command(probe: Probe) -> tuple[str, ...]:
 def _from_host(
     guest: EffectiveGuest, host: HostView, inside: InsideView | None, port: int
 ) -> tuple[str | None, int]:
-    """Through a forward of user networking, else to the guest's own first address.
+    """Address and port to probe ``port`` from the host: a forward of user networking, else the
+    guest's own first address; no address if there is neither.
 
-    A forward stands on the host that runs the guest; what it binds to loopback there is out of
-    reach of a daemon on another machine.
+    A forward is on the host that runs the guest; if it binds to loopback there, a daemon on another
+    machine cannot reach it.
     """
     remote = urlsplit(host.uri).hostname
     for nic in guest.spec.interfaces:

@@ -1,4 +1,4 @@
-"""Is each service of a guest ready, and if it is not: the first thing to know about it."""
+"""Determines whether each service of a guest is ready, and if not, the main reason."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """``ready`` is None where nothing is known either way."""
+    """``ready`` is None if it is not known."""
 
     service: str
     ready: bool | None
@@ -28,7 +28,7 @@ class ServiceState:
 def service_states(
     guest: EffectiveGuest, observed: Observed, inside: InsidePlan, *, applied: bool
 ) -> tuple[ServiceState, ...]:
-    """One state a service. ``applied``: the guest's spec was once applied whole."""
+    """One state for each service. ``applied``: the guest's spec was once applied whole."""
     failure = observed.failure
     if failure is not None and failure.digest != guest.digest:
         failure = None
@@ -80,7 +80,7 @@ def _state(
 
 
 def services_ready(states: tuple[ServiceState, ...]) -> Condition:
-    """All services as one condition: the worst one speaks."""
+    """The condition ``ServicesReady``; the worst service gives its reason."""
     if not states:
         return true(_C, "NoServices")
     unready = [state for state in states if not state.ready]

@@ -1,4 +1,4 @@
-"""When to look inside a guest, when to apply, and what is known of its services meanwhile."""
+"""Decides when to look inside a guest and when to apply its services' configuration."""
 
 from dataclasses import dataclass, replace
 
@@ -22,9 +22,9 @@ CLOUD_INIT_POLL = 5.0
 
 @dataclass(frozen=True, slots=True)
 class InsidePlan:
-    """``known`` is the last look where it still says something, ``changes`` what it lacks.
+    """``known`` is the last look inside, if still valid; ``changes`` are the differences in it.
 
-    ``refused``: the agent is there and does nothing for us, and why.
+    ``refused``: the agent answers but refuses to act, and why.
     """
 
     step: LookInside | ApplyInside | None
@@ -37,11 +37,11 @@ class InsidePlan:
 
 FROZEN = "FilesystemsFrozen"
 _REFUSALS = (FROZEN, "GuestExecDisabled", "AgentRestarted")
-"""Reasons that are told as what they are: neither the guest nor its services failed."""
+"""Reasons that are reported as such, because neither the guest nor its services failed."""
 
 
 def refusal(guest: EffectiveGuest, observed: Observed) -> Failure | None:
-    """What the guest's agent last refused, as far as nothing went well since."""
+    """The agent's last refusal for this spec; None if there is none or a step succeeded since."""
     failure = observed.failure
     if failure is None or failure.reason not in _REFUSALS or failure.digest != guest.digest:
         return None
@@ -49,8 +49,8 @@ def refusal(guest: EffectiveGuest, observed: Observed) -> Failure | None:
 
 
 def frozen_until(guest: EffectiveGuest, observed: Observed, now: float) -> float | None:
-    """When to ask again whether its file systems are frozen by a backup or snapshot; None where
-    they are not, as far as is known. It is left alone meanwhile.
+    """When (epoch seconds) to check again whether a backup or snapshot still freezes the guest's
+    file systems; None if they are not known to be frozen. The guest is left alone until then.
     """
     failure = refusal(guest, observed)
     if failure is None or failure.reason != FROZEN or now >= failure.retry_at:
@@ -59,7 +59,7 @@ def frozen_until(guest: EffectiveGuest, observed: Observed, now: float) -> float
 
 
 def wants_inside(guest: EffectiveGuest) -> bool:
-    """Does the document ask for anything inside the guest by name?"""
+    """True if the document configures anything inside the guest: services, SSH keys, hostname."""
     spec = guest.spec
     return bool(guest.services or spec.ssh_authorized_keys_from or spec.hostname)
 
@@ -67,7 +67,7 @@ def wants_inside(guest: EffectiveGuest) -> bool:
 def plan_inside(
     guest: EffectiveGuest, observed: Observed, domain: DomainView, now: float
 ) -> InsidePlan:
-    """One look, then at most one apply; a failed one is tried again when its time has come."""
+    """Plans a look inside, then at most one apply; a failed step is retried when due."""
     made = _planned(guest, observed, domain, now)
     return replace(made, refused=refusal(guest, observed)) if domain.agent_connected else made
 
@@ -86,7 +86,7 @@ def _planned(
         return InsidePlan(_held(look, observed, guest, now), known, (), due, personalising=True)
 
     if known is None and _never_applied(guest, observed, domain):
-        # An apply begins and ends with a look, so one before it would tell nothing more.
+        # An apply begins and ends with a look, so another one before it is not needed.
         every = ApplyInside(tuple(service.name for service in guest.services), identity=True)
         return InsidePlan(_held(every, observed, guest, now), None, (), None)
     why = _why_look(guest, observed, known, now)
@@ -105,7 +105,7 @@ def _planned(
 
 
 def _never_applied(guest: EffectiveGuest, observed: Observed, domain: DomainView) -> bool:
-    """Is its disk a new one of an image of ours, on which nothing else is at work?"""
+    """True if the disk is new, from an image of ours, and cloud-init does not configure it."""
     owner = domain.ownership
     return (
         owner is not None
@@ -143,7 +143,7 @@ def _why_look(
 def _held(
     step: LookInside | ApplyInside | None, observed: Observed, guest: EffectiveGuest, now: float
 ) -> LookInside | ApplyInside | None:
-    """None while another long action runs, or while a failed one waits for its next try."""
+    """``step``; None while another long action runs or a failed one waits for its retry."""
     if step is None or observed.operation is not None:
         return None
     failure = observed.failure

@@ -1,1 +1,1 @@
-"""Starting, stopping and suspending a guest: whether, when, and how often."""
+"""Decides whether and when a guest is started, stopped, restarted or left alone (suspended)."""

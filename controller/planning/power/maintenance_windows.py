@@ -1,11 +1,11 @@
-"""Whether a maintenance window is open, and when that changes.
+"""Determines whether a maintenance window is open, and when that changes.
 
-A window begins whenever the clock of its time zone shows what ``cron`` says, and stays open for
-``duration`` seconds that really pass. Where clocks are set, a window begins as Debian's cron(8)
+A window begins whenever the local time in its time zone matches ``cron``, and stays open for
+``duration`` seconds of real time. When clocks change (DST), a window begins as Debian's cron(8)
 starts a job: one at a fixed time that is skipped begins right after the gap, and one whose time
-comes twice begins the first time only; one that repeats every so often (``*`` for minute or hour)
-follows the clock. cronsim knows the calendar; the clock is read here, because its own reading of it
-differs between forwards and backwards.
+comes twice begins the first time only; one that repeats (``*`` for minute or hour) follows the
+clock. cronsim only evaluates the calendar; time zones are handled here, because cronsim handles
+them differently forwards and backwards.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from controller.desired.schema.guest import MaintenanceWindow
 _DAY = 86400.0
 _MINUTE = timedelta(minutes=1)
 _LINKS = 100
-"""How many windows that touch are followed to where the last one closes."""
+"""How many adjoining windows are followed to find when the last one closes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """``changes_at``, in epoch seconds: when it closes, or when the next one opens.
+    """``changes_at`` is when the window closes, or the next one opens, in epoch seconds.
 
-    None where nothing ever changes. Of windows that touch and touch for ever it is a time until
-    which it certainly stays open.
+    None if that never happens. For windows that adjoin without end, it is a time until which they
+    certainly stay open.
     """
 
     open: bool
@@ -36,9 +36,9 @@ class WindowState:
 
 
 def window_state(windows: Sequence[MaintenanceWindow], now: float) -> WindowState:
-    """Is any of ``windows`` open at ``now`` (epoch seconds)? Without windows it always is.
+    """Whether any of ``windows`` is open at ``now`` (epoch seconds); always, if there are none.
 
-    Raises ``LookupError`` where this machine does not have a window's time zone (any more).
+    Raises ``LookupError`` if this machine does not have a window's time zone (any more).
     """
     if not windows:
         return WindowState(True, None)
@@ -56,7 +56,9 @@ def window_state(windows: Sequence[MaintenanceWindow], now: float) -> WindowStat
 
 
 def window_now(windows: Sequence[MaintenanceWindow], now: float, ahead: float) -> WindowState:
-    """``window_state`` by the host's clock, which is ``ahead`` of ``now``; in times of ``now``."""
+    """``window_state`` by the host's clock, which is ``ahead`` seconds ahead of ``now``; the result
+    is in times of the daemon's clock.
+    """
     state = window_state(windows, now + ahead)
     if not ahead or state.changes_at is None:
         return state
@@ -64,20 +66,20 @@ def window_now(windows: Sequence[MaintenanceWindow], now: float, ahead: float) -
 
 
 def _open_until(clocks: Sequence["_Clock"], time: float) -> float:
-    """When the windows that are open at ``time`` have closed; ``time`` where none is."""
+    """When all windows that are open at ``time`` have closed; ``time`` if none is open."""
     ends = (clock.open_until(time) for clock in clocks)
     return max((end for end in ends if end is not None), default=time)
 
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
-    """A window's starts. What the clock shows (``wall``) is a datetime without a time zone."""
+    """Computes when a window starts. ``wall`` is local time, a datetime without a time zone."""
 
     cron: str
     zone: tzinfo
     duration: float
     follows: bool
-    """Follows the clock where it is set, as it repeats every so often."""
+    """True for a window that repeats (``*``), which follows the clock when that changes."""
 
     @classmethod
     def of(cls, window: MaintenanceWindow) -> "_Clock":
@@ -86,8 +88,8 @@ class _Clock:
         return cls(window.cron, time_zone(window.time_zone), window.duration, follows)
 
     def open_until(self, time: float) -> float | None:
-        """The end of the last window that began by ``time``; None where that is over."""
-        # A clock that was set back showed later times before.
+        """The end of the last window that began by ``time``; None if it is over."""
+        # If the clock was set back, it showed later times before.
         latest = self._wall(time) + max(self._offset(time - _DAY) - self._offset(time), timedelta())
         earliest = self._wall(time - self.duration) - timedelta(days=1)
         found: float | None = None
@@ -102,8 +104,8 @@ class _Clock:
         return found + self.duration
 
     def next_start(self, time: float) -> float | None:
-        """The first start after ``time``; None where there is none within 50 years."""
-        # A clock that will be set back shows earlier times again.
+        """The first start after ``time``; None if there is none within 50 years."""
+        # If the clock will be set back, it will show earlier times again.
         earlier = max(self._offset(time) - self._offset(time + _DAY), timedelta())
         found: float | None = None
         for wall in CronSim(self.cron, self._wall(time) - earlier):
@@ -121,7 +123,7 @@ class _Clock:
         return datetime.fromtimestamp(time, self.zone).utcoffset() or timedelta()
 
     def _instants(self, wall: datetime) -> tuple[float, ...]:
-        """When a window begins whose time on the clock is ``wall``, in order."""
+        """The times (epoch seconds, in order) at which a window for local time ``wall`` begins."""
         first, second = self._readings(wall)
         if first == second:
             return (first,)

@@ -1,4 +1,4 @@
-"""When does a running guest get the cold boot that staged changes, or an operator, ask for?"""
+"""Decides when a running guest is cold booted, for staged changes or on an operator's request."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from controller.planning.power.stopping import StopFor, asked_to_stop
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
-    """``why`` is a clause where it is due now, '' where not; then ``waits`` says for what."""
+    """``why`` is a clause if a cold boot is due now, else ''; then ``waits`` says for what."""
 
     why: str = ""
     waits: str = ""
@@ -20,7 +20,7 @@ class RestartDecision:
 
 
 def restart_key(changes: tuple[FieldChange, ...]) -> str:
-    """Tells one set of staged changes from another."""
+    """A digest that identifies a set of staged changes."""
     text = "\n".join(f"{one.path}={one.new}" for one in changes)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -34,8 +34,8 @@ def decide_restart(
     since: float,
     ahead: float = 0.0,
 ) -> RestartDecision:
-    """For a running domain; ``staged`` are the changes that only a cold boot applies. ``since``: as
-    for ``asked_to_stop``; ``ahead``: as ``Observed.clock_ahead``.
+    """The decision for a running domain. ``staged`` are the changes that only a cold boot applies;
+    ``since`` is as for ``asked_to_stop``, ``ahead`` as ``Observed.clock_ahead``.
     """
     if asked_to_stop(domain, record, StopFor.RESTART, since=since):
         return RestartDecision("it is on its way down for a cold boot")

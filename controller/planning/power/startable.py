@@ -1,7 +1,7 @@
-"""Could a guest that runs be started again? Asked before it is stopped to come up anew.
+"""Checks whether a running guest could be started again, before it is stopped for a restart.
 
-What it was started with may be gone since: a volume, a base, a pool, a network, an address. Then it
-is left running, and why is told. What it is *defined* with counts: with that it would start.
+A volume, base, pool, network or address that it was started with may be gone. Then it is left
+running, and the reason is reported. The *definition* counts, because the start would use that.
 """
 
 from dataclasses import replace
@@ -19,13 +19,14 @@ from controller.planning.host.trouble import (
 from controller.planning.wanted.domain import SYSTEM
 
 LOOK_AGAIN = 60.0
-"""Seconds: what is in the way may go without an event of this guest."""
+"""Seconds until the next check: the obstacle may go away without an event of this guest."""
 
 
 def no_comeback(observed: Observed, domain: DomainView, *, new_disk: bool = False) -> str:
-    """Why it would not start again, with what mends it; '' where nothing is known to be in the way.
+    """Why the guest would not start again, and what to do; '' if no obstacle is known.
 
-    ``new_disk``: it gets another system disk, so what is wrong with that and its base is no matter.
+    ``new_disk``: it gets another system disk, so problems of the present one and its base do not
+    matter.
     """
     defined = replace(domain, live=None)
     host = observed.host
@@ -41,7 +42,7 @@ def no_comeback(observed: Observed, domain: DomainView, *, new_disk: bool = Fals
         return gone.message
     for pool in dict.fromkeys(one.pool for one in disks if one.pool):
         trouble = pool_trouble(host, pool)
-        # One at another place than the settings say starts all the same.
+        # A pool at another path than in the settings does not prevent a start.
         if trouble is not None and trouble.reason != "PoolElsewhere":
             return trouble.message
     network = network_trouble(observed, domain)

@@ -1,10 +1,9 @@
-"""Should the domain run, and if it should and does not: when is the next start due?
+"""Decides whether a domain that is off should run, and when its next start is due.
 
-Backoff of starts (DESIGN section 7): the n-th start in a row is ``10 s * n^2`` after the one
-before, at most 300 s; the first is at once. The count is kept in the domain's metadata, so a
-restarted daemon does not begin again, and is forgotten after an hour without a stop. A start that
-the host refused to try, or gave no answer to, is none: it is not counted, and takes nothing back
-of what was promised.
+Back-off of starts: the next start comes ``10 s * n^2`` after the n-th in a row, at most 300 s; the
+first is at once. The count is kept in the domain's metadata, so that a restarted daemon continues
+it, and is reset after an hour without a stop. A start that the host refused to try, or gave no
+answer to, is not counted, and the promise to start the guest stays.
 """
 
 from dataclasses import dataclass
@@ -21,32 +20,32 @@ START_FORGET = 3600.0
 ORDERLY = 60.0
 """Seconds since the last start after which an orderly shutdown is not a failed start."""
 STOP_FORGET = 86400.0
-"""Seconds after which a stop of ours is no reason to start any more: longer than a host is away for
-in a bad night, and shorter than anybody forgets a guest. A time to come was written by a clock that
-was set back since, and is near enough."""
+"""Seconds after which a stop of ours is no reason to start any more: longer than a host's outage of
+one night, shorter than anybody forgets a guest. A time in the future was written before the clock
+was set back, and counts as recent."""
 NOT_TRIED = frozenset({"NoThread", "ReadOnly", "Busy", "JobRunning", "DomainMissing"})
-"""Reasons of errors that say that a start was not even tried."""
+"""Reasons of errors that mean that a start was not even tried."""
 _WHY_AGAIN: dict[str, str] = {
     StopFor.RESTART: "it was stopped for a cold boot",
     StopFor.REPLACE: "it was stopped for another system disk",
     StopFor.HALT: "it is not to be halted any more",
 }
 _PROMISED = 3
-"""Starts in a row after which a promise to start it, whatever its run strategy, is kept."""
+"""Starts in a row after which a promised start, made whatever the run strategy, is fulfilled."""
 _KEPT_ON = (RunStrategy.ALWAYS, RunStrategy.RERUN_ON_FAILURE)
 
 
 @dataclass(frozen=True, slots=True)
 class StartDecision:
-    """``due`` is when to start (epoch seconds), None: not at all. ``why`` is a clause."""
+    """``due`` is when to start (epoch seconds), None for not at all. ``why`` is a clause."""
 
     due: float | None
     why: str
     attempts: int
-    """Which start in a row it is."""
+    """The number of this start in the row."""
 
     def step(self, record: GuestRecord) -> StartDomain:
-        """The start; once it was tried, whatever it was stopped for is over."""
+        """The start step. Once it was tried, the record's reason for the stop is cleared."""
         noted = {
             "start_attempts": self.attempts,
             "finished": False,
@@ -60,8 +59,9 @@ class StartDecision:
 
 
 def refused_until(failure: Failure | None, now: float) -> float | None:
-    """When a start that the host refused to try is due again, where that is still to come: the
-    domain remembers the pauses of those that were tried only."""
+    """When (epoch seconds) a start that the host refused to try is due again; None if there is none
+    or it is due. The record counts only starts that were tried.
+    """
     if failure is None or failure.step != "StartDomain" or failure.reason not in NOT_TRIED:
         return None
     return failure.retry_at if now < failure.retry_at else None
@@ -75,7 +75,9 @@ def backoff(attempts: int) -> float:
 def decide_start(
     strategy: RunStrategy, domain: DomainView, record: GuestRecord, now: float
 ) -> StartDecision:
-    """For a domain that is shut off or crashed. One that we stopped for a cold boot starts."""
+    """The decision for a domain that is shut off or crashed. One that we stopped for a cold boot
+    is started whatever its run strategy, unless that is Halted.
+    """
     why = _why_start(strategy, domain.reason, finished=record.finished)
     last = record.last_start_attempt
     attempts = record.start_attempts
@@ -89,17 +91,17 @@ def decide_start(
         if record.stop_for == StopFor.HALT and strategy not in _KEPT_ON:
             why = ""
         if last is None or last <= stopped:
-            last, attempts = None, 0  # we stopped it: that it is off says nothing of its starts
+            last, attempts = None, 0  # we stopped it, so its last start did not fail
     elif (record.starting and attempts < _PROMISED) or _wished(record, now):
         why = why or "it was about to be started"
     if not why:
         reason = f"run strategy {strategy} leaves a guest off that {_off(domain)}"
         return StartDecision(None, reason, attempts)
-    if last is None or not 0 <= now - last < START_FORGET:  # a clock set back begins anew, too
+    if last is None or not 0 <= now - last < START_FORGET:  # also if the clock was set back
         attempts = 0
     orderly = stopped_by_itself(domain) and (last is None or now - last >= ORDERLY)
     due = last + backoff(attempts) if last is not None and attempts and not orderly else now
-    # An orderly shutdown is no failure, unless the guest does nothing else.
+    # An orderly shutdown is no failed start, unless it is within ``ORDERLY`` s of the start.
     counted = attempts if orderly else attempts + 1
     return StartDecision(due, why, counted)
 
@@ -110,15 +112,15 @@ HOST_LACKS = frozenset(
         "PoolMissing", "PortTaken",
     }
 )  # fmt: skip
-"""Reasons for which a start fails whatever system disk the guest has."""
+"""Reasons of failed starts that do not depend on the system disk: the host lacks something."""
 _NO_WORD = ("Failed", "TransientFailure", "PermanentFailure")
 
 
 def unable_to_start(domain: DomainView, failure: Failure | None) -> tuple[str, str] | None:
-    """Why its last start came to nothing, as reason and message; None where it did run.
+    """Why the last start failed, as (reason, message); None if the domain did run.
 
-    What the host lacks, or libvirt or QEMU refuses, is no crash of the guest. ``failure`` is
-    forgotten with the daemon; libvirt then knows only that it could not be started.
+    If the host lacks something, or libvirt or QEMU refuses, that is no crash of the guest.
+    ``failure`` is lost when the daemon restarts; then libvirt knows only that the start failed.
     """
     if failure is not None and failure.step == "StartDomain":
         return "StartFailed" if failure.reason in _NO_WORD else failure.reason, failure.message
@@ -129,13 +131,15 @@ def unable_to_start(domain: DomainView, failure: Failure | None) -> tuple[str, s
 
 
 def _wished(record: GuestRecord, now: float) -> bool:
-    """Did an operator ask for a cold boot, not long ago, of which this is the half?"""
+    """True if an operator asked for a cold boot within ``STOP_FORGET``; the start is its second
+    half.
+    """
     asked = record.restart_requested
     return asked is not None and abs(now - asked) < STOP_FORGET
 
 
 def stopped_by_itself(domain: DomainView) -> bool:
-    """The guest powered itself off in good order."""
+    """True if the guest shut itself down in good order."""
     return domain.state is DomainState.SHUTOFF and domain.reason is StateReason.SHUTDOWN
 
 

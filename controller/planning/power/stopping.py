@@ -1,8 +1,8 @@
-"""Stopping a running guest in good order, whatever for: asked once, waited for, then powered off.
+"""Plans an orderly stop of a running guest, for any reason: ask once, wait, then power off.
 
-Which run is stopped and what for stands in the domain's metadata before it is asked, so that a
-restarted daemon knows why the guest is off. That it *was* asked, and when, is written down after
-the call came back well: nobody is powered off for not having heard what nobody said.
+Which run is stopped and why is in the domain's metadata before the guest is asked, so that a
+restarted daemon knows why the guest is off. That it *was* asked, and when, is written after the
+call succeeded, so that no guest is powered off that was not asked.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from controller.observed.guest import Failure
 from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
 
 _FORGOTTEN = 600.0
-"""Seconds after its deadline from which on a request counts for nothing; and those after which a
-decision to stop that led to nothing is written down anew."""
+"""Seconds after its deadline when a shutdown request no longer counts; also the seconds after which
+a decision to stop that had no effect is written again."""
 NOT_STOPPED: Mapping[str, Any] = MappingProxyType(
     {
         "stop_for": "",
@@ -27,11 +27,11 @@ NOT_STOPPED: Mapping[str, Any] = MappingProxyType(
         "stop_key": "",
     }
 )
-"""The fields of ``GuestRecord`` that say it was asked to shut down, where that is over."""
+"""The fields of ``GuestRecord`` about a stop, with their values for no stop."""
 
 
 def stop_is_over(stop_for: str, record: GuestRecord) -> dict[str, Any]:
-    """What to write down of a guest that runs anew since it was to be stopped for that."""
+    """The record changes for a guest that runs again after a stop for ``stop_for``."""
     noted = dict(NOT_STOPPED)
     if stop_for == StopFor.RESTART:
         noted["restart_requested"] = None
@@ -41,7 +41,7 @@ def stop_is_over(stop_for: str, record: GuestRecord) -> dict[str, Any]:
 
 
 class StopFor(StrEnum):
-    """What a guest is stopped for."""
+    """Why a guest is stopped."""
 
     HALT = "halt"
     RESTART = "restart"
@@ -51,7 +51,7 @@ class StopFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The next steps, a clause to tell, and when to look again (epoch seconds)."""
+    """The next steps, a clause for the message, and when to plan again (epoch seconds)."""
 
     steps: tuple[Step, ...]
     message: str
@@ -61,10 +61,10 @@ class Stopping:
 def asked_to_stop(
     domain: DomainView, record: GuestRecord, why: StopFor, *, since: float = 0.0
 ) -> bool:
-    """Was this very run of the domain asked to shut down for this?
+    """True if the present run of the domain was asked to shut down for ``why``.
 
-    ``since`` (epoch seconds) is when the daemon started: of runs before it only libvirt's id is
-    known, which begins anew when the host is booted. So what was asked before is asked again.
+    ``since`` (epoch seconds) is when the daemon started: an earlier run is known only by libvirt's
+    id, which begins anew when the host boots. So an earlier request does not count and is repeated.
     """
     asked = record.shutdown_requested
     began = max(since, domain.started_at or 0.0)
@@ -87,12 +87,12 @@ def stop(
     failure: Failure | None = None,
     key: str = "",
 ) -> Stopping:
-    """For a running domain. ``timeout`` in seconds, from the request to pulling the plug; ``since``
-    as for ``asked_to_stop``. ``key`` is what the guest is booted cold for by itself.
+    """The next steps to stop a running domain. ``timeout``: seconds from the request to power-off.
+    ``since`` is as for ``asked_to_stop``; ``key`` is the ``restart_key`` of an automatic cold boot.
 
-    A request that the host refused (a job runs) was none: ``failure`` tells. A request to another
-    run is none; nor is one from the future, by another clock, nor one of long
-    ago. None of them may cost a guest its orderly shutdown.
+    Requests that do not count: one that the host refused (a job runs; see ``failure``), one to
+    another run, one in the future (from a wrong clock), and one of long ago. Otherwise the guest
+    would lose its orderly shutdown.
     """
     asked = record.shutdown_requested
     old = asked is not None and not 0 <= now - asked < timeout + _FORGOTTEN
@@ -120,7 +120,7 @@ def stop(
 def _decided(
     domain: DomainView, record: GuestRecord, why: StopFor, key: str, now: float
 ) -> tuple[Step, ...]:
-    """What is written down before it is asked; nothing where that stands there already."""
+    """The record update before the guest is asked; () if the record has it already."""
     fresh = record.stop_wanted is not None and 0 <= now - record.stop_wanted < _FORGOTTEN
     known = (record.stop_for, record.stop_run, record.stop_key) == (why.value, domain.run, key)
     if fresh and known and record.shutdown_requested is None:

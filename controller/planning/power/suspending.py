@@ -1,4 +1,4 @@
-"""A guest that an operator wants left alone: everything is still told, nothing is done."""
+"""Plans for a suspended guest: everything is still reported, nothing is done."""
 
 from dataclasses import replace
 
@@ -9,9 +9,9 @@ from controller.planning.steps import UpdateRecord
 
 
 def suspended(made: Plan, record: GuestRecord, noted: tuple[UpdateRecord, ...] = ()) -> Plan:
-    """``made``, of which nothing is done: an operator wants the guest left alone.
+    """``made`` without its steps, because an operator suspended the guest.
 
-    ``noted`` is written down all the same: what has to be known of the guest later on.
+    ``noted`` is written all the same: record updates that are needed later.
     """
     resume = f"guestkeeper resume {made.guest}" if record.suspended else "guestkeeper resume --all"
     message = f"suspended by an operator; to go on: {resume}"

@@ -1,1 +1,1 @@
-"""A new system disk for a guest, and the way back. The data disks are not touched here."""
+"""Replaces a guest's system disk, and rolls back. Data disks are not touched."""

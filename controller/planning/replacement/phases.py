@@ -1,12 +1,12 @@
-"""The replacement of a guest's system disk, from the new disk beside the running guest to the
-confirmation that it works, or back.
+"""Plans the replacement of a guest's system disk: make the new disk while the guest runs, swap,
+confirm that it works, or go back.
 
 UUID, MAC addresses and data disks stay: only the system disk (and the kernel that belongs to it) is
-swapped, while the guest is off. How far it has come stands in the domain's metadata, written with
-or before each step, so a daemon that dies between any two goes on, forward or back.
+swapped, while the guest is off. The phase is in the domain's metadata, written with or before each
+step, so that after a crash between any two steps the daemon continues, forward or back.
 
-Longer than other modules on purpose: what each phase does, and where it goes on when it is cut off,
-is read side by side.
+Longer than other modules on purpose: the phases, and how each continues after an interruption, are
+best read side by side.
 """
 
 from collections.abc import Iterator
@@ -57,9 +57,9 @@ from controller.planning.wanted.domain import SYSTEM, holds_seed, placed, seed_v
 
 C = ConditionType
 STARTS = 2
-"""Starts that a new system disk gets before the old one comes back."""
+"""How many starts a new system disk gets before the old one is put back."""
 SILENT_TIMEOUT = 30.0
-"""Seconds that a guest without agent has to shut down before it gets its old disk back."""
+"""Seconds that a guest without agent gets to shut down before its old disk is put back."""
 _ENDED = (
     ("approved", ""), ("approved_now", False), ("replacement", None), ("start_attempts", 0),
     ("restart_requested", None), *NOT_STOPPED.items(),
@@ -70,7 +70,7 @@ _ENDED = (
 
 
 def is_begun(record: GuestRecord) -> bool:
-    """Was the guest asked to stop for another system disk? That it is to be asked is only meant."""
+    """True if the guest was already asked to stop for the replacement, not only planned to be."""
     ongoing = record.replacement
     if ongoing is None or ongoing.phase is ReplacePhase.PREPARING:
         return False
@@ -87,9 +87,9 @@ def plan_replacement(
     now: float,
     policy: Policy,
 ) -> Plan:
-    """What comes next. ``usual`` is the plan of the guest were it not being replaced.
+    """The next steps of a replacement. ``usual`` is the guest's plan without the replacement.
 
-    For a domain that runs or is off; others (paused, shutting down) are waited for.
+    For a domain that runs or is off; the caller waits for other states (paused, shutting down).
     """
     ongoing = record.replacement
     assert ongoing is not None  # noqa: S101 - the caller looked
@@ -116,7 +116,7 @@ def plan_replacement(
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One look at a guest whose system disk is being replaced."""
+    """The observation of a guest whose system disk is being replaced, and plans from it."""
 
     desired: EffectiveGuest
     observed: Observed
@@ -130,7 +130,7 @@ class _View:
     # --- Beside the running guest -----------------------------------------------------------------
 
     def prepare(self, *, off: bool) -> Plan:
-        """Whatever takes time is done before the guest stops."""
+        """Makes the new disk, which takes time, before the guest is stopped."""
         ongoing, observed = self.ongoing, self.observed
         if not observed.host.has_running(ongoing.to.pool):
             return self._waiting(f"waiting for pool {ongoing.to.pool}", self.now + 30)
@@ -170,14 +170,14 @@ class _View:
         return self._told(message, *steps, *halting.steps, recheck_at=halting.recheck_at)
 
     def _spoiled(self) -> str:
-        """Why no disk is made from the new base, where that is not made yet."""
+        """Why no disk may be made from the new base; '' if it may or the disk exists already."""
         image, made = self.observed.image, self.ongoing.to.place in self.observed.volumes
         if made or image is None or self.ongoing.why != "image":
             return ""
         return spoiled(self.desired, image)
 
     def _gone_disks(self) -> str:
-        """Which of its other disks is not there, as far as their pools can tell."""
+        """The message about a missing data disk, '' for none; only pools that run are checked."""
         host, volumes = self.observed.host, self.observed.volumes
         gone = (
             f"volume {disk.pool}/{disk.volume} of it is gone; put that back"
@@ -197,7 +197,7 @@ class _View:
         )
 
     def _drop(self, *, made: bool) -> Iterator[Step]:
-        """What was made beside is taken away again."""
+        """The steps that remove the new disk and seed again and end the replacement."""
         to = self.ongoing.to
         if made and may_delete(self.domain, self.record, *to.place):
             yield DeleteVolume(to.pool, to.volume, "another image is wanted")
@@ -222,8 +222,8 @@ class _View:
             yield CreateSeed(*seed, f"{self.domain.uuid}-{ongoing.to.volume}")
 
     def _waiting(self, message: str, recheck_at: float | None) -> Plan:
-        """Nothing of it is done now, and everything else goes on. Whoever shuts the guest down
-        from now on wants it to be off.
+        """The replacement waits, and the usual plan goes on. The intent to stop is removed from the
+        record: whoever shuts the guest down from now on wants it off.
         """
         meant = self.domain.run is not None and self.record.stop_for == StopFor.REPLACE
         called_off = (remember(**NOT_STOPPED),) if meant else ()
@@ -250,14 +250,14 @@ class _View:
             message = "its run was saved, not ended: it goes on, to be stopped in good order"
             return self._told(message, StartDomain("its run was saved"), down=True)
         if failure is not None and failure.step == "DefineDomain" and self.now >= deadline:
-            # It could not be put in, and the guest was never stopped for good.
+            # The new disk could not be put in, and the guest was not meant to stay off.
             noted = self._failed(f"it cannot be put in: {failure.message}")
             noted |= {"starting": self.desired.spec.run_strategy is not RunStrategy.HALTED}
             return self._told("it starts on its old disk", remember(**noted), down=True)
         return self._told("it is off; swapping the disk", *self._put_in(cold=False), down=True)
 
     def _put_in(self, *, cold: bool) -> Iterator[Step]:
-        """The swap itself, one call; then the start. ``cold``: it was off all the time."""
+        """The swap, in one definition; then the start. ``cold``: the guest was off before."""
         ongoing = self.ongoing
         config = config_on(
             self.desired, self.observed, self.domain, ongoing.to, self.policy,
@@ -278,7 +278,7 @@ class _View:
 
     def _start(self, **noted: Any) -> Iterator[Step]:
         yield StartDomain("its system disk was replaced")
-        # Afterwards: what the host refused for now is no start that failed.
+        # Counted after the start: a start that the host refused for now is no failed one.
         attempts = self.record.start_attempts + 1
         if self.ongoing.phase is not ReplacePhase.CONFIRMING:
             attempts = 1
@@ -301,14 +301,14 @@ class _View:
     # --- Does it work? ----------------------------------------------------------------------------
 
     def start_again(self) -> Plan:
-        """It is off on its new disk."""
+        """The plan for a guest that is off on its new disk: start it, or give up."""
         if self.desired.spec.run_strategy is RunStrategy.HALTED:
             noted = dict(_ENDED) | self._kept()
             return self._told("it is to be off", remember(**noted), down=True)
         failure = self.observed.failure
         refused = failure is not None and failure.step == "StartDomain"
         if refused and failure is not None and failure.reason in HOST_LACKS | NOT_TRIED:
-            # Nor would it start on its old disk, or nobody tried; its time begins once it does.
+            # The old disk would not help, or no start was tried; the deadline runs from the start.
             if self.now < failure.retry_at:
                 return self._told(failure.message, recheck_at=failure.retry_at, down=True)
             begins = replace(self.ongoing, swapped_at=self.now)
@@ -322,7 +322,7 @@ class _View:
         return self._told("starting it", *self._start(), recheck_at=self._deadline(), down=True)
 
     def confirm(self) -> Plan:
-        """It runs on its new disk: is it ready, and what if it never is?"""
+        """The plan for a guest that runs on its new disk: confirm, wait, or give up."""
         usual, domain, ongoing = self.usual, self.domain, self.ongoing
         ready, synced = usual.condition(C.READY), usual.condition(C.SYNCED)
         works = usual.serves and (domain.agent_connected or not ongoing.agent)
@@ -349,8 +349,8 @@ class _View:
         return replace(told, health=Health.PROGRESSING)
 
     def _watched(self, since: float) -> float:
-        """``since``, or from when on somebody has been looking: what nobody saw is no failure."""
-        known = since if since <= self.now else 0.0  # else by a clock that was set back since
+        """``since``, or when observation began if that is later: time unobserved does not count."""
+        known = since if since <= self.now else 0.0  # in the future: the clock was set back
         return max(known, self.observed.watched_since, self.policy.daemon_started)
 
     def _deadline(self) -> float:
@@ -358,7 +358,7 @@ class _View:
         return began + self.desired.spec.update_policy.progress_deadline
 
     def _kept(self) -> dict[str, Any]:
-        """What is noted of a replacement that worked."""
+        """The record changes after a replacement that worked."""
         ongoing = self.ongoing
         back = ongoing.why == "rollback"
         why_kept = "rolled-back" if back else "replaced"
@@ -371,7 +371,7 @@ class _View:
         }
 
     def _failed(self, why: str) -> dict[str, Any]:
-        """What is noted of one that did not."""
+        """The record changes after a replacement that failed."""
         return dict(_ENDED) | {
             "refused": self.ongoing.to.base,
             "refused_why": why,
@@ -382,7 +382,7 @@ class _View:
         }
 
     def _kept_from(self) -> float:
-        """By whichever clock is later: the next daemon begins with what the host's shows then."""
+        """Now, by the later of both clocks: the next daemon begins with the host's clock."""
         return self.now + max(0.0, self.observed.clock_ahead)
 
     # --- And back ---------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ class _View:
         return view._told("stopping it", remember(replacement=failed), down=True)
 
     def swap_back(self) -> Plan:
-        """From here on it is a guest like any other, and is started like one."""
+        """Puts the old disk back; after that the guest is started like any other."""
         ongoing = self.ongoing
         config = config_on(
             self.desired, self.observed, self.domain, ongoing.back, self.policy, seeded=False
@@ -404,7 +404,7 @@ class _View:
         define = self._define(config, ongoing.back, noted, why)
         return self._told("it is off; putting the old disk back", define, down=True)
 
-    # --- What is told -----------------------------------------------------------------------------
+    # --- What is reported -------------------------------------------------------------------------
 
     def _told(
         self,
@@ -413,7 +413,9 @@ class _View:
         recheck_at: float | None = None,
         down: bool = False,
     ) -> Plan:
-        """``usual`` with the replacement's words on it; ``down``: the guest does not serve."""
+        """``usual`` with the steps and conditions of the replacement. ``down``: the guest does not
+        serve.
+        """
         usual = self.usual
         replaced = {C.SYNCED: false(C.SYNCED, "Replacing", message)}
         if down:

@@ -1,7 +1,7 @@
-"""System disks of a guest, past and to come: what a replacement begins with, and what it leaves.
+"""Begins replacements and rollbacks of a guest's system disk, and expires retired system disks.
 
-A volume cannot be renamed through libvirt, so each new system disk has a name of its own, and the
-one that was taken out is listed in the guest's record until its time is over.
+A volume cannot be renamed through libvirt, so each new system disk has a name of its own, and a
+retired one is listed in the guest's record until its retention time is over.
 """
 
 from dataclasses import replace
@@ -30,12 +30,12 @@ from controller.planning.wanted.domain import SEED, SYSTEM, seed_volume
 from controller.planning.wanted.names import volume_name
 
 SEEN = 600.0
-"""Seconds that a daemon has to have been up before it deletes by a time that an earlier one wrote
-down: it may have started with a wrong clock, which is set right soon after."""
+"""Seconds that a daemon must be up before it deletes by a time that an earlier daemon recorded: its
+clock may be wrong at first and corrected soon after."""
 
 
 def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
-    """The system disk that the domain is defined with."""
+    """The system disk in the domain's definition."""
     disk = domain.config.disk(SYSTEM)
     boot = domain.config.boot
     return SystemDisk(
@@ -52,9 +52,9 @@ def current_disk(domain: DomainView, *, base: str) -> SystemDisk:
 def begin(
     desired: EffectiveGuest, domain: DomainView, record: GuestRecord, image: ImageView, now: float
 ) -> UpdateRecord:
-    """Writes down that the guest gets a disk of ``image``, which is READY.
+    """The record update that begins a replacement by a disk of ``image``, which is READY.
 
-    The volume is named by the second, so it is never taken for one that an earlier attempt left.
+    The volume's name has the time in seconds, so it is never that of an earlier attempt.
     """
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
@@ -75,13 +75,13 @@ def begin(
 
 
 def rollback_disk(record: GuestRecord) -> RetiredDisk | None:
-    """The disk that a rollback puts in: the last one that worked."""
+    """The disk for a rollback, the last retired one that worked; None if there is none."""
     good = [disk for disk in record.retired if disk.why != "failed"]
     return max(good, key=lambda disk: disk.since, default=None)
 
 
 def begin_rollback(domain: DomainView, record: GuestRecord, now: float) -> UpdateRecord:
-    """Writes down that the guest gets its last retired disk back; or that there is none."""
+    """The record update that begins a rollback, or drops the request if there is no such disk."""
     owner = domain.ownership
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     last = rollback_disk(record)
@@ -95,7 +95,7 @@ def begin_rollback(domain: DomainView, record: GuestRecord, now: float) -> Updat
 
 
 def too_small(desired: EffectiveGuest, image: ImageView) -> str:
-    """Why no disk of this size can be made from the image; '' where one can."""
+    """Why the wanted size is too small for a disk from the image; '' if it is not."""
     size = desired.spec.system_disk.size
     if size is None or size >= image.capacity:
         return ""
@@ -106,7 +106,9 @@ def too_small(desired: EffectiveGuest, image: ImageView) -> str:
 
 
 def bound_disk(domain: DomainView) -> str:
-    """Why its system disk is not taken out, where it could not be put in again as it is; ''."""
+    """Why the system disk may not be replaced, because it could not be put back as it is; '' if it
+    may.
+    """
     disk = domain.config.disk(SYSTEM)
     if disk is None or not disk.bound:
         return ""
@@ -125,11 +127,12 @@ def expired(
     now: float,
     policy: Policy,
 ) -> tuple[list[Step], float | None]:
-    """Retired disks whose time is over, and when the next one's is; none during a replacement.
+    """Steps to delete expired retired disks, and when the next one expires (epoch seconds, None for
+    never). No steps during a replacement.
 
-    It is over where both clocks say so, the daemon's and the host's, which somebody may have set;
-    and by what an earlier daemon wrote down only after a while (``SEEN``). Of those that did not
-    come up only the last is kept, for somebody to look at.
+    A disk expires when both the daemon's and the host's clock say so, because a clock may have been
+    changed; for a time that an earlier daemon recorded, not before ``SEEN``. Of the disks that
+    failed only the last is kept, for examination.
     """
     if record.replacement is not None:
         return [], None
@@ -164,7 +167,9 @@ def config_on(
     *,
     seeded: bool,
 ) -> DomainConfig:
-    """The domain as it is defined, on ``disk``. What else is wanted comes before and afterwards."""
+    """The domain's definition with only the system disk (and its kernel) replaced by ``disk``.
+    Other changes come before or after. ``seeded``: with the cloud-init seed in its drive.
+    """
     has = domain.config
     boot = BootConfig(disk.kernel, disk.initrd or None, disk.args) if disk.kernel else None
     seed = seed_volume(desired, observed.host, domain, policy.seed) if seeded else None

@@ -1,1 +1,3 @@
-"""A guest by the state of its domain: absent, running. They know all rooms of planning."""
+"""Plans for a guest by the state of its domain: absent or running. May import all of planning
+except what is above it.
+"""

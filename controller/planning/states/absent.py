@@ -1,7 +1,7 @@
-"""A guest that has no domain yet: image, disks, seed, definition, start. In that order.
+"""Plans the creation of a guest that has no domain: image, disks, seed, definition, start.
 
-Every name is derived, and each look says which volumes are there, so a creation that was cut off
-anywhere goes on where it stopped.
+Every name is derived, and each observation shows which volumes exist, so an interrupted creation
+continues where it stopped.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ C = ConditionType
 
 
 def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, policy: Policy) -> Plan:
-    """Steps up to and with the first start, or why they have to wait."""
+    """The steps up to and including the first start, or why they have to wait."""
     if observed.elsewhere is not None:
         message = (
             f"its domain is on host {observed.elsewhere}; host can not be changed (immutable): put"
@@ -88,8 +88,8 @@ def plan_creation(desired: EffectiveGuest, observed: Observed, now: float, polic
 
 
 def _several_disks(observed: Observed, system: WantedVolume) -> str:
-    """A domain that is gone took with it which of its system disks was in use; '' where that is
-    clear.
+    """The message if several system disks exist: which one was in use was recorded only in the
+    domain, which is gone. '' if it is clear.
     """
     stem = system.volume.removesuffix(".qcow2")
     there = sorted(
@@ -108,7 +108,7 @@ def _several_disks(observed: Observed, system: WantedVolume) -> str:
 
 
 def _of_other_content(observed: Observed, system: WantedVolume, image: ImageView) -> str:
-    """A disk that is there starts with the kernel of its own base only; '' where it may start."""
+    """The message if an existing disk is of another base, whose kernel it needs; else ''."""
     there = observed.volumes.get(system.place)
     if there is None or image.kernel_path is None or _base_of(there, image) == image.base:
         return ""
@@ -121,7 +121,7 @@ def _of_other_content(observed: Observed, system: WantedVolume, image: ImageView
 
 
 def _base_of(there: VolumeView | None, image: ImageView) -> str:
-    """The base that a disk which is there stands on, or that one to be made will."""
+    """The base that backs the existing disk, or will back the disk to be made."""
     if there is None:
         return image.base or ""
     return (there.backing or "").rpartition("/")[2]
@@ -146,7 +146,7 @@ def _image(desired: EffectiveGuest, image: ImageView | None, pool: str, now: flo
 
 
 def _stalled(desired: EffectiveGuest, image: ImageView) -> Plan:
-    """Every attempt to install the image failed: hands off, and all there is to know is said."""
+    """The plan if every attempt to install the image failed: nothing is done, all is reported."""
     message = stalled_message(image)
     made = _waiting(desired, image.reason, message, None, Health.DEGRADED)
     return replace(
@@ -157,7 +157,7 @@ def _stalled(desired: EffectiveGuest, image: ImageView) -> Plan:
 
 
 def stalled_message(image: ImageView) -> str:
-    """What ended the last attempt, what to do, and the end of what the installer said."""
+    """Why the last attempt failed, what to do, and the end of the installer's log."""
     message = (
         f"image {image.name}: {image.message}. It is not tried again before: guestkeeper retry"
         f" {image.name}. The whole log: guestkeeper logs image/{image.name}"
@@ -207,7 +207,7 @@ def _create(
         size = wanted.size or image.capacity
         steps.append(CreateVolume(wanted.pool, wanted.volume, size, overlay))
     config = wanted_config(desired, observed.host, None, image, policy.seed)
-    # Always anew: a seed that is there may be half of one, from a creation that was cut off.
+    # Always made anew: an existing seed may be incomplete, from an interrupted creation.
     steps += [
         CreateSeed(disk.pool, disk.volume, config.uuid)
         for disk in config.disks

@@ -1,7 +1,7 @@
-"""A guest whose domain runs: what of its definition, inside and services is not as wanted.
+"""Plans for a guest whose domain runs: differences in its definition, its inside and its services.
 
 Each difference is carried out in the mildest way that works: inside the guest, on the running
-domain, else by what ``changing`` decides (a cold boot, another system disk), or it is refused.
+domain, else as ``planning.downtime`` decides (a cold boot, another system disk), or it is refused.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ def sync_of(
     change: ChangeDecision,
     inside: InsidePlan | None,
 ) -> tuple[Sync, Condition]:
-    """The sync axis and its condition: the first of what is not as wanted."""
+    """The sync axis and its condition, which names the most important difference."""
     found: tuple[str, str] | None = None
     if todo.failing is not None:
         found = todo.failing
@@ -94,8 +94,8 @@ def _fields(changes: tuple[FieldChange, ...]) -> str:
 def sync_record(
     desired: EffectiveGuest, domain: DomainView, record: GuestRecord, policy: Policy
 ) -> UpdateRecord | None:
-    """What the domain has to know of its guest at any time, for when the document is gone; and what
-    is over: a wish to stop another run of it, an absence.
+    """The update of the guest's record, None for none: it always has what is needed once the
+    document is gone; notes that are over (a stop of another run, an absence) are cleared.
     """
     back = returned(record)
     noted: dict[str, Any] = dict(back.changes) if back is not None else {}
@@ -128,7 +128,7 @@ def plan_running(
     now: float,
     policy: Policy,
 ) -> Plan:
-    """A running domain: definition first, then its inside, then what the probes say."""
+    """The plan for a running domain: definition first, then its inside, then the probes."""
     todo = pending(desired, observed, domain, now, policy)
     inside = plan_inside(desired, observed, domain, now)
     owner = domain.ownership
@@ -157,7 +157,7 @@ def plan_running(
     if not steps:
         steps += change.steps
     waited = todo.outdated is not None
-    if not steps and (waited or owner.base):  # the disk of an adopted one is of no image of ours
+    if not steps and (waited or owner.base):  # an adopted guest's disk is not from an image of ours
         steps += build_beside(desired, observed, now, wanted=waited)
 
     provisioned = _provisioned(desired, domain, inside)
@@ -166,7 +166,7 @@ def plan_running(
         probing = False
     whole = provisioned
     trouble = storage_trouble(desired, observed, domain)
-    if trouble is not None:  # which its probes do not notice
+    if trouble is not None:  # the probes do not notice it
         provisioned = false(C.PROVISIONED, trouble.reason, trouble.message)
     targets = probe_targets(desired, observed.host, domain, inside.known) if probing else ()
     states = service_states(desired, observed, inside, applied=owner.digest != "")
@@ -179,7 +179,7 @@ def plan_running(
     health, printable = _axes(ready, todo)
     if trouble is not None:
         health, printable = Health.DEGRADED, Printable.DEGRADED
-    if change.reason == "Restarting":  # it goes down because we want it to
+    if change.reason == "Restarting":  # we stop it on purpose
         health, printable, targets = Health.PROGRESSING, Printable.STOPPING, ()
     return Plan(
         guest=desired.name,
@@ -221,9 +221,9 @@ def plan_running(
 
 
 def _called_off(record: GuestRecord, change: ChangeDecision) -> bool:
-    """Was it to be stopped for a while, was never asked to, and is it not to be any more?
+    """True if a stop was planned and recorded, but never requested, and is not planned any more.
 
-    Whoever shuts it down from then on wants it to be off.
+    Then it is removed from the record: whoever shuts the guest down after that wants it off.
     """
     return (
         record.stop_for in (StopFor.RESTART, StopFor.REPLACE)
@@ -234,7 +234,7 @@ def _called_off(record: GuestRecord, change: ChangeDecision) -> bool:
 
 
 def _long_last(steps: tuple[Step, ...], *, before: bool) -> list[Step]:
-    """The short steps, or the long one: nothing may follow that in a plan."""
+    """The short steps (``before``) or the long ones, which must be last in a plan."""
     return [step for step in steps if isinstance(step, LONG) != before]
 
 

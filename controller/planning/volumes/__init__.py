@@ -1,1 +1,1 @@
-"""Which volume belongs to what, and which may go. Deletes nothing."""
+"""Determines what each volume is for, and which may be deleted. Deletes nothing."""

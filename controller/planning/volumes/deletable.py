@@ -1,7 +1,7 @@
-"""Which volumes may go with a guest, or with a system disk of it: never another disk of it.
+"""Determines which volumes may be deleted with a guest, or as an old system disk; data disks never.
 
-The domain's definition and its metadata may both have been edited by hand, so what either of them
-calls a data disk stays, even where the other calls it a system disk.
+The domain's definition and its metadata may both have been edited by hand, so a volume that either
+of them calls a data disk stays, even if the other calls it a system disk.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from controller.planning.wanted.names import volume_name
 
 
 def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
-    """The system disks a guest has, had or was to have, and its cloud-init seed.
+    """The steps that delete a guest's present, former and planned system disks, and its seed.
 
-    What any other disk of it is on is left out, whatever the metadata says; so are bases. What was
-    written down counts: another volume that the definition names is somebody else's doing.
+    Volumes of its other disks are left out, whatever the metadata says; so are bases. The record
+    counts: if the definition names another system volume, somebody else put that in.
     """
     record = domain.record
     kept = set(_kept(domain))
@@ -28,10 +28,10 @@ def doomed_volumes(domain: DomainView) -> Iterator[DeleteVolume]:
 
 
 def may_delete(domain: DomainView, record: GuestRecord, pool: str, volume: str) -> bool:
-    """Is that a volume that a guest which stays can do without?
+    """True if a guest that stays does not need the volume.
 
-    Not so is whatever its definition, its running domain or its metadata has in use, be it called a
-    retired disk too, nor a base of any of its system disks. ``record`` is the domain's.
+    It needs every volume that its definition, running domain or metadata uses, even one listed as
+    retired, and the bases of all its system disks. ``record`` is the domain's.
     """
     used = {one.place for one in record.volumes}
     if record.replacement is not None:
@@ -63,7 +63,7 @@ def _candidates(domain: DomainView, record: GuestRecord) -> Iterator[tuple[str, 
         if drive.volume == seed:
             yield drive.pool, seed, "the cloud-init seed of a deleted guest"
         elif drive.volume is None and system is not None and not _was_applied(domain):
-            yield system[0], seed, "the cloud-init seed of a deleted guest"  # ejected just now
+            yield system[0], seed, "the cloud-init seed of a deleted guest"  # just ejected
 
 
 def _system_volume(domain: DomainView, record: GuestRecord) -> tuple[str, str] | None:
@@ -77,7 +77,7 @@ def _system_volume(domain: DomainView, record: GuestRecord) -> tuple[str, str] |
 
 
 def _system_disks(record: GuestRecord) -> Iterator[SystemDisk]:
-    """Those beside the one that is in."""
+    """The system disks of a replacement under way, and the retired ones."""
     if record.replacement is not None:
         yield record.replacement.to
         yield record.replacement.back
@@ -86,7 +86,7 @@ def _system_disks(record: GuestRecord) -> Iterator[SystemDisk]:
 
 
 def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
-    """What its data disks and media are on."""
+    """(pool, volume) of the guest's data disks and media."""
     for one in domain.record.volumes:
         if one.alias != SYSTEM:
             yield one.pool, one.volume
@@ -97,11 +97,11 @@ def _kept(domain: DomainView) -> Iterator[tuple[str, str | None]]:
 
 
 def out_of_reach(domain: DomainView) -> str:
-    """The path of a system disk that libvirt knows no volume of; '' where it knows one."""
+    """The path of a system disk that is in no pool; '' if it is in one."""
     system = _system_volume(domain, domain.record)
     return system[1] if system is not None and not system[0] else ""
 
 
 def _was_applied(domain: DomainView) -> bool:
-    """Once its spec was applied whole, a used seed is deleted already."""
+    """True if the spec was once applied whole; then a used seed is already deleted."""
     return domain.ownership is not None and domain.ownership.digest != ""

@@ -1,11 +1,11 @@
-"""Which volume belongs to what, and which belongs to nobody any more: found and told, not deleted.
+"""Determines what each volume is for, and which ones nothing uses any more; deletes nothing.
 
-A data disk that left its document, the system disk of a guest whose domain somebody undefined, a
-base that no guest uses: all of them stay in their pools until somebody decides. Whoever decides
-needs a list that never calls a volume unused that something still stands on; so what is used is
-taken from every domain of every host, ours or not, with all that its disks are overlays of, and
-from every document; a file of the same name in another place counts as the same. Where any of that
-is not known, nothing is called unused. Pure.
+A data disk that was removed from its document, the system disk of a guest whose domain somebody
+undefined, a base that no guest uses: all stay in their pools until a person decides. The list must
+never call a volume unused that something still needs. So uses are collected from every domain of
+every host, ours or not, with the backing files of its disks, and from every document; a file of the
+same name in another place counts as the same. If any of that is unknown, nothing is called unused.
+Pure.
 """
 
 import posixpath
@@ -22,24 +22,24 @@ from controller.planning.wanted.names import guest_uuid
 
 
 class Use(StrEnum):
-    """What a volume is there for."""
+    """What a volume is for."""
 
     SYSTEM = "system"  # the system disk of a guest
     DATA = "data"
     SEED = "seed"  # cloud-init's
     CDROM = "cdrom"  # a medium in a drive of a guest
-    REPLACEMENT = "replacement"  # a system disk that is about to be put in, or was just taken out
+    REPLACEMENT = "replacement"  # a system disk of a replacement under way, new or old
     RETIRED = "retired"  # a system disk that was replaced, kept for a while
     BASE = "base"  # of an image: disk, kernel or initrd
-    FOREIGN = "foreign"  # made by us by its name, used by something that is not ours
-    ORPHANED = "orphaned"  # made by us by its name, used by nobody
-    POSSIBLY = "possibly-orphaned"  # the same, unless what cannot be looked into stands on it
-    UNKNOWN = "unknown"  # the same, but who may use it was not seen
+    FOREIGN = "foreign"  # made by us, judging by its name; used by something that is not ours
+    ORPHANED = "orphaned"  # made by us, judging by its name; used by nothing
+    POSSIBLY = "possibly-orphaned"  # the same, unless something that cannot be read uses it
+    UNKNOWN = "unknown"  # the same, but not all possible users were seen
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeUse:
-    """``volume`` and what it is there for; '' or None where there is nothing to say."""
+    """``volume`` and what it is for; '' or None in fields that do not apply."""
 
     volume: VolumeView
     use: Use
@@ -52,20 +52,20 @@ class VolumeUse:
     until: float | None = None
     """Epoch seconds from which a retired disk may be deleted."""
     why: str = ""
-    """What uses a foreign one; why it is not certain that nobody uses it."""
+    """What uses a foreign volume, or why it is not certain that nothing uses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who may use volumes of a host; of all hosts, as some may share a directory.
+    """Everything that may use volumes of a host; of all hosts, as some may share a directory.
 
-    ``domains``: those of ours; what the last says of a volume counts. ``paths``: every path that
-    any domain names or stands on, with the names of those domains; without, where it is only a
-    guest's record that names it. ``expected``: by guest, the disks that its document wants and that
-    may be there (``system``, ``seed``, data disks' names); None for whatever disk. ``others``:
-    volumes of other hosts. ``unknown`` says why not all users are known, ``hidden`` what may stand
-    on volumes and cannot be looked into; '' where all is known. ``ttl``: by guest, the seconds for
-    which its retired disks are kept. ``seed`` tells controllers apart, as in ``identity``.
+    ``domains``: our domains; for a volume in several, the last counts. ``paths``: path -> names of
+    the domains that use it, also as a backing file; no names if only a guest's record has it.
+    ``expected``: guest -> the disks that its document wants and that may exist (``system``,
+    ``seed``, names of data disks); None for any disk. ``others``: volumes of other hosts.
+    ``unknown``: why not all users are known; ``hidden``: what may use volumes but cannot be read;
+    '' if all is known. ``ttl``: guest -> seconds for which its retired disks are kept. ``seed``
+    distinguishes controllers, as in ``planning.wanted.names``.
     """
 
     domains: Collection[DomainView]
@@ -81,11 +81,11 @@ class Users:
 def volume_uses(
     volumes: Collection[VolumeView], users: Users, image_of: Callable[[str], str | None]
 ) -> tuple[VolumeUse, ...]:
-    """What each volume of one host's pools is there for, by pool and name.
+    """What each volume in the pools of one host is for, sorted by pool and name.
 
-    ``volumes`` are all of the host, or an overlay elsewhere is missed. ``image_of`` gives the image
-    that a base volume of that name is of, None where it is no base. Volumes that have nothing to
-    do with Guestkeeper are left out.
+    ``volumes`` must be all of the host, or overlays are missed. ``image_of`` returns the image of a
+    base volume by its name, None if it is no base. Volumes that have nothing to do with Guestkeeper
+    are left out.
     """
     known = {(use.pool, use.volume): use for use in _of_domains(users)}
     overlays = Counter(_file(one.backing) for one in volumes if one.backing is not None)
@@ -107,7 +107,7 @@ def volume_uses(
 
 
 def _used(volumes: Collection[VolumeView], users: Users) -> Mapping[str, str]:
-    """By a file's name, what uses it or stands on it."""
+    """File name -> what uses it, also as a backing file."""
     found = {
         _file(one.backing): f"volume {one.pool}/{one.name}"
         for one in (*users.others, *volumes)
@@ -123,8 +123,8 @@ def _leftover(
 ) -> tuple[str, str, Use, str]:
     """(guest, disk, use, why) of a volume that no domain of ours names.
 
-    Eight hexadecimal digits may stand in a guest's name, too: then the part that really begins
-    that guest's UUID counts, unless another is a guest that has a document.
+    A guest's name may also contain eight hexadecimal digits. Then the split counts whose digits
+    really begin that guest's UUID, unless another one gives a guest that has a document.
     """
     ours = [one for one in made if guest_uuid(users.seed, one[0]).startswith(one[1])]
     guest, _, disk = (ours or made)[0]
@@ -156,7 +156,7 @@ _USES = {"system": Use.SYSTEM, "seed": Use.SEED}
 
 
 def _of_domains(users: Users) -> Iterator[_Named]:
-    """What our domains name. The last word on a volume wins: a disk that is in is in."""
+    """The volumes that our domains name. Later ones win: a disk in use comes last."""
     for domain in users.domains:
         record = domain.ownership.record if domain.ownership is not None else None
         if record is None:
@@ -198,8 +198,8 @@ _SERIAL = re.compile(r"system-\d+")
 
 
 def _made_for(volume: str) -> list[tuple[str, str, str]]:
-    """(guest, begin of its UUID, disk) that a volume of that name may have been made for; none
-    where we give no such names.
+    """All (guest, beginning of its UUID, disk) that a volume of that name may have been made for;
+    [] if it is no name of ours.
     """
     stem = _SUFFIX.sub("", volume)
     splits: list[tuple[str, str, str]] = []

@@ -1,1 +1,1 @@
-"""What a guest should have, from its documents alone: names and the domain."""
+"""Computes what a guest should have: its names and its domain."""

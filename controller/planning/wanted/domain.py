@@ -1,7 +1,7 @@
-"""The domain a guest should have, as a ``DomainConfig``, and which of its volumes may be missing.
+"""Computes the wanted domain of a guest, as a ``DomainConfig``, and its volumes.
 
-What an existing domain already has and a document leaves open (UUID, MAC addresses, volume names,
-the kernel of the image it was made from) is kept, so planning twice in a row changes nothing.
+What an existing domain has and a document leaves open (UUID, MAC addresses, volume names, the
+kernel of the image it was made from) is kept, so planning twice in a row changes nothing.
 """
 
 import itertools
@@ -37,7 +37,7 @@ SEED = "cdrom-seed"
 
 @dataclass(frozen=True, slots=True)
 class WantedVolume:
-    """A volume a guest's disk is on. ``size`` in bytes; None: as large as the image."""
+    """The volume of a guest's disk. ``size`` in bytes; None: as large as the image."""
 
     alias: str
     pool: str
@@ -52,10 +52,10 @@ class WantedVolume:
 def wanted_volumes(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
 ) -> tuple[WantedVolume, ...]:
-    """The disks' volumes, system disk first.
+    """The volumes of the guest's disks, system disk first.
 
-    What is written down of an existing domain wins, unless the disk was moved since (a snapshot, a
-    copy): then what it has. Where nothing is written down, what it has; else what is derived.
+    For a disk of an existing domain the recorded volume counts; if the disk was moved since (a
+    snapshot, a copy) or is not recorded, its present volume; else a derived name.
     """
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     owner = domain.ownership if domain else None
@@ -91,10 +91,10 @@ def _places(config: DomainConfig) -> dict[str, tuple[str, str]]:
 
 
 def moved_disks(domain: DomainView) -> tuple[str, ...]:
-    """Disks that are on another volume than they were put on, where that may not be undone.
+    """Aliases of disks that are on another volume than recorded, and must stay there.
 
-    An external snapshot and a block copy do it, and what the guest wrote since is only there. A
-    definition alone that was changed beside a domain that runs as before is no such thing.
+    An external snapshot or a block copy does that, and what the guest wrote since is only there. If
+    only the definition was changed and the domain runs as before, that does not count.
     """
     owner = domain.ownership
     if owner is None:
@@ -111,9 +111,9 @@ def moved_disks(domain: DomainView) -> tuple[str, ...]:
 def placed(
     config: DomainConfig, record: GuestRecord | None = None, moved: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What is written down of a definition with it: fields of ``GuestRecord``.
+    """The fields of ``GuestRecord`` that are written together with a definition.
 
-    Of ``moved`` disks what ``record`` has stays.
+    For ``moved`` disks the entry in ``record`` stays.
     """
     kept = {one.alias: one for one in record.volumes} if record is not None else {}
     return {
@@ -131,7 +131,7 @@ def placed(
 def seed_volume(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
 ) -> tuple[str, str] | None:
-    """(pool, volume) of the guest's cloud-init seed; None where its image has no cloud-init."""
+    """(pool, volume) of the guest's cloud-init seed; None if its image has no cloud-init."""
     if not guest.image.spec.cloud_init:
         return None
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
@@ -140,12 +140,12 @@ def seed_volume(
 
 
 def holds_seed(domain: DomainView) -> bool:
-    """Is a cloud-init seed in the domain's drive?"""
+    """True if a cloud-init seed is in the domain's drive."""
     return any(disk.alias == SEED and disk.volume for disk in domain.config.disks)
 
 
 def unused_seed(guest: EffectiveGuest, domain: DomainView) -> bool:
-    """May an ejected seed be left over? Only until the guest's spec was once applied whole."""
+    """True if an ejected seed may still exist: only until the spec was once applied whole."""
     owner = domain.ownership
     return (
         guest.image.spec.cloud_init
@@ -156,7 +156,7 @@ def unused_seed(guest: EffectiveGuest, domain: DomainView) -> bool:
 
 
 def missing_disks(guest: EffectiveGuest, domain: DomainView | None) -> frozenset[str]:
-    """Aliases of disks the domain does not have yet: their volumes must be looked at."""
+    """Aliases of wanted disks that the domain does not have yet; all if there is no domain."""
     wanted = {SYSTEM, *(f"disk-{disk.name}" for disk in guest.spec.disks)}
     return frozenset(wanted - {disk.alias for disk in domain.config.disks} if domain else wanted)
 
@@ -170,8 +170,8 @@ def wanted_config(
 ) -> DomainConfig:
     """The domain as the documents want it.
 
-    ``image`` is needed where ``domain`` is None. Where it is given its kernel is wanted of a domain
-    whose system disk is of that very content; else the kernel stays.
+    ``image`` is required if ``domain`` is None. Its kernel is wanted for a domain whose system disk
+    is of the same content; else the domain's kernel stays.
     """
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     spec = guest.spec
@@ -199,7 +199,9 @@ def wanted_config(
 
 
 def _text(wanted: str | None, has: str, *, lines: bool) -> str:
-    """What no document can say stays where none says another; so does the space around a text."""
+    """The wanted title or description. ``has`` stays if the document sets none and could not
+    express it, or if they differ only in surrounding space.
+    """
     unsaid = wanted is None and bool(has) and not can_be_said(has, lines=lines)
     return has if unsaid or has.strip() == (wanted or "") else wanted or ""
 
@@ -207,9 +209,9 @@ def _text(wanted: str | None, has: str, *, lines: bool) -> str:
 def _disks(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None, seed: str
 ) -> Iterator[DiskConfig]:
-    """Disks that are there keep their target, by which guests name them.
+    """The wanted disks. Existing ones keep their target, because guests name them by it.
 
-    One that was lost gets the target back that was written down, unless another device has it.
+    A disk that was lost gets its recorded target back, unless another device has it.
     """
     there = {disk.alias: disk for disk in domain.config.disks} if domain else {}
     live = domain.live if domain is not None else None
@@ -246,16 +248,16 @@ def _configs(domain: DomainView | None) -> tuple[DomainConfig, ...]:
 
 
 def _targets(domain: DomainView | None) -> frozenset[str]:
-    """Those that anything has, also what is not ours, in the definition or as it runs."""
+    """The targets of all devices, ours or not, in the definition or the running domain."""
     return frozenset(target for config in _configs(domain) for target in config.taken)
 
 
 def _kept(
     has: DiskConfig | None, noted: DiskVolume | None, others: Collection[str]
 ) -> tuple[str, str]:
-    """Format and target of a disk, '' where nothing tells.
+    """Format and target that a disk keeps, '' if unknown.
 
-    What is written down of it wins, but for a target that ``others`` have.
+    The record wins, except for a target that ``others`` have.
     """
     format = has.format if has is not None and has.volume is not None else ""
     target = has.target if has is not None else ""
@@ -268,8 +270,8 @@ def _kept(
 def _drives(
     guest: EffectiveGuest, host: HostView, domain: DomainView | None
 ) -> Iterator[DiskConfig]:
-    """Drives keep their target; one that only runs by now, unless the definition has another
-    device there since.
+    """The wanted CD-ROM drives. Existing ones keep their target; so does one that is only in the
+    running domain, unless the definition has another device there by now.
     """
     there: dict[str, DiskConfig] = {}
     if domain is not None:
@@ -279,7 +281,7 @@ def _drives(
         there = {disk.alias: disk for disk in free_still} | defined
     taken = {disk.target for disk in there.values()} | _targets(domain)
     free = _free_targets("sd", taken)
-    next(free)  # the seed's, whether there is one or not
+    next(free)  # reserved for the seed, whether there is one or not
     for drive in guest.spec.cdroms:
         alias = f"cdrom-{drive.name}"
         has = there.get(alias)
@@ -297,12 +299,12 @@ def _drives(
 
 
 def _path(has: DiskConfig | None, place: tuple[str, str | None]) -> str:
-    """A disk that stays where it is goes on being named as it is."""
+    """The path by which the definition names a disk, if it stays on that volume; else ''."""
     return has.path if has is not None and has.place == place else ""
 
 
 def _free_targets(prefix: str, taken: Collection[str]) -> Iterator[str]:
-    """Targets of that kind in their order, without those that are taken."""
+    """Free targets with that prefix, in order; ``sda`` always comes first, for the seed."""
     for index in itertools.count():
         target = f"{prefix}{letters(index)}"
         if target not in taken or (prefix == "sd" and index == 0):
@@ -338,7 +340,7 @@ def _boot(
 
 
 def _is_of(domain: DomainView, image: ImageView | None) -> bool:
-    """Is its system disk of what the image holds now?"""
+    """True if the system disk was made from the image's present content."""
     owner = domain.ownership
     return image is not None and owner is not None and bool(owner.base) and owner.base == image.base
 
@@ -356,7 +358,7 @@ def _seed_drive(
 def wanted_nics(
     guest: EffectiveGuest, domain: DomainView | None, seed: str
 ) -> tuple[NicConfig, ...]:
-    """The guest's interfaces, each with the address it has, or gets."""
+    """The guest's interfaces, each with the MAC address that it has or gets."""
     uid = domain.uuid if domain else guest_uuid(seed, guest.name)
     there = {has.alias: has.mac for has in domain.config.nics} if domain else {}
     if domain is not None and domain.ownership is not None:

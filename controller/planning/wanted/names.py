@@ -1,8 +1,8 @@
-"""Names, UUIDs and MAC addresses that a guest always has, whoever computes them and whenever.
+"""Derives a guest's UUID, MAC addresses and volume names from its name; always the same ones.
 
-They are derived, not drawn: a crash between making a volume and defining the domain finds the
-same names again, so nothing is made twice. ``seed`` tells controllers apart that share a network.
-Once a domain exists, what it has wins over what is derived here.
+They are derived, not random: after a crash between making a volume and defining the domain the
+same names are found again, so nothing is made twice. ``seed`` distinguishes controllers that share
+a network. Once a domain exists, its own values win over the derived ones.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:guestkeeper:v1")
 
 
 def guest_uuid(seed: str, name: str) -> str:
-    """RFC 4122 version 5."""
+    """The guest's UUID (RFC 4122 version 5)."""
     return str(uuid.uuid5(_NAMESPACE, f"{seed}/{name}"))
 
 
 def nic_mac(uid: str, nic: str) -> str:
-    """An address in QEMU's own range, 52:54:00 (locally administered, unicast)."""
+    """A MAC address in QEMU's own range, 52:54:00 (locally administered, unicast)."""
     digest = hashlib.sha256(f"{uid}/{nic}".encode()).digest()
     return f"52:54:00:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}"
 
 
 def volume_name(name: str, uid: str, disk: str, suffix: str = "qcow2") -> str:
-    """Part of the UUID keeps volumes of other tools, named alike, out of the way."""
+    """The name of a volume; a part of the UUID avoids clashes with volumes of other tools."""
     return f"{name}-{uid[:8]}-{disk}.{suffix}"
