@@ -11,7 +11,7 @@ from typing import Any
 from controller.observed.domain import GuestRecord
 from controller.observed.guest import Observed
 
-_WISHES = (
+_REQUESTS = (
     "approved", "approved_now", "restart_requested", "rollback", "suspended", "deletion_approved",
 )  # fmt: skip
 """Fields of ``GuestRecord`` that hold an operator's request until the loop has carried it out."""
@@ -27,7 +27,7 @@ def unless_requested_since(
     planned_from = domain.record if domain is not None else GuestRecord()
 
     def change(record: GuestRecord) -> GuestRecord:
-        newer = [f for f in _WISHES if getattr(record, f) != getattr(planned_from, f)]
+        newer = [f for f in _REQUESTS if getattr(record, f) != getattr(planned_from, f)]
         return replace(record, **{f: value for f, value in changes if f not in newer})
 
     return change

@@ -32,8 +32,8 @@ from controller.planning.steps import (
     GrowDisk,
     SetAutostart,
     Step,
-    remember,
     step_name,
+    update_record,
 )
 from controller.planning.wanted.domain import (
     WantedVolume,
@@ -104,7 +104,7 @@ def pending(
         steps += _new_volumes(desired, observed, domain, volumes)
         steps.append(DefineDomain(wanted, owner, new=False, record=tuple(written.items())))
     elif any(getattr(owner.record, name) != value for name, value in written.items()):
-        steps.append(remember(**written))
+        steps.append(update_record(**written))
     if domain.autostart != desired.spec.autostart:
         steps.append(SetAutostart(desired.spec.autostart))
         changes.append(

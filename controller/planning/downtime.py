@@ -26,7 +26,7 @@ from controller.planning.replacement.system_disks import (
     bound_disk,
     too_small,
 )
-from controller.planning.steps import Step, remember
+from controller.planning.steps import Step, update_record
 from controller.planning.wanted.domain import SYSTEM
 
 
@@ -82,7 +82,7 @@ def _decide(
     bound = bound_disk(domain)
     if record.rollback and record.replacement is None:
         if bound:
-            return ChangeDecision((remember(rollback=False),), "ChangeRefused", bound)
+            return ChangeDecision((update_record(rollback=False),), "ChangeRefused", bound)
         began = begin_rollback(domain, record, now)
         return ChangeDecision((began,), "Replacing", "an operator wants its last system disk back")
     replacing = ChangeDecision()

@@ -43,7 +43,7 @@ from controller.planning.replacement.phases import is_begun, plan_replacement
 from controller.planning.replacement.system_disks import expired
 from controller.planning.states.absent import plan_creation
 from controller.planning.states.running import plan_running, sync_of, sync_record
-from controller.planning.steps import LONG, DestroyDomain, Step, remember, step_name
+from controller.planning.steps import LONG, DestroyDomain, Step, step_name, update_record
 
 C = ConditionType
 
@@ -202,7 +202,7 @@ def _off(
     if start.due is None:
         message = f"off, as wanted: {start.why}"
         if domain.reason is StateReason.SHUTDOWN and not record.finished:
-            steps.append(remember(finished=True))
+            steps.append(update_record(finished=True))
         if not steps:
             steps += change.steps
         if not steps and todo.outdated is not None:

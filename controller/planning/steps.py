@@ -157,7 +157,7 @@ class UpdateRecord:
         return f"record in the domain's metadata: {names}"
 
 
-def remember(**changes: Any) -> UpdateRecord:
+def update_record(**changes: Any) -> UpdateRecord:
     """An ``UpdateRecord`` of these fields of ``GuestRecord``."""
     return UpdateRecord(tuple(changes.items()))
 

@@ -27,7 +27,13 @@ from controller.observed.image import ImageState, ImageView
 from controller.planning.deletion.orphan import plan_orphan
 from controller.planning.plan import Plan, Policy
 from controller.planning.planner import plan
-from controller.planning.steps import LONG, DeleteRetired, DeleteVolume, UndefineDomain, remember
+from controller.planning.steps import (
+    LONG,
+    DeleteRetired,
+    DeleteVolume,
+    UndefineDomain,
+    update_record,
+)
 from tests.factories import (
     NOW,
     a_domain,
@@ -254,7 +260,7 @@ def check(made: Plan, domain: DomainView) -> None:
     }
     running = domain.live.disks if domain.live is not None else ()
     defined = domain.config.disks
-    ending = record.deleting or remember(deleting=True) in made.steps  # its own disk goes, too
+    ending = record.deleting or update_record(deleting=True) in made.steps  # its own disk goes, too
     in_use = {(disk.pool, disk.volume) for disk in (*running, *(() if ending else defined))}
     assert not deleted & in_use, "in use"
     data = {(one.pool, one.volume) for one in record.volumes if one.alias != "disk-system"}

@@ -47,8 +47,8 @@ from controller.planning.steps import (
     Step,
     UndefineDomain,
     UpdateRecord,
-    remember,
     step_name,
+    update_record,
 )
 from controller.planning.volumes.deletable import doomed_volumes, out_of_reach
 
@@ -73,7 +73,7 @@ def returned(record: GuestRecord) -> UpdateRecord | None:
         changes["deletion_blocked"] = False
     if record.stop_for == StopFor.DELETE:
         changes["stop_for"] = StopFor.RESTART.value if record.stop_run is not None else ""
-    return remember(**changes) if changes else None
+    return update_record(**changes) if changes else None
 
 
 def plan_orphan(
@@ -120,7 +120,7 @@ def plan_orphan(
     if not alone:
         return made
     told = _believed(record, fleet, policy) and not problems and seen.is_over()
-    return suspended(made, record, (remember(deletion_blocked=True),) if told else ())
+    return suspended(made, record, (update_record(deletion_blocked=True),) if told else ())
 
 
 def finish_deletion(
@@ -218,7 +218,7 @@ class _Orphan:
             return self._held(why_not)
         if is_off(self.domain):
             if self.record.stop_for != StopFor.DELETE or self.record.shutdown_requested is None:
-                wish = remember(
+                wish = update_record(
                     shutdown_requested=self.now, stop_for=StopFor.DELETE.value, stop_run=None
                 )
                 steps = (*steps, wish)
@@ -248,7 +248,7 @@ class _Orphan:
                 way.recheck_at,
                 printable=Printable.TERMINATING,
             )
-        mark = () if self.record.deleting else (remember(deleting=True),)
+        mark = () if self.record.deleting else (update_record(deleting=True),)
         volumes = tuple(doomed_volumes(self.domain))
         message = "deletionPolicy Delete: deleting its system disk and its domain; data disks stay"
         nowhere = out_of_reach(self.domain)
@@ -292,7 +292,7 @@ class _Orphan:
         """The plan of an orphan that has to wait; if we stopped it for another reason, it is
         started again.
         """
-        steps = (remember(**noted),) if noted else ()
+        steps = (update_record(**noted),) if noted else ()
         made = self._left(true(C.ORPHANED, reason, message), steps, recheck_at)
         return goes_on(made, going_on(self.domain, self.record, self.now, self.policy))
 

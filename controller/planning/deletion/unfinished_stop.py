@@ -12,7 +12,7 @@ from controller.planning.deletion.policy import is_off
 from controller.planning.plan import Policy
 from controller.planning.power.starting import decide_start
 from controller.planning.power.stopping import StopFor, stop_is_over
-from controller.planning.steps import Step, remember
+from controller.planning.steps import Step, update_record
 
 _TO_GO_ON = (StopFor.RESTART, StopFor.REPLACE)
 
@@ -54,4 +54,4 @@ def _seen_running(domain: DomainView, record: GuestRecord) -> tuple[Step, ...]:
         noted["starting"] = False
     if record.stop_for in _TO_GO_ON and record.stop_run != domain.run:
         noted |= stop_is_over(record.stop_for, record)
-    return (remember(**noted),) if noted else ()
+    return (update_record(**noted),) if noted else ()

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.observed.domain import DomainView, GuestRecord
 from controller.observed.guest import Failure
-from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, remember
+from controller.planning.steps import DestroyDomain, ShutdownDomain, Step, update_record
 
 _FORGOTTEN = 600.0
 """Seconds after its deadline when a shutdown request no longer counts; also the seconds after which
@@ -130,4 +130,4 @@ def _decided(
         wanted["stop_key"] = key
     if record.shutdown_requested is not None:
         wanted["shutdown_requested"] = None
-    return (remember(**wanted),)
+    return (update_record(**wanted),)

@@ -50,7 +50,7 @@ from controller.planning.steps import (
     DeleteVolume,
     StartDomain,
     Step,
-    remember,
+    update_record,
 )
 from controller.planning.volumes.deletable import may_delete
 from controller.planning.wanted.domain import SYSTEM, holds_seed, placed, seed_volume
@@ -142,7 +142,7 @@ class _View:
             if ongoing.to.place not in observed.missing:
                 message = f"whether {volume} is there is not known just now"
                 return self._waiting(message, self.now + 30)
-            return self._told(f"{volume} is gone", remember(replacement=None))
+            return self._told(f"{volume} is gone", update_record(replacement=None))
         if off and self.domain.saved:
             return self._waiting("its run was saved, not ended: it goes on first", None)
         if self.domain.running_job:
@@ -166,7 +166,7 @@ class _View:
         halting = self._halting(self.desired.spec.shutdown_timeout)
         message = "its new disk is made, then it is stopped" if steps else halting.message
         if ongoing.phase is not ReplacePhase.STOPPING:
-            steps.append(remember(replacement=replace(ongoing, phase=ReplacePhase.STOPPING)))
+            steps.append(update_record(replacement=replace(ongoing, phase=ReplacePhase.STOPPING)))
         return self._told(message, *steps, *halting.steps, recheck_at=halting.recheck_at)
 
     def _spoiled(self) -> str:
@@ -204,7 +204,7 @@ class _View:
         seed = self._seed()
         if seed is not None and seed in self.observed.volumes and not holds_seed(self.domain):
             yield DeleteSeed(*seed)
-        yield remember(replacement=None)
+        yield update_record(replacement=None)
 
     def _seed(self) -> tuple[str, str] | None:
         return seed_volume(self.desired, self.observed.host, self.domain, self.policy.seed)
@@ -226,7 +226,7 @@ class _View:
         record: whoever shuts the guest down from now on wants it off.
         """
         meant = self.domain.run is not None and self.record.stop_for == StopFor.REPLACE
-        called_off = (remember(**NOT_STOPPED),) if meant else ()
+        called_off = (update_record(**NOT_STOPPED),) if meant else ()
         return self._told(message, *called_off, *self.usual.steps, recheck_at=recheck_at)
 
     # --- The swap ---------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class _View:
             # The new disk could not be put in, and the guest was not meant to stay off.
             noted = self._failed(f"it cannot be put in: {failure.message}")
             noted |= {"starting": self.desired.spec.run_strategy is not RunStrategy.HALTED}
-            return self._told("it starts on its old disk", remember(**noted), down=True)
+            return self._told("it starts on its old disk", update_record(**noted), down=True)
         return self._told("it is off; swapping the disk", *self._put_in(cold=False), down=True)
 
     def _put_in(self, *, cold: bool) -> Iterator[Step]:
@@ -282,7 +282,7 @@ class _View:
         attempts = self.record.start_attempts + 1
         if self.ongoing.phase is not ReplacePhase.CONFIRMING:
             attempts = 1
-        yield remember(start_attempts=attempts, last_start_attempt=self.now, **noted)
+        yield update_record(start_attempts=attempts, last_start_attempt=self.now, **noted)
 
     def _define(
         self, config: DomainConfig, disk: SystemDisk, noted: dict[str, Any], why: str
@@ -304,7 +304,7 @@ class _View:
         """The plan for a guest that is off on its new disk: start it, or give up."""
         if self.desired.spec.run_strategy is RunStrategy.HALTED:
             noted = dict(_ENDED) | self._kept()
-            return self._told("it is to be off", remember(**noted), down=True)
+            return self._told("it is to be off", update_record(**noted), down=True)
         failure = self.observed.failure
         refused = failure is not None and failure.step == "StartDomain"
         if refused and failure is not None and failure.reason in HOST_LACKS | NOT_TRIED:
@@ -333,7 +333,7 @@ class _View:
         system = running.disk(SYSTEM)
         on_it = system is not None and system.place == ongoing.to.place
         if works and on_it and not unconfigured:
-            ended = remember(**(dict(_ENDED) | self._kept()))
+            ended = update_record(**(dict(_ENDED) | self._kept()))
             return self._told("it works", ended, *usual.steps)
         deadline = self._deadline()
         if self.now >= deadline:
@@ -390,7 +390,7 @@ class _View:
     def _give_up(self, why: str) -> Plan:
         failed = replace(self.ongoing, phase=ReplacePhase.RETURNING, failure=why)
         view = replace(self, ongoing=failed)
-        return view._told("stopping it", remember(replacement=failed), down=True)
+        return view._told("stopping it", update_record(replacement=failed), down=True)
 
     def swap_back(self) -> Plan:
         """Puts the old disk back; after that the guest is started like any other."""

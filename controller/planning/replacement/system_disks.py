@@ -24,7 +24,7 @@ from controller.observed.guest import Observed
 from controller.observed.image import ImageView
 from controller.planning.differences import waits_alone
 from controller.planning.plan import Policy
-from controller.planning.steps import DeleteRetired, Step, UpdateRecord, remember
+from controller.planning.steps import DeleteRetired, Step, UpdateRecord, update_record
 from controller.planning.volumes.deletable import may_delete
 from controller.planning.wanted.domain import SEED, SYSTEM, seed_volume
 from controller.planning.wanted.names import volume_name
@@ -71,7 +71,7 @@ def begin(
     )
     agent = record.agent_seen or domain.agent_connected
     began = Replacement(to, back, "image", ReplacePhase.PREPARING, now, agent)
-    return remember(replacement=began)
+    return update_record(replacement=began)
 
 
 def rollback_disk(record: GuestRecord) -> RetiredDisk | None:
@@ -86,12 +86,12 @@ def begin_rollback(domain: DomainView, record: GuestRecord, now: float) -> Updat
     assert owner is not None  # noqa: S101 - the caller refused foreign domains
     last = rollback_disk(record)
     if last is None:
-        return remember(rollback=False)
+        return update_record(rollback=False)
     back = current_disk(domain, base=owner.base)
     agent = record.agent_seen or domain.agent_connected
     began = Replacement(last.disk, back, "rollback", ReplacePhase.PREPARING, now, agent)
     rest = tuple(disk for disk in record.retired if disk != last)
-    return remember(replacement=began, rollback=False, retired=rest)
+    return update_record(replacement=began, rollback=False, retired=rest)
 
 
 def too_small(desired: EffectiveGuest, image: ImageView) -> str:

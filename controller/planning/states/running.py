@@ -41,7 +41,7 @@ from controller.planning.steps import (
     RecordApplied,
     Step,
     UpdateRecord,
-    remember,
+    update_record,
 )
 from controller.planning.wanted.domain import SEED, holds_seed, seed_volume, unused_seed
 
@@ -104,7 +104,7 @@ def sync_record(
     if record.deletion_policy != desired.spec.deletion_policy:
         noted["deletion_policy"] = desired.spec.deletion_policy
     if domain.run is None:
-        return remember(**noted) if noted else None
+        return update_record(**noted) if noted else None
     stop_for = noted.get("stop_for", record.stop_for)
     if record.replacement is None and stop_for:
         wanted = stop_for != StopFor.HALT or desired.spec.run_strategy is RunStrategy.HALTED
@@ -117,7 +117,7 @@ def sync_record(
         noted["finished"] = False
     if domain.agent_connected and not record.agent_seen:
         noted["agent_seen"] = True
-    return remember(**noted) if noted else None
+    return update_record(**noted) if noted else None
 
 
 def plan_running(
@@ -146,9 +146,9 @@ def plan_running(
     over, expires_at = expired(desired, observed, domain, record, now, policy)
     steps += over
     if record.restarted_for and not todo.restart and record.replacement is None:
-        steps.append(remember(restarted_for=""))
+        steps.append(update_record(restarted_for=""))
     if _called_off(record, change):
-        steps.append(remember(**NOT_STOPPED))
+        steps.append(update_record(**NOT_STOPPED))
     long = _long_last(todo.steps, before=False)
     if long:
         steps += long

@@ -25,7 +25,7 @@ from controller.observed.guest import Fleet
 from controller.planning import steps
 from controller.planning.deletion.orphan import plan_orphan
 from controller.planning.planner import plan
-from controller.planning.steps import Step, remember
+from controller.planning.steps import Step, update_record
 from controller.telemetry.metrics import Metrics
 from tests import factories as make
 
@@ -131,10 +131,10 @@ def test_the_end_of_a_replacement_is_counted_and_timed(
     told: Told, phase: ReplacePhase, why: str, refused: str, result: str, seconds: float | None
 ) -> None:
     domain = replacing(phase, why)
-    told.did(domain, remember(start_attempts=1))
-    told.did(domain, remember(replacement=domain.ownership.record.replacement))  # type: ignore[union-attr]
+    told.did(domain, update_record(start_attempts=1))
+    told.did(domain, update_record(replacement=domain.ownership.record.replacement))  # type: ignore[union-attr]
     assert told.counted("guest_replacements_total") == {}
-    told.did(domain, remember(replacement=None, approved="", refused=refused))
+    told.did(domain, update_record(replacement=None, approved="", refused=refused))
     assert told.counted("guest_replacements_total") == {f'result="{result}"': 1}
     timed = told.counted("guest_phase_transition_seconds_sum")
     assert timed == ({} if seconds is None else {'phase="Replacing"': seconds})
@@ -147,8 +147,8 @@ def test_a_guest_that_stays_off_is_replaced_with_its_definition(told: Told) -> N
 
 
 def test_what_was_not_written_down_has_not_ended(told: Told) -> None:
-    told.did(replacing(ReplacePhase.CONFIRMING), remember(replacement=None), done=False)
-    told.did(running(), remember(replacement=None))
+    told.did(replacing(ReplacePhase.CONFIRMING), update_record(replacement=None), done=False)
+    told.did(running(), update_record(replacement=None))
     assert told.counted("guest_replacements_total") == {}
 
 

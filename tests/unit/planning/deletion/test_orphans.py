@@ -28,7 +28,7 @@ from controller.planning.deletion.policy import (
     is_ending,
 )
 from controller.planning.plan import Plan
-from controller.planning.steps import StartDomain, UpdateRecord, remember, step_name
+from controller.planning.steps import StartDomain, UpdateRecord, step_name, update_record
 from controller.planning.volumes.deletable import doomed_volumes, may_delete
 from tests.factories import NOW, POLICY, a_domain, a_guest, an_image
 
@@ -90,7 +90,7 @@ def deleted(made: Plan) -> list[str]:
 @pytest.mark.parametrize("policy", ["Retain", "Stop", "Delete", "", "Later"])
 def test_at_first_sight_it_is_only_written_down(policy: str) -> None:
     made = planned(an_orphan(policy, since=None))
-    assert made.steps == (remember(orphaned_since=NOW),)
+    assert made.steps == (update_record(orphaned_since=NOW),)
     assert orphaned(made) == ("True", "DocumentVanished")
     assert "its document is gone" in made.sentence
 
@@ -107,7 +107,7 @@ def test_until_the_grace_is_over_nothing_is_done_and_it_is_said_when(
 
 def test_a_disappearance_in_the_future_is_another_clocks_and_begins_anew() -> None:
     made = planned(an_orphan(since=NOW + 9000))
-    assert made.steps == (remember(orphaned_since=NOW),)
+    assert made.steps == (update_record(orphaned_since=NOW),)
 
 
 @pytest.mark.parametrize("state", [DomainState.RUNNING, DomainState.SHUTOFF])
@@ -189,7 +189,7 @@ def test_that_it_was_one_of_too_many_is_written_down_until_it_is_back() -> None:
         "UpdateRecord",
         "ShutdownDomain",
     ]
-    assert returned(GuestRecord(deletion_blocked=True)) == remember(deletion_blocked=False)
+    assert returned(GuestRecord(deletion_blocked=True)) == update_record(deletion_blocked=False)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_grace_is_of_an_absence_that_this_daemon_saw() -> None:
 
 @pytest.mark.parametrize("since", [0.0, 86400.0 * 365, NOW - 3601])
 def test_a_disappearance_before_the_guest_was_made_begins_anew(since: float) -> None:
-    assert planned(an_orphan(since=since)).steps == (remember(orphaned_since=NOW),)
+    assert planned(an_orphan(since=since)).steps == (update_record(orphaned_since=NOW),)
 
 
 # --- A stop of ours that was cut off --------------------------------------------------------------
@@ -580,7 +580,7 @@ def test_a_guest_that_was_never_away_has_nothing_written_down() -> None:
 def test_a_guest_that_came_back_forgets_that_it_was_gone(
     memory: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    assert returned(GuestRecord(**memory)) == remember(**changes)
+    assert returned(GuestRecord(**memory)) == update_record(**changes)
 
 
 def test_only_who_looked_after_it_ends_it() -> None:
