@@ -219,6 +219,7 @@ class Prober:
         await self._stop.wait()
         if self._timer is not None:
             self._timer.cancel()
+        self._waiting.clear()  # else one begins with the end of each that is cancelled
         self._inside.close()  # asyncio.run cancels the checks that are under way
 
     def _tick(self) -> None:

@@ -531,6 +531,17 @@ def test_more_slow_probes_than_sockets_are_shed_as_no_data(server: Server) -> No
     assert watch.errors == []
 
 
+def test_probes_that_wait_when_it_is_stopped_are_not_begun(server: Server) -> None:
+    watch = Watch(concurrency=2)
+    port = server.port(None)
+    targets = [replace(BASE, port=port, timeout=5.0, probe=f"p{n}") for n in range(30)]
+    watch.prober.set_targets("web-1", targets)
+    eventually(lambda: len(watch.prober._waiting) > 5)
+    assert watch.prober.stop(5)
+    assert watch.prober._tasks == set()
+    assert watch.results == []
+
+
 def test_a_loop_that_stood_still_does_not_take_its_lateness_for_a_failure(server: Server) -> None:
     stalled = threading.Event()
 
