@@ -236,7 +236,7 @@ def test_a_hardware_change_waits_for_a_cold_boot_and_keeps_what_others_added(
     domain.destroy()
     wait_until(lambda: served.libvirtd.qemu_pids(name) not in ([], [pid]), 60, "it runs again")
     served.wait_ready(name)
-    assert served.guest(name)["sync"] == "Synced"
+    wait_until(lambda: served.guest(name)["sync"] == "Synced", 60, "it is as wanted")
     assert domain.maxMemory() == 320 * 1024
     assert _addresses(domain) == addresses
     assert "i6300esb" in domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
