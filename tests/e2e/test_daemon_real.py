@@ -184,7 +184,7 @@ def test_a_broken_document_is_named_and_the_last_good_state_goes_on(
     wait_until(lambda: not told(), 20, "the problem is gone")
 
 
-@pytest.mark.parametrize("how", ["virsh destroy", "kill -9"])
+@pytest.mark.parametrize("how", ["virsh destroy", pytest.param("kill -9", marks=pytest.mark.long)])
 def test_a_guest_that_was_killed_comes_back_by_itself(served: Site, how: str) -> None:
     # Each a fresh guest of the two: the second start within the hour waits 10 s.
     name = list(served.ports)[how == "kill -9"]

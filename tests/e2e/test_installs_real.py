@@ -445,6 +445,7 @@ IN_PHASES = {
 }
 
 
+@pytest.mark.long
 def test_the_daemon_killed_in_every_phase_ends_in_one_good_base(
     site: Site, install: Install
 ) -> None:

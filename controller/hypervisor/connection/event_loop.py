@@ -1,9 +1,10 @@
-"""libvirt's event loop: one per process, in a thread of its own that never ends.
+"""libvirt's event loop: one per process, in a thread of its own that ends with the process.
 
 Events, keepalive and streams work only while it runs, and it must be registered before the first
 connection is opened, so code that opens one calls ``ensure_running`` first.
 """
 
+import atexit
 import threading
 import time
 
@@ -17,7 +18,10 @@ _TURN_MILLISECONDS = 1000
 
 _PAUSE = 0.2  # seconds after a failure, so that a loop that always fails does not use a whole CPU
 
+_END_SECONDS = 2.0  # given to the thread at the end of the process
+
 _lock = threading.Lock()
+_ending = threading.Event()
 _thread: threading.Thread | None = None
 
 
@@ -33,9 +37,17 @@ def ensure_running() -> None:
             return
         libvirt.registerErrorHandler(_silent, None)
         libvirt.virEventRegisterDefaultImpl()
-        libvirt.virEventAddTimeout(_TURN_MILLISECONDS, _turn, None)
+        timer = libvirt.virEventAddTimeout(_TURN_MILLISECONDS, _turn, None)
         _thread = threading.Thread(target=_run, name="libvirt-events", daemon=True)
         _thread.start()
+        atexit.register(_end, timer, _thread)
+
+
+def _end(timer: int, thread: threading.Thread) -> None:
+    """Ends the thread before Python ends: no callback may come while that is taken down."""
+    _ending.set()
+    libvirt.virEventUpdateTimeout(timer, 0)
+    thread.join(_END_SECONDS)
 
 
 def _silent(_context: object, _error: object) -> None:
@@ -47,7 +59,7 @@ def _turn(_timer: int, _opaque: object) -> None:
 
 
 def _run() -> None:
-    while True:
+    while not _ending.is_set():
         try:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError as error:
