@@ -15,7 +15,7 @@ if (($#)); then
 fi
 
 first=(
-    tests/e2e/test_{builders,images,installs,demo,live_changes,guest_access,life,replacement}_real.py
+    tests/e2e/test_{builders,images,installs,demo,guest_access,life,replacement}_real.py
     tests/e2e/test_every_field_real.py
 )
 second=()
