@@ -35,6 +35,7 @@ class StreamLine:
         self._link = link
         self.session = session
         self._line = line
+        self._closed = False
 
     def call(
         self,
@@ -56,8 +57,13 @@ class StreamLine:
             self.close()
 
     def close(self) -> None:
-        """Closes the line as soon as no call is running on it; returns at once."""
-        self._link.close_line(self._line)
+        """Closes the line as soon as no call is running on it; returns at once. Idempotent.
+
+        A console that opens after its deadline is given up twice: by its caller, and when it opens.
+        """
+        if not self._closed:
+            self._closed = True
+            self._link.close_line(self._line)
 
 
 def take(link: HostLink) -> StreamLine:

@@ -254,6 +254,21 @@ def test_a_connection_whose_stream_failed_is_closed_after_its_last_call(
     assert host.link.ensure_reachable() is session, "a stream that hangs loses no host"
 
 
+def test_a_connection_that_two_give_up_is_closed_once(world: World, host: Host) -> None:
+    """Who asked for a console gave up, and it came open later."""
+    host.up()
+    line = take(host.link)
+    used = line.call(Role.ACT, "open", lambda on: on, 5)
+    line.close()
+    wait_until(lambda: used.closed == 1, 10, "it was closed")
+    line.close()
+    after = take(host.link)
+    last = after.call(Role.ACT, "open", lambda on: on, 5)
+    after.close()
+    wait_until(lambda: last.closed == 1, 10, "what was given up after it was closed")
+    assert used.closed == 1
+
+
 def test_streams_of_a_lost_host_end_with_it(world: World, host: Host) -> None:
     session = host.up()
     held = take(host.link)
