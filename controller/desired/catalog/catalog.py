@@ -83,8 +83,8 @@ class Catalog:
         )
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        record = RememberedFile(root, remembered, writable=patient)
-        self._absence = Absence(root, record, patient=patient)
+        file = RememberedFile(root, remembered, writable=patient)
+        self._absence = Absence(root, file, patient=patient)
         self._snapshot = Snapshot()
         self._documents: dict[Key, LoadedDocument] = {}
         self._images: dict[str, tuple[LoadedDocument, EffectiveImage]] = {}

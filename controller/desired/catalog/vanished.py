@@ -65,14 +65,14 @@ class Absence:
     ``patient=False`` believes the first pass: for callers that never end a guest.
     """
 
-    def __init__(self, root: Path, record: RememberedFile, *, patient: bool = True) -> None:
+    def __init__(self, root: Path, file: RememberedFile, *, patient: bool = True) -> None:
         self._root = root
-        self._file = record
+        self._file = file
         self._patient = patient
         self._devices: tuple[int | None, ...] | None = None
         self._approved = False
         self._last = Verdict()
-        known = record.read()
+        known = file.read()
         self._known: dict[Key, str] = {("Guest", name): at for name, at in known.guests.items()}
         self._released: set[Key] = {("Guest", name) for name in known.released}
         self._places = Places(known.mounts)
